@@ -1,0 +1,175 @@
+//! Effects: what a local write changed, in a form that commutes with concurrent effects (DESIGN 2).
+
+use crate::instance::InstanceId;
+use crate::number::Number;
+
+/// A point in wall-clock time: Unix milliseconds. Used for TTLs only, never for order.
+pub type UnixMs = i64;
+
+/// One replicated operation. Borrowed: it is decoded from, or about to be encoded into, group bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Effect<'a> {
+    /// Logical database (`SELECT` number).
+    pub db: u32,
+    /// Key name; empty and ignored for [`Op::Flush`], [`Op::Reign`], [`Op::Join`] and [`Op::Forget`].
+    pub key: &'a [u8],
+    /// What the write that caused this effect saw of the key's TTL (rules T2, T3).
+    pub ttl: TtlNote,
+    /// What was done.
+    pub op: Op<'a>,
+}
+
+/// What a write that changes a key's value, and is no TTL command, says about the TTL (rules T2 and T3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TtlNote {
+    /// The key had no TTL and existed before, or the effect is not a value change.
+    #[default]
+    None,
+    /// T3: the write created the key: observed TTL dots go, a weak `none` comes.
+    Created,
+    /// T2: the key has this TTL and the write left it alone: a weak TTL dot comes.
+    Kept(UnixMs),
+}
+
+/// The kind of an effect. `Assign`, `Increment` and `Remove` also remove every observed dot of the key that
+/// belongs to another value type (DESIGN 2, MERGE_CASES A4).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Op<'a> {
+    /// `SET`: `Clear` + `Assign` of the string + a strong TTL dot, in one. `expire_at` none = PERSIST.
+    Set {
+        /// The whole string.
+        value: &'a [u8],
+        /// Absolute expiry, or none for a key without TTL.
+        expire_at: Option<UnixMs>,
+    },
+    /// Removes every observed dot at the path; adds its own.
+    Assign {
+        /// Where. The value type of `value` agrees with the path's.
+        path: Path<'a>,
+        /// The payload.
+        value: Value<'a>,
+        /// T7 and 2.2 rule 5: the dot ranks below every unflagged live dot of its path.
+        reasserted: bool,
+    },
+    /// Adds its own dot; removes none at its path.
+    Increment {
+        /// A string, field or scored path.
+        path: Path<'a>,
+        /// How much.
+        delta: Number,
+    },
+    /// Removes every observed dot at the path.
+    Remove {
+        /// Where.
+        path: Path<'a>,
+    },
+    /// Removes every observed dot of the key, TTL dots included.
+    Clear {
+        /// Why: an expiry is re-asserted against a longer TTL (T6), the others are not.
+        reason: ClearReason,
+    },
+    /// Strong TTL dot with a time (T1).
+    Expire {
+        /// Absolute expiry.
+        at: UnixMs,
+    },
+    /// Strong TTL dot `none` (T1).
+    Persist,
+    /// Removes every observed dot of every key in the scope (G3).
+    Flush {
+        /// One database or all.
+        scope: FlushScope,
+    },
+    /// Begins a reign. First effect of the first group of each reign.
+    Reign,
+    /// Assign at key `membership`, path `instance` (M1).
+    Join {
+        /// Who joins.
+        instance: InstanceId,
+    },
+    /// Remove of the observed Joins of `instance` (M1).
+    Forget {
+        /// Who leaves.
+        instance: InstanceId,
+    },
+}
+
+/// The part of a key that an effect touches. The variant is the value type: paths of two variants are in a
+/// type conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Path<'a> {
+    /// The whole string.
+    String,
+    /// A hash field.
+    Field(&'a [u8]),
+    /// A set member.
+    Member(&'a [u8]),
+    /// A sorted-set member.
+    Scored(&'a [u8]),
+    /// A whole value of a type that is not merged by element (yet): lists, streams, module types.
+    Opaque,
+}
+
+/// The value type that a key or a path has. Lists, streams and module types are `Opaque` for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// Strings and counters.
+    String = 1,
+    /// Hashes.
+    Hash = 2,
+    /// Sets.
+    Set = 3,
+    /// Sorted sets.
+    SortedSet = 4,
+    /// Everything captured whole.
+    Opaque = 5,
+}
+
+/// The payload of an `Assign`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// Of `Path::String` and `Path::Field`.
+    Bytes(&'a [u8]),
+    /// Of `Path::Member`: being there is all there is.
+    Present,
+    /// Of `Path::Scored`. Never NaN.
+    Score(f64),
+    /// Of `Path::Opaque`: a serialised value. The keyspace alone knows what is in it.
+    Payload(&'a [u8]),
+}
+
+/// Why a key was cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ClearReason {
+    /// A command deleted or replaced it.
+    Deleted = 0,
+    /// Its TTL passed at the author (T5).
+    Expired = 1,
+    /// The author ran out of memory.
+    Evicted = 2,
+}
+
+/// What a `Flush` empties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushScope {
+    /// `FLUSHDB` of this database.
+    Db(u32),
+    /// `FLUSHALL`.
+    All,
+}
+
+impl Path<'_> {
+    /// The value type the path belongs to.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Path::String => Kind::String,
+            Path::Field(_) => Kind::Hash,
+            Path::Member(_) => Kind::Set,
+            Path::Scored(_) => Kind::SortedSet,
+            Path::Opaque => Kind::Opaque,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The seam between the merge and the dataset: the module implements it on the server, tests on a map.
+
+use crate::effect::{ClearReason, FlushScope, Kind, Path, UnixMs, Value};
+
+/// A native dataset as the merge sees it. Nothing here is an effect: an implementation must not capture what
+/// it is told to do (I-8), must neither expire keys (T5) nor evict them, and keeps its server's encodings.
+///
+/// The merge calls it for one key at a time and ends with [`Keyspace::finish`]; so an implementation may hold
+/// the last key open and collect its notifications until another key, or `finish`, comes.
+pub trait Keyspace {
+    /// The native type of the key, `None` when it does not exist. A key past its TTL but not yet deleted exists.
+    fn kind(&mut self, db: u32, key: &[u8]) -> Option<Kind>;
+
+    /// The string, `None` when the key is absent or of another type.
+    fn string(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>>;
+
+    /// The value of a hash field.
+    fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>>;
+
+    /// Whether the set has the member.
+    fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool;
+
+    /// The score of a sorted-set member.
+    fn score(&mut self, db: u32, key: &[u8], member: &[u8]) -> Option<f64>;
+
+    /// The serialised whole value of a key of kind [`Kind::Opaque`].
+    fn payload(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>>;
+
+    /// Visits every element of the key, of whatever kind, in no particular order.
+    fn elements(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(Path<'_>, Value<'_>));
+
+    /// Absolute expiry of the key, `None` without TTL or without key.
+    fn expire_at(&mut self, db: u32, key: &[u8]) -> Option<UnixMs>;
+
+    /// Replaces the whole key by a string. `ttl` says what becomes of its TTL.
+    fn set_string(&mut self, db: u32, key: &[u8], value: &[u8], ttl: SetTtl);
+
+    /// Adds to a string that holds an integer, or creates it. Changes nothing when it fails.
+    ///
+    /// # Errors
+    /// [`NotAdded`]: the string is no integer the server could add to, the sum does not fit 64 bits, or the key
+    /// is of another type.
+    fn add_integer(&mut self, db: u32, key: &[u8], delta: i64) -> Result<i64, NotAdded>;
+
+    /// Like [`Keyspace::add_integer`], for a hash field.
+    ///
+    /// # Errors
+    /// As there.
+    fn add_integer_field(&mut self, db: u32, key: &[u8], field: &[u8], delta: i64) -> Result<i64, NotAdded>;
+
+    /// Writes one element; creates the key (without TTL) if absent. The key's kind is already the path's.
+    /// `Path::String` keeps the TTL. `Path::Opaque` replaces the whole value and keeps the TTL.
+    fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>);
+
+    /// Removes one element if it is there; the key goes with its last element.
+    fn take(&mut self, db: u32, key: &[u8], path: Path<'_>);
+
+    /// Sets or removes the TTL of an existing key. A time in the past is kept as such, not executed.
+    fn set_expire_at(&mut self, db: u32, key: &[u8], at: Option<UnixMs>);
+
+    /// Deletes the key if it exists; the reason chooses the notification.
+    fn delete(&mut self, db: u32, key: &[u8], reason: ClearReason);
+
+    /// Empties one database or all.
+    fn flush(&mut self, scope: FlushScope);
+
+    /// No more calls for now: close keys, send what notifications are due.
+    fn finish(&mut self);
+}
+
+/// What [`Keyspace::set_string`] does with the TTL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetTtl {
+    /// The TTL stays as it is.
+    Keep,
+    /// No TTL afterwards.
+    Clear,
+    /// This TTL afterwards.
+    At(UnixMs),
+}
+
+/// Why nothing was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAdded;
