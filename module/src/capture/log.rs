@@ -1,0 +1,38 @@
+//! `SYNCER.LOG`: what the primary's shard logged, on its way to replicas and into the AOF (I-1).
+
+use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
+
+/// `SYNCER.LOG record`.
+pub const COMMAND: Command = Command {
+    name: c"syncer.log",
+    entry: entry::<Log>(),
+    flags: c"write deny-script no-monitor allow-loading",
+    categories: c"admin dangerous",
+    arity: 2,
+    keys: (0, 0, 0),
+    summary: c"Internal: a record of the shard, in the replication stream and the append-only file.",
+    usage: "record",
+    complexity: c"O(N) with N effects",
+};
+
+struct Log;
+
+/// Why a record was not taken.
+#[derive(Debug, thiserror::Error)]
+enum LogError {
+    #[error("ERR SYNCER.LOG is internal: it comes only from a primary or an append-only file")]
+    NotReplicated,
+    #[error("ERR wrong number of arguments for 'syncer.log' command")]
+    Arity,
+}
+
+impl Run for Log {
+    fn run(context: &Context, args: Args<'_>) -> CommandResult {
+        let flags = context.flags();
+        if !flags.is_replicated() && !flags.is_loading() {
+            return Err(LogError::NotReplicated.into());
+        }
+        args.bytes(1).ok_or(LogError::Arity)?;
+        Ok(())
+    }
+}

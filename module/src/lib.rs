@@ -1,0 +1,14 @@
+//! The Syncer server module: records local writes as effects, keeps the Active-Active backlog and the clocks,
+//! merges remote effects into the native dataset, and answers the `SYNCER.*` commands.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`redis`] | the module API behind safe types; the only `unsafe` |
+//! | [`capture`] | from a local command to effects |
+//! | [`load`] | arguments, what the server must offer, registration |
+//! | [`commands`] | the `SYNCER.*` commands |
+
+pub mod capture;
+pub mod commands;
+pub mod load;
+pub mod redis;

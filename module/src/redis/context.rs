@@ -1,0 +1,119 @@
+//! The context of a call from the server.
+
+use std::ptr::NonNull;
+
+use redis_module::raw;
+use redis_module::raw::RedisModuleCtx;
+
+/// What the server hands to a callback; it lives as long as that call. Neither `Send` nor `Sync`: main thread only.
+#[repr(transparent)]
+pub struct Context(NonNull<RedisModuleCtx>);
+
+impl Context {
+    /// # Safety
+    /// `raw` is valid, and used on the main thread only, as long as the value lives.
+    pub(in crate::redis) unsafe fn new(raw: *mut RedisModuleCtx) -> Option<Self> {
+        NonNull::new(raw).map(Self)
+    }
+
+    pub(in crate::redis) fn raw(&self) -> *mut RedisModuleCtx {
+        self.0.as_ptr()
+    }
+
+    /// The selected logical database.
+    #[must_use]
+    pub fn db(&self) -> u32 {
+        // SAFETY: the context is valid.
+        unsafe { api!(RedisModule_GetSelectedDb)(self.raw()) }.unsigned_abs()
+    }
+
+    /// Selects a logical database for this context. False when there is no such database.
+    pub fn select(&self, db: u32) -> bool {
+        let Ok(db) = i32::try_from(db) else { return false };
+        // SAFETY: the context is valid.
+        unsafe { api!(RedisModule_SelectDb)(self.raw(), db) == raw::REDISMODULE_OK as i32 }
+    }
+
+    /// What the server is doing and for whom.
+    #[must_use]
+    pub fn flags(&self) -> ContextFlags {
+        // SAFETY: the context is valid.
+        ContextFlags(unsafe { api!(RedisModule_GetContextFlags)(self.raw()) }.cast_unsigned())
+    }
+
+    /// The id of the client that runs the command; 0 without one.
+    #[must_use]
+    pub fn client(&self) -> u64 {
+        // SAFETY: the context is valid.
+        unsafe { api!(RedisModule_GetClientId)(self.raw()) }
+    }
+}
+
+/// Answers of `RM_GetContextFlags`.
+#[derive(Clone, Copy)]
+pub struct ContextFlags(u32);
+
+impl ContextFlags {
+    /// Whether the server is a primary.
+    #[must_use]
+    pub fn is_primary(self) -> bool {
+        self.0 & raw::REDISMODULE_CTX_FLAGS_MASTER != 0
+    }
+
+    /// Whether a dataset is being loaded (start, full sync, RDB load).
+    #[must_use]
+    pub fn is_loading(self) -> bool {
+        self.0 & (raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING) != 0
+    }
+
+    /// Whether the command came in the stream of a primary (or from the AOF).
+    #[must_use]
+    pub fn is_replicated(self) -> bool {
+        self.0 & raw::REDISMODULE_CTX_FLAGS_REPLICATED != 0
+    }
+
+    /// Whether commands go to an append-only file.
+    #[must_use]
+    pub fn has_aof(self) -> bool {
+        self.0 & raw::REDISMODULE_CTX_FLAGS_AOF != 0
+    }
+
+    /// Whether the command is inside MULTI.
+    #[must_use]
+    pub fn in_multi(self) -> bool {
+        self.0 & raw::REDISMODULE_CTX_FLAGS_MULTI != 0
+    }
+
+    /// Whether the client cannot be blocked (MULTI, script, ...).
+    #[must_use]
+    pub fn denies_blocking(self) -> bool {
+        self.0 & raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING != 0
+    }
+}
+
+/// The server's log. Needs no context.
+pub mod log {
+    use std::ffi::{CStr, CString};
+
+    use redis_module::raw;
+
+    fn write(level: &CStr, text: &str) {
+        let line = CString::new(text.replace(['\0', '\r', '\n'], " ")).unwrap_or_default();
+        // SAFETY: a null context is allowed; the format takes one C string, which outlives the call.
+        unsafe {
+            if let Some(log) = raw::RedisModule_Log {
+                log(std::ptr::null_mut(), level.as_ptr(), c"%s".as_ptr(), line.as_ptr());
+            }
+        }
+    }
+
+    /// Something an operator should know.
+    pub fn notice(text: &str) {
+        write(c"notice", text);
+    }
+
+    /// Something an operator should act on.
+    pub fn warning(text: &str) {
+        write(c"warning", text);
+    }
+}

@@ -1,0 +1,36 @@
+//! The server's module API behind small safe types: the only place with `unsafe` and raw calls.
+//!
+//! Everything here runs on the server's main thread, inside a call from the server, unless its documentation
+//! says otherwise. Types that hold a context or a server object are neither `Send` nor `Sync`.
+
+/// The function pointer of the module API, present since loading checked it (`required.rs`).
+macro_rules! api {
+    ($name:ident) => {
+        match redis_module::raw::$name {
+            Some(function) => function,
+            None => unreachable!(concat!(stringify!($name), " was checked at load")),
+        }
+    };
+}
+
+mod alloc;
+pub mod command;
+pub mod context;
+mod entry;
+mod guard;
+mod required;
+pub mod string;
+
+pub use command::{Command, CommandResult, Run, entry, register};
+pub use context::{Context, ContextFlags, log};
+pub use guard::panics;
+pub use string::{Args, OwnedText, Text};
+
+/// `REDISMODULE_OK` or not.
+pub(in crate::redis) fn ok(status: std::ffi::c_int) -> Option<()> {
+    (status == redis_module::raw::REDISMODULE_OK as std::ffi::c_int).then_some(())
+}
+
+#[cfg(not(test))]
+#[global_allocator]
+static ALLOCATOR: alloc::ServerAlloc = alloc::ServerAlloc;
