@@ -1,0 +1,113 @@
+//! A real agent process.
+
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::artifact;
+use crate::process::Process;
+
+/// How an agent is started: what it serves, whom it pulls from.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    local: String,
+    peers: Vec<(u8, String)>,
+    extra: Vec<String>,
+}
+
+impl AgentOptions {
+    /// An agent beside the server on this loopback port, with no peers yet.
+    pub fn beside(port: u16) -> Self {
+        Self { local: format!("redis://127.0.0.1:{port}"), peers: Vec::new(), extra: Vec::new() }
+    }
+
+    /// Pulls from this instance, reached on this loopback port.
+    pub fn peer(self, instance: u8, port: u16) -> Self {
+        self.peer_url(instance, format!("redis://127.0.0.1:{port}"))
+    }
+
+    /// Pulls from this instance at this URL.
+    pub fn peer_url(mut self, instance: u8, url: String) -> Self {
+        self.peers.push((instance, url));
+        self
+    }
+
+    /// One more argument of `syncer-agent run`.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.extra.push(arg.into());
+        self
+    }
+
+    fn command_line(&self) -> Vec<String> {
+        let mut args = vec!["run".to_owned(), "--local".to_owned(), self.local.clone()];
+        for (instance, url) in &self.peers {
+            args.extend(["--peer".to_owned(), format!("{instance}={url}")]);
+        }
+        args.extend(self.extra.iter().cloned());
+        args
+    }
+}
+
+/// A running agent. Killed when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    options: AgentOptions,
+    process: Process,
+    // After the process: its log lies here and is shown upon a failure.
+    folder: TempDir,
+}
+
+impl Agent {
+    /// Starts an agent. Whether it comes to replicate is for the test to see.
+    pub fn start(options: AgentOptions) -> Self {
+        let folder = TempDir::with_prefix("syncer-agent-").expect("a temporary folder can be made");
+        let process = launch(&options, folder.path());
+        Self { options, folder, process }
+    }
+
+    /// How it was started.
+    pub fn options(&self) -> &AgentOptions {
+        &self.options
+    }
+
+    /// Its process, to pause or to look at.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// How it ended, or `None` while it runs.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Ends it at once, as a crash does.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Ends it with SIGTERM.
+    ///
+    /// # Panics
+    /// When it has not ended within `patience`.
+    pub fn terminate(&mut self, patience: Duration) -> ExitStatus {
+        self.process.terminate(patience)
+    }
+
+    /// Starts it again with the same options, after it ended or instead of the running one.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.process = launch(&self.options, self.folder.path());
+    }
+}
+
+fn launch(options: &AgentOptions, folder: &Path) -> Process {
+    let name = format!("syncer-agent of {}", options.local);
+    Process::start(&name, &artifact::agent(), &options.command_line(), &folder.join("agent.log"))
+}

@@ -1,0 +1,63 @@
+//! Where the programs under test lie: the module, the agent and the pinned servers.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::server::ServerKind;
+
+/// The folder that holds the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests crate lies in the workspace")
+}
+
+/// The module as a shared library: `SYNCER_MODULE`, or the newest build of profile `ci` or `release`.
+///
+/// # Panics
+/// When there is none, with the command that builds it.
+pub fn module() -> PathBuf {
+    built("SYNCER_MODULE", "libsyncer.so", "cargo build --profile ci -p syncer-module")
+}
+
+/// The agent: `SYNCER_AGENT`, or the newest build of profile `ci` or `release`.
+///
+/// # Panics
+/// When there is none, with the command that builds it.
+pub fn agent() -> PathBuf {
+    built("SYNCER_AGENT", "syncer-agent", "cargo build --profile ci -p syncer-agent")
+}
+
+/// The binary of a pinned server, brought by `./run servers`.
+///
+/// # Panics
+/// When it is missing.
+pub fn server(kind: ServerKind) -> PathBuf {
+    let path = workspace().join(".cache/servers").join(kind.folder()).join(kind.binary());
+    assert!(path.is_file(), "{} is missing: get it with ./run servers", path.display());
+    path
+}
+
+fn built(variable: &str, file: &str, how: &str) -> PathBuf {
+    if let Some(path) = env::var_os(variable) {
+        let path = PathBuf::from(path);
+        assert!(path.is_file(), "{variable} names {}, which is no file", path.display());
+        return path.canonicalize().expect("a file has a canonical path");
+    }
+    let candidates = ["ci", "release"].map(|profile| target().join(profile).join(file));
+    let newest = candidates.iter().filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path))).max();
+    match newest {
+        Some((_, path)) => path.clone(),
+        None => {
+            panic!("{file} is in no profile of {}: build it with `{how}` or name it in {variable}", target().display())
+        }
+    }
+}
+
+/// The target folder of the running test or program: `CARGO_TARGET_DIR`, or where the executable lies.
+fn target() -> PathBuf {
+    if let Some(folder) = env::var_os("CARGO_TARGET_DIR") {
+        return workspace().join(folder);
+    }
+    let executable = env::current_exe().expect("the running program has a path");
+    let tagged = executable.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    tagged.map_or_else(|| workspace().join("target"), Path::to_path_buf)
+}

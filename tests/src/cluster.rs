@@ -1,0 +1,226 @@
+//! Several sites that replicate to each other: server with module, agent, and a link through haproxy for each
+//! direction.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::agent::{Agent, AgentOptions};
+use crate::client::Client;
+use crate::dataset;
+use crate::proxy::{LinkOptions, Proxy};
+use crate::reply;
+use crate::server::{Server, ServerKind, ServerOptions};
+use crate::wait;
+
+/// How long sites may take to agree once nothing hinders them.
+const CONVERGENCE_MAX: Duration = Duration::from_secs(90);
+
+/// How long one SYNCER.AWAIT blocks before [`Cluster::converged`] looks around again.
+const AWAIT_MS: u64 = 2_000;
+
+/// How a cluster is set up.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterOptions {
+    /// Further module arguments of every site, by name and value.
+    pub module: Vec<(&'static str, &'static str)>,
+    /// Further server options of every site, by name and value.
+    pub config: Vec<(&'static str, &'static str)>,
+    /// Further arguments of every agent.
+    pub agent: Vec<&'static str>,
+}
+
+/// One instance: its server and the agent beside it.
+#[derive(Debug)]
+pub struct Site {
+    /// Instance id, from 1.
+    pub instance: u8,
+    /// The server with the module.
+    pub server: Server,
+    /// The agent.
+    pub agent: Agent,
+}
+
+impl Site {
+    /// A new connection to the server.
+    pub fn client(&self) -> Client {
+        self.server.client()
+    }
+}
+
+/// A full mesh of sites, numbered from 1 like their instances.
+#[derive(Debug)]
+pub struct Cluster {
+    sites: Vec<Site>,
+    proxy: Proxy,
+}
+
+impl Cluster {
+    /// Starts a site of each of these kinds, and waits until all of them know each other.
+    pub fn new(kinds: &[ServerKind]) -> Self {
+        Self::with(kinds, &ClusterOptions::default())
+    }
+
+    /// Starts a site of each of these kinds with these options, and waits until all of them know each other.
+    pub fn with(kinds: &[ServerKind], options: &ClusterOptions) -> Self {
+        let servers: Vec<Server> =
+            (1..).zip(kinds).map(|(instance, &kind)| Server::start(kind, server_options(instance, options))).collect();
+        let ports: Vec<u16> = servers.iter().map(Server::port).collect();
+        let proxy = Proxy::start(&mesh(&ports));
+        let sites = (1..)
+            .zip(servers)
+            .map(|(instance, server)| {
+                let agent = Agent::start(agent_options(instance, &ports, &proxy, options));
+                Site { instance, server, agent }
+            })
+            .collect();
+        let cluster = Self { sites, proxy };
+        cluster.converged();
+        cluster
+    }
+
+    /// The site of this instance.
+    pub fn site(&self, instance: u8) -> &Site {
+        &self.sites[usize::from(instance) - 1]
+    }
+
+    /// The site of this instance, to kill or restart parts of it.
+    pub fn site_mut(&mut self, instance: u8) -> &mut Site {
+        &mut self.sites[usize::from(instance) - 1]
+    }
+
+    /// All sites, in order of instance.
+    pub fn sites(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// The proxy between the sites.
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// A new connection to the server of this instance.
+    pub fn client(&self, instance: u8) -> Client {
+        self.site(instance).client()
+    }
+
+    /// Cuts both directions between two sites.
+    pub fn cut(&self, left: u8, right: u8) {
+        self.proxy.cut(&link(left, right));
+        self.proxy.cut(&link(right, left));
+    }
+
+    /// Cuts everything between all sites.
+    pub fn cut_all(&self) {
+        self.each_pair(|left, right| self.cut(left, right));
+    }
+
+    /// Makes every link whole.
+    pub fn heal(&self) {
+        self.each_pair(|left, right| {
+            self.proxy.heal(&link(left, right));
+            self.proxy.heal(&link(right, left));
+        });
+    }
+
+    /// Closes every connection between sites; new ones pass at once.
+    pub fn kill_sessions(&self) {
+        self.each_pair(|left, right| {
+            self.proxy.kill_sessions(&link(left, right));
+            self.proxy.kill_sessions(&link(right, left));
+        });
+    }
+
+    /// Waits until every site has applied everything of every other, and checks that they are equal (I-5).
+    ///
+    /// # Panics
+    /// When they don't come to agree in time, or agree and differ: then with the differing keys.
+    pub fn converged(&self) {
+        let mut clients: Vec<Client> = self.sites.iter().map(Site::client).collect();
+        let what = "all sites have applied everything of each other";
+        wait::until(CONVERGENCE_MAX, what, || agreed(&mut clients).then_some(()), || self.standing());
+        self.assert_equal(&mut clients);
+    }
+
+    fn assert_equal(&self, clients: &mut [Client]) {
+        let digests: Vec<(String, String)> =
+            clients.iter_mut().map(|client| (dataset::digest(client), client.text("SYNCER.DIGEST"))).collect();
+        if digests.windows(2).all(|pair| pair[0] == pair[1]) {
+            return;
+        }
+        let datasets: Vec<_> = clients.iter_mut().map(dataset::read).collect();
+        let differing: Vec<String> = (2..)
+            .zip(&datasets[1..])
+            .map(|(instance, other)| (instance, dataset::differences(&datasets[0], other)))
+            .filter(|(_, differences)| !differences.is_empty())
+            .map(|(instance, differences)| format!("instance 1 and instance {instance}:\n{differences}"))
+            .collect();
+        panic!(
+            "sites have applied the same effects and differ (I-5)\n(DEBUG DIGEST, SYNCER.DIGEST): {digests:#?}\n{}",
+            differing.join("\n")
+        );
+    }
+
+    /// How things stand, for messages.
+    fn standing(&self) -> String {
+        let site = |site: &Site| {
+            let mut client = site.client();
+            let [clock, peers] = ["SYNCER.CLOCK", "SYNCER.PEERS"].map(|command| client.text(command));
+            format!("instance {} ({})\n  clock {clock}\n  peers {peers}", site.instance, site.server.kind())
+        };
+        self.sites.iter().map(site).collect::<Vec<_>>().join("\n")
+    }
+
+    fn each_pair(&self, mut act: impl FnMut(u8, u8)) {
+        for left in &self.sites {
+            for right in self.sites.iter().filter(|right| right.instance > left.instance) {
+                act(left.instance, right.instance);
+            }
+        }
+    }
+}
+
+/// Whether every site covers the clock of every site, and no clock moved while asking (applying may author effects:
+/// the re-assertions of I-8).
+fn agreed(clients: &mut [Client]) -> bool {
+    let before: Vec<Value> = clients.iter_mut().map(|client| client.cmd("SYNCER.CLOCK")).collect();
+    if before.iter().any(reply::is_error) {
+        return false;
+    }
+    let timeout = AWAIT_MS.to_string();
+    let covered = clients.iter_mut().all(|client| {
+        before.iter().all(|token| {
+            let answer = client.args(&[b"SYNCER.AWAIT", reply::bytes(token), timeout.as_bytes()]);
+            reply::text(&answer) == "1"
+        })
+    });
+    covered && clients.iter_mut().zip(&before).all(|(client, token)| client.cmd("SYNCER.CLOCK") == *token)
+}
+
+/// The name of the link over which the agent of `target` reaches the server of `source`.
+pub fn link(target: u8, source: u8) -> String {
+    format!("link_{target}_{source}")
+}
+
+fn mesh(ports: &[u16]) -> Vec<LinkOptions> {
+    let mut links = Vec::new();
+    for (target, _) in (1..).zip(ports) {
+        for (source, &port) in (1..).zip(ports).filter(|(source, _)| *source != target) {
+            links.push(LinkOptions { name: link(target, source), target: port, tls: None });
+        }
+    }
+    links
+}
+
+fn server_options(instance: u8, options: &ClusterOptions) -> ServerOptions {
+    let with_module =
+        options.module.iter().fold(ServerOptions::instance(instance), |all, (name, value)| all.module_arg(name, value));
+    options.config.iter().fold(with_module, |all, (name, value)| all.config(name, value))
+}
+
+fn agent_options(instance: u8, ports: &[u16], proxy: &Proxy, options: &ClusterOptions) -> AgentOptions {
+    let peers = (1..).zip(ports).map(|(peer, _)| peer).filter(|peer| *peer != instance);
+    let local = AgentOptions::beside(ports[usize::from(instance) - 1]);
+    let meshed = peers.fold(local, |all, peer| all.peer(peer, proxy.port(&link(instance, peer))));
+    options.agent.iter().fold(meshed, |all, &arg| all.arg(arg))
+}

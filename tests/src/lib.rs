@@ -1,0 +1,18 @@
+//! The harness around real servers: everything that integration tests, the quickstart and the benchmarks start,
+//! stop, cut off, kill and compare. Every process it starts listens on loopback only, lives in its own temporary
+//! folder and dies with the value that stands for it.
+
+pub mod agent;
+pub mod artifact;
+pub mod certificate;
+pub mod client;
+pub mod cluster;
+pub mod dataset;
+pub mod port;
+pub mod process;
+pub mod proxy;
+pub mod reply;
+pub mod server;
+pub mod wait;
+
+mod kinds;

@@ -1,0 +1,120 @@
+//! A child process that cannot outlive its owner, with its output in a file.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait;
+
+/// Lines of a log that a failure shows.
+const TAIL_LINES: usize = 40;
+
+/// A running child. Killed when dropped, and by the kernel when the *thread* that started it ends (so start it from
+/// the thread that keeps it). After a panic its last lines of output are printed.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program` with output appended to `log`. `name` is what failures call it.
+    ///
+    /// # Panics
+    /// When it cannot be started at all.
+    pub fn start<A: AsRef<OsStr>>(name: &str, program: &Path, args: &[A], log: &Path) -> Self {
+        let output = File::options().create(true).append(true).open(log).expect("the log file can be written");
+        let errors = output.try_clone().expect("a file handle can be doubled");
+        // `setpriv` sets the parent-death signal and becomes the program: std alone would need an unsafe `pre_exec`.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: cannot start setpriv for {}: {error}", program.display()));
+        Self { name: name.to_owned(), child, log: log.to_owned() }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, or `None` while it runs.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be asked whether it runs")
+    }
+
+    /// Ends it at once, as a crash does (SIGKILL).
+    pub fn kill(&mut self) {
+        // An error says that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    ///
+    /// # Panics
+    /// When it has not ended within `patience`.
+    pub fn terminate(&mut self, patience: Duration) -> ExitStatus {
+        self.signal(Signal::TERM);
+        let what = format!("{} ends after SIGTERM", self.name);
+        let log = self.log.clone();
+        wait::until(patience, &what, || self.ended(), || tail(&log))
+    }
+
+    /// Stops it where it is, sockets open (SIGSTOP): a host that hangs.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Everything it has printed so far.
+    pub fn output(&self) -> String {
+        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// The last lines it printed, under its name.
+    pub fn tail(&self) -> String {
+        format!("--- the last lines of {} (pid {})\n{}", self.name, self.pid(), tail(&self.log))
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).expect("a process id is not 0");
+        kill_process(pid, signal).unwrap_or_else(|error| panic!("{}: {signal:?}: {error}\n{}", self.name, self.tail()));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("{}", self.tail());
+        }
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let bytes = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+/// A list of arguments of mixed kinds.
+pub fn arguments<const N: usize>(args: [&dyn AsRef<OsStr>; N]) -> Vec<OsString> {
+    args.iter().map(|arg| arg.as_ref().to_owned()).collect()
+}
