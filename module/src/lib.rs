@@ -7,8 +7,10 @@
 //! | [`capture`] | from a local command to effects |
 //! | [`load`] | arguments, what the server must offer, registration |
 //! | [`commands`] | the `SYNCER.*` commands |
+//! | [`keyspace`] | the dataset of the server as the merge sees it |
 
 pub mod capture;
 pub mod commands;
+pub mod keyspace;
 pub mod load;
 pub mod redis;

@@ -12,6 +12,9 @@ pub enum LoadError {
         .0.join(", ")
     )]
     Missing(Vec<&'static str>),
+    /// The server does not take our private class of keyspace events.
+    #[error("the server refused a subscription to keyspace events; is it a version that Syncer is tested with?")]
+    Subscription,
     /// A command name is taken.
     #[error(transparent)]
     Command(#[from] NotRegistered),
@@ -22,6 +25,8 @@ pub enum LoadError {
 /// # Errors
 /// [`LoadError`]; the server then unloads the module and, when it was told to load it at start, exits.
 pub fn load(context: &Context, _args: Args<'_>) -> Result<(), LoadError> {
+    crate::redis::signal_explicitly(context);
+    crate::redis::expiry::subscribe(context).ok_or(LoadError::Subscription)?;
     for command in crate::capture::COMMANDS.iter().chain(crate::commands::COMMANDS) {
         register(context, command)?;
     }

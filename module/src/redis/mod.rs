@@ -14,16 +14,24 @@ macro_rules! api {
 }
 
 mod alloc;
+pub mod call;
 pub mod command;
 pub mod context;
 mod entry;
+pub mod expiry;
 mod guard;
+pub mod key;
 mod required;
+pub mod scan;
 pub mod string;
 
+pub use call::{Element, Reply, call};
 pub use command::{Command, CommandResult, Run, entry, register};
 pub use context::{Context, ContextFlags, log};
+pub use expiry::{ExpiryOff, without_expiry};
 pub use guard::panics;
+pub use key::{EventClass, Key, KeyType, notify, signal_explicitly, signal_modified};
+pub use scan::KeyScan;
 pub use string::{Args, OwnedText, Text};
 
 /// `REDISMODULE_OK` or not.

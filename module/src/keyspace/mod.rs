@@ -1,0 +1,47 @@
+//! The dataset of the server as the merge sees it.
+
+mod event;
+mod open;
+mod payload;
+mod server;
+
+use std::cell::Cell;
+
+pub use server::ServerKeyspace;
+
+use crate::redis::{Context, without_expiry};
+
+thread_local! {
+    static APPLYING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the module itself is writing, so that keyspace events and server events of the moment are ours and
+/// must not be captured (I-8). Main thread only.
+#[must_use]
+pub fn applying() -> bool {
+    APPLYING.get()
+}
+
+/// Runs `body` with the dataset: nothing is captured, no key expires, and afterwards every key is closed, every
+/// notification sent and the context's database is what it was.
+pub fn with_keyspace<R>(context: &Context, body: impl FnOnce(&mut ServerKeyspace<'_>) -> R) -> R {
+    let _applying = Applying::begin();
+    without_expiry(context, |expiry| body(&mut ServerKeyspace::new(context, expiry)))
+}
+
+/// Resets the flag also when `body` panics.
+struct Applying {
+    outer: bool,
+}
+
+impl Applying {
+    fn begin() -> Self {
+        Self { outer: APPLYING.replace(true) }
+    }
+}
+
+impl Drop for Applying {
+    fn drop(&mut self) {
+        APPLYING.set(self.outer);
+    }
+}

@@ -1,0 +1,104 @@
+//! The one key that the merge is working on.
+
+use smallvec::SmallVec;
+
+use super::event::{Event, Events};
+use crate::redis::{Context, ExpiryOff, Key, OwnedText, Reply, Text, call, notify, signal_modified};
+
+/// A key, opened when first needed and kept open until something else must see it.
+pub struct OpenKey {
+    db: u32,
+    name: OwnedText,
+    key: Option<Key>,
+    events: Events,
+    members: Members,
+}
+
+/// Set members not yet added or removed. The raw key API has nothing for sets, and one `SADD` with many members
+/// costs little more than one with one.
+#[derive(Default)]
+struct Members {
+    add: bool,
+    names: SmallVec<[OwnedText; 4]>,
+}
+
+/// Enough to spread the cost of a call, few enough to hold no large copies.
+const MEMBERS_MAX: usize = 256;
+
+impl OpenKey {
+    /// A key of database `db`, which is selected while it is used.
+    pub fn new(db: u32, name: &[u8]) -> Self {
+        let name = OwnedText::new(name);
+        Self { db, name, key: None, events: Events::default(), members: Members::default() }
+    }
+
+    /// Whether it is this key.
+    pub fn is(&self, db: u32, name: &[u8]) -> bool {
+        self.db == db && self.name.text().as_bytes() == name
+    }
+
+    /// The key through the raw API.
+    pub fn key(&mut self, context: &Context, expiry: ExpiryOff) -> &mut Key {
+        self.send_members(context);
+        self.key.get_or_insert_with(|| Key::open(context, self.name.text(), expiry))
+    }
+
+    /// Notes an event; the key was changed through the raw API.
+    pub fn changed(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// Whether members to add are waiting, so that the key is a set whatever it was.
+    pub fn is_growing_set(&self) -> bool {
+        self.members.add && !self.members.names.is_empty()
+    }
+
+    /// Adds or removes a set member, soon.
+    pub fn member(&mut self, context: &Context, add: bool, member: &[u8]) {
+        if self.members.add != add || self.members.names.len() >= MEMBERS_MAX {
+            self.send_members(context);
+        }
+        self.members.add = add;
+        self.members.names.push(OwnedText::new(member));
+    }
+
+    /// Calls a command with this key as its first argument.
+    pub fn call(&mut self, context: &Context, command: &std::ffi::CStr, rest: &[&[u8]]) -> Reply {
+        self.close(context);
+        let rest: SmallVec<[OwnedText; 4]> = rest.iter().map(|bytes| OwnedText::new(bytes)).collect();
+        self.call_with(context, command, &rest)
+    }
+
+    fn call_with(&self, context: &Context, command: &std::ffi::CStr, rest: &[OwnedText]) -> Reply {
+        let args: SmallVec<[Text<'_>; 8]> =
+            std::iter::once(self.name.text()).chain(rest.iter().map(OwnedText::text)).collect();
+        call(context, command, &args)
+    }
+
+    /// Closes the key: what was changed is signalled and published, in the order of a command.
+    pub fn close(&mut self, context: &Context) {
+        self.send_members(context);
+        self.close_raw(context);
+    }
+
+    fn close_raw(&mut self, context: &Context) {
+        self.key = None;
+        if self.events.is_empty() {
+            return;
+        }
+        signal_modified(context, self.name.text());
+        for event in self.events.take() {
+            notify(context, event.class, event.name, self.name.text());
+        }
+    }
+
+    fn send_members(&mut self, context: &Context) {
+        if self.members.names.is_empty() {
+            return;
+        }
+        self.close_raw(context);
+        let command = if self.members.add { c"SADD" } else { c"SREM" };
+        let names = std::mem::take(&mut self.members.names);
+        self.call_with(context, command, &names);
+    }
+}

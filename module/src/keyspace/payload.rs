@@ -1,0 +1,144 @@
+//! Whole values of the types that are not merged by element (yet), in a form that every server reads.
+//!
+//! - `L` elements: a list, each element a little-endian `u32` length and its bytes.
+//! - `D` version body: what `DUMP` gives without its footer (RDB version and CRC64), the version little-endian.
+//!   `RESTORE` refuses a dump of a newer RDB version than its own, though streams and module values are encoded
+//!   alike since version 11 (Redis 7.2, Valkey 8.0): these get a footer that says 11.
+
+/// The RDB version of Redis 7.2 and Valkey 8.0, which every supported server reads.
+const PORTABLE_VERSION: u16 = 11;
+/// RDB types up to this one (`RDB_TYPE_STREAM_LISTPACKS_3`) exist since that version.
+const PORTABLE_TYPE_MAX: u8 = 21;
+/// Version and CRC64 at the end of a dump.
+const FOOTER_LEN: usize = 10;
+
+/// A decoded payload.
+#[derive(Debug, PartialEq)]
+pub enum Payload<'a> {
+    /// The elements of a list.
+    List(Vec<&'a [u8]>),
+    /// What `RESTORE` takes.
+    Dump(Vec<u8>),
+}
+
+/// The payload of a list.
+pub fn encode_list<'a>(elements: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut payload = vec![b'L'];
+    for element in elements {
+        payload.extend_from_slice(&(element.len() as u32).to_le_bytes());
+        payload.extend_from_slice(element);
+    }
+    payload
+}
+
+/// The payload of what `DUMP` answered; `None` when that is no dump.
+pub fn encode_dump(dump: &[u8]) -> Option<Vec<u8>> {
+    let (body, footer) = dump.split_at_checked(dump.len().checked_sub(FOOTER_LEN)?)?;
+    let version = footer.first_chunk::<2>()?;
+    let mut payload = Vec::with_capacity(body.len() + 3);
+    payload.push(b'D');
+    payload.extend_from_slice(version);
+    payload.extend_from_slice(body);
+    Some(payload)
+}
+
+/// Decodes a payload from a peer; `None` when it is broken.
+pub fn decode(payload: &[u8]) -> Option<Payload<'_>> {
+    match payload.split_first()? {
+        (b'L', elements) => decode_list(elements).map(Payload::List),
+        (b'D', dump) => decode_dump(dump).map(Payload::Dump),
+        _ => None,
+    }
+}
+
+fn decode_list(mut rest: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut elements = Vec::new();
+    while !rest.is_empty() {
+        let (len, tail) = rest.split_first_chunk::<4>()?;
+        let (element, tail) = tail.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        elements.push(element);
+        rest = tail;
+    }
+    // An empty list does not exist.
+    (!elements.is_empty()).then_some(elements)
+}
+
+fn decode_dump(dump: &[u8]) -> Option<Vec<u8>> {
+    let (version, body) = dump.split_first_chunk::<2>()?;
+    let version = u16::from_le_bytes(*version);
+    let version = if *body.first()? <= PORTABLE_TYPE_MAX { version.min(PORTABLE_VERSION) } else { version };
+    let mut restore = Vec::with_capacity(body.len() + FOOTER_LEN);
+    restore.extend_from_slice(body);
+    restore.extend_from_slice(&version.to_le_bytes());
+    let crc = crc64(&restore);
+    restore.extend_from_slice(&crc.to_le_bytes());
+    Some(restore)
+}
+
+/// CRC-64 "Jones" as in the servers' crc64.c: reflected, no initial or final inversion.
+fn crc64(bytes: &[u8]) -> u64 {
+    const TABLE: [u64; 256] = {
+        let mut table = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let mut crc = byte as u64;
+            let mut bit = 0;
+            while bit < 8 {
+                crc = if crc & 1 == 1 { (crc >> 1) ^ 0x95ac_9329_ac4b_c9b5 } else { crc >> 1 };
+                bit += 1;
+            }
+            table[byte] = crc;
+            byte += 1;
+        }
+        table
+    };
+    bytes.iter().fold(0, |crc, byte| TABLE[usize::from(crc as u8 ^ byte)] ^ (crc >> 8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crc64_is_that_of_the_servers() {
+        assert_eq!(crc64(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
+    }
+
+    #[test]
+    fn lists_come_back() {
+        let elements: [&[u8]; 3] = [b"a", b"", b"\0\xff"];
+        let payload = encode_list(elements.into_iter());
+        assert_eq!(decode(&payload), Some(Payload::List(elements.to_vec())));
+    }
+
+    #[test]
+    fn broken_payloads_are_refused() {
+        let whole = encode_list([b"abc".as_slice(), b"de"].into_iter());
+        let ends_between_elements = 1 + 4 + 3;
+        for len in (0..whole.len()).filter(|len| *len != ends_between_elements) {
+            assert_eq!(decode(&whole[..len]), None, "cut at {len}");
+        }
+        assert_eq!(decode(b"L"), None);
+        assert_eq!(decode(b"D\x0b"), None);
+        assert_eq!(decode(b"D\x0b\0"), None);
+        assert_eq!(decode(b"X1234"), None);
+        assert_eq!(encode_dump(b"short"), None);
+    }
+
+    #[test]
+    fn a_dump_of_a_portable_type_gets_the_portable_version() {
+        let dump = [&[21_u8, 1, 2, 3][..], &80_u16.to_le_bytes(), &[0; 8]].concat();
+        let payload = encode_dump(&dump).unwrap();
+        let Some(Payload::Dump(restore)) = decode(&payload) else { panic!("no dump") };
+        assert_eq!(restore[..6], [21, 1, 2, 3, 11, 0]);
+        assert_eq!(restore[6..], crc64(&restore[..6]).to_le_bytes());
+    }
+
+    #[test]
+    fn a_dump_of_a_new_type_keeps_its_version() {
+        let dump = [&[22_u8, 1][..], &80_u16.to_le_bytes(), &[0; 8]].concat();
+        let payload = encode_dump(&dump).unwrap();
+        let Some(Payload::Dump(restore)) = decode(&payload) else { panic!("no dump") };
+        assert_eq!(restore[2..4], 80_u16.to_le_bytes());
+    }
+}

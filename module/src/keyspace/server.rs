@@ -1,0 +1,360 @@
+//! [`Keyspace`] on the real server.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use smallvec::SmallVec;
+use syncer_shared::effect::{ClearReason, FlushScope, Kind, Path, UnixMs, Value};
+use syncer_shared::keyspace::{Keyspace, NotAdded, SetTtl};
+
+use super::event::Event;
+use super::open::OpenKey;
+use super::payload::{self, Payload};
+use crate::redis::{Context, ExpiryOff, KeyScan, KeyType, OwnedText, call, log};
+
+/// How many whole values no command of this server could take.
+static PAYLOADS_REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// See [`super::with_keyspace`].
+pub struct ServerKeyspace<'a> {
+    context: &'a Context,
+    expiry: ExpiryOff,
+    /// The database that was selected before.
+    home: u32,
+    selected: u32,
+    open: Option<OpenKey>,
+}
+
+impl<'a> ServerKeyspace<'a> {
+    pub(super) fn new(context: &'a Context, expiry: ExpiryOff) -> Self {
+        let home = context.db();
+        Self { context, expiry, home, selected: home, open: None }
+    }
+
+    /// How many whole values from peers this server could not take: of types or versions that it does not know.
+    #[must_use]
+    pub fn payloads_refused() -> u64 {
+        PAYLOADS_REFUSED.load(Ordering::Relaxed)
+    }
+
+    /// The key to work on; the one before is closed.
+    fn at(&mut self, db: u32, name: &[u8]) -> &mut OpenKey {
+        if !self.open.as_ref().is_some_and(|open| open.is(db, name)) {
+            self.close();
+            self.select(db);
+        }
+        self.open.get_or_insert_with(|| OpenKey::new(db, name))
+    }
+
+    fn close(&mut self) {
+        if let Some(mut open) = self.open.take() {
+            open.close(self.context);
+        }
+    }
+
+    fn select(&mut self, db: u32) {
+        if self.selected != db && self.context.select(db) {
+            self.selected = db;
+        }
+    }
+
+    fn key(&mut self, db: u32, name: &[u8]) -> &mut crate::redis::Key {
+        let (context, expiry) = (self.context, self.expiry);
+        self.at(db, name).key(context, expiry)
+    }
+
+    fn call(&mut self, db: u32, name: &[u8], command: &std::ffi::CStr, rest: &[&[u8]]) -> crate::redis::Reply {
+        let context = self.context;
+        self.at(db, name).call(context, command, rest)
+    }
+
+    fn changed(&mut self, event: Event) {
+        if let Some(open) = &mut self.open {
+            open.changed(event);
+        }
+    }
+
+    /// After an element went: whether the key went with it.
+    fn shrunk(&mut self, db: u32, name: &[u8], event: Event) {
+        self.changed(event);
+        if self.key(db, name).key_type() == KeyType::Empty {
+            self.changed(Event::DEL);
+        }
+    }
+
+    fn list_payload(&mut self, db: u32, name: &[u8]) -> Vec<u8> {
+        let reply = self.call(db, name, c"LRANGE", &[b"0", b"-1"]);
+        let mut elements = Vec::new();
+        reply.each(&mut |element| elements.extend(element.bytes()));
+        payload::encode_list(elements.into_iter())
+    }
+
+    /// Replaces the whole value and keeps the TTL.
+    fn put_payload(&mut self, db: u32, name: &[u8], payload: &[u8]) {
+        let expire_at = self.expire_at(db, name);
+        let refused = match payload::decode(payload) {
+            Some(Payload::List(elements)) => {
+                self.put_list(db, name, &elements);
+                None
+            }
+            Some(Payload::Dump(dump)) => self.call(db, name, c"RESTORE", &[b"0", &dump, b"REPLACE"]).error(),
+            None => Some("it is broken".to_owned()),
+        };
+        match refused {
+            None => self.key(db, name).set_expire_at(expire_at),
+            Some(error) => refuse(name, &error),
+        }
+    }
+
+    fn put_list(&mut self, db: u32, name: &[u8], elements: &[&[u8]]) {
+        let key = self.key(db, name);
+        key.delete();
+        for element in elements {
+            key.push(OwnedText::new(element).text());
+        }
+        self.changed(Event::RPUSH);
+    }
+}
+
+/// Counts a whole value that cannot be written here, and says so: at the first, then ever more rarely.
+fn refuse(name: &[u8], error: &str) {
+    let count = PAYLOADS_REFUSED.fetch_add(1, Ordering::Relaxed) + 1;
+    if count.is_power_of_two() {
+        let name = String::from_utf8_lossy(name.get(..64).unwrap_or(name));
+        log::warning(&format!(
+            "syncer: this server cannot take a peer's value of key '{name}' ({error}); it keeps what it has, so the \
+             instances differ there. Use a type that all servers know. {count} such values since start"
+        ));
+    }
+}
+
+/// Whether servers store the string as an integer: up to 20 bytes, a 64-bit integer as `ll2string` prints it.
+fn is_stored_as_integer(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    match digits {
+        b"0" => text.len() == 1,
+        [b'1'..=b'9', ..] if digits.len() <= 19 => {
+            digits.iter().all(u8::is_ascii_digit)
+                && std::str::from_utf8(text).is_ok_and(|text| text.parse::<i64>().is_ok())
+        }
+        _ => false,
+    }
+}
+
+impl Keyspace for ServerKeyspace<'_> {
+    fn kind(&mut self, db: u32, key: &[u8]) -> Option<Kind> {
+        if self.at(db, key).is_growing_set() {
+            return Some(Kind::Set);
+        }
+        match self.key(db, key).key_type() {
+            KeyType::Empty => None,
+            KeyType::String => Some(Kind::String),
+            KeyType::Hash => Some(Kind::Hash),
+            KeyType::Set => Some(Kind::Set),
+            KeyType::SortedSet => Some(Kind::SortedSet),
+            KeyType::List | KeyType::Stream | KeyType::Other => Some(Kind::Opaque),
+        }
+    }
+
+    fn string(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>> {
+        let open = self.key(db, key);
+        if open.key_type() != KeyType::String {
+            return None;
+        }
+        if let Some(bytes) = open.long_string() {
+            return Some(bytes.to_vec());
+        }
+        self.call(db, key, c"GET", &[]).bytes().map(<[u8]>::to_vec)
+    }
+
+    fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>> {
+        let value = self.key(db, key).field(OwnedText::new(field).text())?;
+        Some(value.text().as_bytes().to_vec())
+    }
+
+    fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool {
+        self.call(db, key, c"SISMEMBER", &[member]).integer() == Some(1)
+    }
+
+    fn score(&mut self, db: u32, key: &[u8], member: &[u8]) -> Option<f64> {
+        self.key(db, key).score(OwnedText::new(member).text())
+    }
+
+    fn payload(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>> {
+        match self.key(db, key).key_type() {
+            KeyType::List => Some(self.list_payload(db, key)),
+            KeyType::Stream | KeyType::Other => self.call(db, key, c"DUMP", &[]).bytes().and_then(payload::encode_dump),
+            _ => None,
+        }
+    }
+
+    fn elements(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(Path<'_>, Value<'_>)) {
+        match self.kind(db, key) {
+            None => {}
+            Some(Kind::String) => {
+                if let Some(value) = self.string(db, key) {
+                    visit(Path::String, Value::Bytes(&value));
+                }
+            }
+            Some(Kind::Hash) => self.key(db, key).scan(&mut |field, value| {
+                visit(Path::Field(field), Value::Bytes(value.unwrap_or_default()));
+            }),
+            Some(Kind::Set) => self.key(db, key).scan(&mut |member, _| visit(Path::Member(member), Value::Present)),
+            Some(Kind::SortedSet) => self.key(db, key).scan(&mut |member, score| {
+                let score = score.and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.parse().ok());
+                visit(Path::Scored(member), Value::Score(score.unwrap_or_default()));
+            }),
+            Some(Kind::Opaque) => {
+                if let Some(payload) = self.payload(db, key) {
+                    visit(Path::Opaque, Value::Payload(&payload));
+                }
+            }
+        }
+    }
+
+    fn keys(&mut self, scope: FlushScope, visit: &mut dyn FnMut(u32, &[u8])) {
+        self.close();
+        let databases = match scope {
+            FlushScope::Db(db) => db..=db,
+            FlushScope::All => 0..=u32::MAX,
+        };
+        for db in databases {
+            if !self.context.select(db) {
+                break;
+            }
+            self.selected = db;
+            let mut scan = KeyScan::new();
+            while scan.step(self.context, &mut |name| visit(db, name)) {}
+        }
+    }
+
+    fn expire_at(&mut self, db: u32, key: &[u8]) -> Option<UnixMs> {
+        self.key(db, key).expire_at()
+    }
+
+    fn set_string(&mut self, db: u32, key: &[u8], value: &[u8], ttl: SetTtl) {
+        if is_stored_as_integer(value) {
+            // Only `SET` makes the integer encoding; and it would carry out a time that has passed.
+            let keep: &[&[u8]] = &[value, b"KEEPTTL"];
+            let rest = if ttl == SetTtl::Keep { keep } else { &keep[..1] };
+            self.call(db, key, c"SET", rest);
+        } else {
+            let open = self.key(db, key);
+            let expire_at = (ttl == SetTtl::Keep).then(|| open.expire_at()).flatten();
+            open.set_string(OwnedText::new(value).text());
+            if expire_at.is_some() {
+                open.set_expire_at(expire_at);
+            }
+            self.changed(Event::SET);
+        }
+        if let SetTtl::At(at) = ttl {
+            self.key(db, key).set_expire_at(Some(at));
+            self.changed(Event::EXPIRE);
+        }
+    }
+
+    fn add_integer(&mut self, db: u32, key: &[u8], delta: i64) -> Result<i64, NotAdded> {
+        self.call(db, key, c"INCRBY", &[delta.to_string().as_bytes()]).integer().ok_or(NotAdded)
+    }
+
+    fn add_integer_field(&mut self, db: u32, key: &[u8], field: &[u8], delta: i64) -> Result<i64, NotAdded> {
+        // Not through `HashSet`, which would drop a TTL of the field.
+        self.call(db, key, c"HINCRBY", &[field, delta.to_string().as_bytes()]).integer().ok_or(NotAdded)
+    }
+
+    fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) {
+        match (path, value) {
+            (Path::String, Value::Bytes(bytes)) => self.set_string(db, key, bytes, SetTtl::Keep),
+            (Path::Field(field), Value::Bytes(bytes)) => {
+                self.key(db, key).set_field(OwnedText::new(field).text(), OwnedText::new(bytes).text());
+                self.changed(Event::HSET);
+            }
+            (Path::Member(member), _) => {
+                let context = self.context;
+                self.at(db, key).member(context, true, member);
+            }
+            (Path::Scored(member), Value::Score(score)) => {
+                if self.key(db, key).set_score(OwnedText::new(member).text(), score) {
+                    self.changed(Event::ZADD);
+                }
+            }
+            (Path::Opaque, Value::Payload(payload)) => self.put_payload(db, key, payload),
+            // The decoder refuses any other pair.
+            _ => debug_assert!(false, "a value of another type than its path"),
+        }
+    }
+
+    fn take(&mut self, db: u32, key: &[u8], path: Path<'_>) {
+        match path {
+            Path::String | Path::Opaque => self.delete(db, key, ClearReason::Deleted),
+            Path::Field(field) => {
+                if self.key(db, key).remove_field(OwnedText::new(field).text()) {
+                    self.shrunk(db, key, Event::HDEL);
+                }
+            }
+            Path::Member(member) => {
+                let context = self.context;
+                self.at(db, key).member(context, false, member);
+            }
+            Path::Scored(member) => {
+                if self.key(db, key).remove_member(OwnedText::new(member).text()) {
+                    self.shrunk(db, key, Event::ZREM);
+                }
+            }
+        }
+    }
+
+    fn set_expire_at(&mut self, db: u32, key: &[u8], at: Option<UnixMs>) {
+        let open = self.key(db, key);
+        if open.key_type() == KeyType::Empty || open.expire_at() == at {
+            return;
+        }
+        open.set_expire_at(at);
+        self.changed(if at.is_some() { Event::EXPIRE } else { Event::PERSIST });
+    }
+
+    fn delete(&mut self, db: u32, key: &[u8], reason: ClearReason) {
+        let open = self.key(db, key);
+        if open.key_type() != KeyType::Empty {
+            open.delete();
+            self.changed(Event::of(reason));
+        }
+    }
+
+    fn flush(&mut self, scope: FlushScope) {
+        self.close();
+        let none: SmallVec<[_; 1]> = SmallVec::new();
+        match scope {
+            FlushScope::Db(db) => {
+                self.select(db);
+                call(self.context, c"FLUSHDB", &none);
+            }
+            FlushScope::All => drop(call(self.context, c"FLUSHALL", &none)),
+        }
+    }
+
+    fn finish(&mut self) {
+        self.close();
+        self.select(self.home);
+    }
+}
+
+impl Drop for ServerKeyspace<'_> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_stored_as_integer;
+
+    #[test]
+    fn integers_are_told_as_servers_tell_them() {
+        for text in ["0", "7", "-1", "9223372036854775807", "-9223372036854775808"] {
+            assert!(is_stored_as_integer(text.as_bytes()), "{text}");
+        }
+        for text in ["", "-", "-0", "00", "+1", "1 ", "1.0", "9223372036854775808", "-9223372036854775809", "12a"] {
+            assert!(!is_stored_as_integer(text.as_bytes()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Commands of the server called from here (`RM_Call`): not replicated, not seen by our own filter.
+
+use std::ffi::{CStr, c_char};
+use std::ptr::NonNull;
+use std::slice;
+
+use redis_module::raw;
+use redis_module::raw::RedisModuleCallReply;
+
+use super::{Context, Text};
+
+/// Runs `command` with `args` in the selected database, as the server itself: no ACL, no replication.
+pub fn call(context: &Context, command: &CStr, args: &[Text<'_>]) -> Reply {
+    // SAFETY: the context is valid; `Text` is a transparent pointer to a module string, so the slice is the vector
+    // that "v" wants, followed by its length. The server takes its own references to what it keeps.
+    let raw = unsafe {
+        let argv: *const Text<'_> = args.as_ptr();
+        api!(RedisModule_Call)(context.raw(), command.as_ptr(), c"v".as_ptr(), argv, args.len())
+    };
+    Reply { raw: NonNull::new(raw) }
+}
+
+/// What a called command answered. Freed on drop.
+pub struct Reply {
+    /// Null when the command could not be run at all (unknown, wrong number of arguments).
+    raw: Option<NonNull<RedisModuleCallReply>>,
+}
+
+impl Reply {
+    fn code(&self) -> isize {
+        // SAFETY: the reply is valid until dropped.
+        self.raw.map_or(raw::REDISMODULE_REPLY_ERROR, |raw| unsafe {
+            api!(RedisModule_CallReplyType)(raw.as_ptr()) as isize
+        })
+    }
+
+    /// Whether it is an error, or the command could not be run.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.code() == raw::REDISMODULE_REPLY_ERROR
+    }
+
+    /// An integer reply.
+    #[must_use]
+    pub fn integer(&self) -> Option<i64> {
+        let raw = self.raw.filter(|_| self.code() == raw::REDISMODULE_REPLY_INTEGER)?;
+        // SAFETY: the reply is valid and an integer.
+        Some(unsafe { api!(RedisModule_CallReplyInteger)(raw.as_ptr()) })
+    }
+
+    /// A string reply, status or bulk.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        let raw = self.raw.filter(|_| self.code() == raw::REDISMODULE_REPLY_STRING)?;
+        // SAFETY: the reply is valid and a string.
+        unsafe { string(raw) }
+    }
+
+    /// The text of an error reply; of a command that could not be run, a text that says so.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        if !self.is_error() {
+            return None;
+        }
+        // SAFETY: the reply is valid and an error, which reads like a string.
+        let text = self.raw.and_then(|raw| unsafe { string(raw) }).unwrap_or(b"ERR the command could not be run");
+        Some(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// Visits the elements of an array reply.
+    pub fn each<'a>(&'a self, visit: &mut dyn FnMut(Element<'a>)) {
+        if let Some(root) = self.root() {
+            root.each(visit);
+        }
+    }
+
+    /// The reply as an element.
+    #[must_use]
+    pub fn root(&self) -> Option<Element<'_>> {
+        self.raw.map(|raw| Element { raw, reply: self })
+    }
+}
+
+/// A part of a reply.
+#[derive(Clone, Copy)]
+pub struct Element<'a> {
+    raw: NonNull<RedisModuleCallReply>,
+    reply: &'a Reply,
+}
+
+impl<'a> Element<'a> {
+    fn code(self) -> isize {
+        // SAFETY: valid as long as the whole reply.
+        unsafe { api!(RedisModule_CallReplyType)(self.raw.as_ptr()) as isize }
+    }
+
+    /// A string, status or bulk.
+    #[must_use]
+    pub fn bytes(self) -> Option<&'a [u8]> {
+        // SAFETY: valid as long as the whole reply, and a string.
+        if self.code() == raw::REDISMODULE_REPLY_STRING { unsafe { string(self.raw) } } else { None }
+    }
+
+    /// An integer.
+    #[must_use]
+    pub fn integer(self) -> Option<i64> {
+        // SAFETY: valid as long as the whole reply, and an integer.
+        (self.code() == raw::REDISMODULE_REPLY_INTEGER)
+            .then(|| unsafe { api!(RedisModule_CallReplyInteger)(self.raw.as_ptr()) })
+    }
+
+    /// The element at `index` of an array.
+    #[must_use]
+    pub fn get(self, index: usize) -> Option<Element<'a>> {
+        if self.code() != raw::REDISMODULE_REPLY_ARRAY {
+            return None;
+        }
+        // SAFETY: valid as long as the whole reply, and an array; null beyond its end.
+        let raw = unsafe { api!(RedisModule_CallReplyArrayElement)(self.raw.as_ptr(), index) };
+        NonNull::new(raw).map(|raw| Element { raw, reply: self.reply })
+    }
+
+    /// How many elements an array has; 0 for anything else.
+    #[must_use]
+    pub fn len(self) -> usize {
+        if self.code() != raw::REDISMODULE_REPLY_ARRAY {
+            return 0;
+        }
+        // SAFETY: valid as long as the whole reply, and an array.
+        unsafe { api!(RedisModule_CallReplyLength)(self.raw.as_ptr()) }
+    }
+
+    /// Whether it is no array, or an empty one.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Visits the elements of an array.
+    pub fn each(self, visit: &mut dyn FnMut(Element<'a>)) {
+        (0..self.len()).filter_map(|index| self.get(index)).for_each(visit);
+    }
+}
+
+/// # Safety
+/// `raw` is a valid reply that lives for `'a`.
+unsafe fn string<'a>(raw: NonNull<RedisModuleCallReply>) -> Option<&'a [u8]> {
+    let mut len = 0;
+    // SAFETY: the caller's contract; null when the reply is no string.
+    unsafe {
+        let start: *const c_char = api!(RedisModule_CallReplyStringPtr)(raw.as_ptr(), &mut len);
+        (!start.is_null()).then(|| slice::from_raw_parts(start.cast(), len))
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(raw) = self.raw {
+            // SAFETY: the reply is ours and freed once.
+            unsafe { api!(RedisModule_FreeCallReply)(raw.as_ptr()) };
+        }
+    }
+}
