@@ -1,0 +1,310 @@
+//! Addresses of servers: URL, login, TLS.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use super::{Environment, Secret, Tls, TlsError, TlsFiles};
+
+/// The port when a URL names none.
+const DEFAULT_PORT: u16 = 6379;
+
+/// A server or the proxy in front of it. `Display` and `Debug` never show the password.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Name or IP address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Who we are there, if it asks.
+    pub credentials: Option<Credentials>,
+    /// For `rediss://`.
+    pub tls: Option<Tls>,
+}
+
+/// What `AUTH` sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Without it the server's `default` user.
+    pub user: Option<String>,
+    /// Its password.
+    pub password: Secret,
+}
+
+/// An endpoint as written: a URL alone, or a table. The URL's query takes the same keys as the table, so that a flag can
+/// say everything the file can: `rediss://host:port?ca=ca.pem&server-name=db.example`.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(from = "EndpointForm")]
+pub struct EndpointFile(EndpointTable);
+
+#[derive(serde::Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a URL, or a table with `url` and the optional keys user, password, password-file, ca, cert, key, server-name"
+)]
+enum EndpointForm {
+    Url(Secret),
+    Table(EndpointTable),
+}
+
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct EndpointTable {
+    /// A secret until parsed: it may hold a password.
+    url: Secret,
+    user: Option<String>,
+    password: Option<Secret>,
+    password_file: Option<PathBuf>,
+    ca: Option<PathBuf>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    server_name: Option<String>,
+}
+
+/// What is wrong with an endpoint. No variant quotes the URL, which may hold a password.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// Not a URL.
+    #[error("the address is no URL ({0}); write redis://[user:password@]host[:port] or rediss:// for TLS")]
+    Url(#[from] url::ParseError),
+    /// Another scheme.
+    #[error("the URL begins with `{0}:`; write redis:// or rediss:// for TLS")]
+    Scheme(String),
+    /// No host.
+    #[error("the URL names no host")]
+    Host,
+    /// `redis://host/3`
+    #[error("the URL names a database; leave the path away, all databases are replicated")]
+    Path,
+    /// An unknown key after `?`.
+    #[error(
+        "`{0}` is no option; after `?` there may be user, password, password-file, ca, cert, key, server-name, joined by `&`"
+    )]
+    Option(String),
+    /// Two sources for one thing.
+    #[error("`{0}` is given twice")]
+    Twice(&'static str),
+    /// A user alone.
+    #[error("a user without a password: add password-file or {0}_PASSWORD to the environment")]
+    UserOnly(String),
+    /// The password file is unreadable.
+    #[error("cannot read the password file {0}: {1}")]
+    PasswordFile(PathBuf, std::io::Error),
+    /// TLS options with `redis://`.
+    #[error("`{0}` is given but the URL isn't rediss://")]
+    TlsUnused(&'static str),
+    /// TLS files.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl From<String> for EndpointFile {
+    fn from(url: String) -> Self {
+        EndpointForm::Url(Secret::new(url)).into()
+    }
+}
+
+impl From<EndpointForm> for EndpointFile {
+    fn from(form: EndpointForm) -> Self {
+        Self(match form {
+            EndpointForm::Table(table) => table,
+            EndpointForm::Url(url) => EndpointTable {
+                url,
+                user: None,
+                password: None,
+                password_file: None,
+                ca: None,
+                cert: None,
+                key: None,
+                server_name: None,
+            },
+        })
+    }
+}
+
+impl EndpointFile {
+    /// Reads the URL, the files it names and, for what is still open, `<variable>_USER` and `<variable>_PASSWORD`.
+    ///
+    /// # Errors
+    /// When anything is wrong or said twice.
+    pub fn parse(self, variable: &str, environment: Environment<'_>) -> Result<Endpoint, EndpointError> {
+        let Self(mut table) = self;
+        let url = Url::parse(table.url.reveal())?;
+        let encrypted = match url.scheme() {
+            "redis" | "valkey" => false,
+            "rediss" | "valkeys" => true,
+            other => return Err(EndpointError::Scheme(other.to_owned())),
+        };
+        if !matches!(url.path(), "" | "/") {
+            return Err(EndpointError::Path);
+        }
+        table.add_url(&url)?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(EndpointError::Host)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = url.port().unwrap_or(DEFAULT_PORT);
+        let EndpointTable { url: _, user, password, password_file, ca, cert, key, server_name } = table;
+        let credentials = Credentials::gather(user, password, password_file, variable, environment)?;
+        let tls = match encrypted {
+            true => Some(Tls::load(&TlsFiles { ca, cert, key, server_name }, &host)?),
+            false => {
+                let given = [("ca", ca.is_some()), ("cert", cert.is_some()), ("key", key.is_some())];
+                let given = given.into_iter().chain([("server-name", server_name.is_some())]).find(|(_, given)| *given);
+                given.map_or(Ok(None), |(name, _)| Err(EndpointError::TlsUnused(name)))?
+            }
+        };
+        Ok(Endpoint { host, port, credentials, tls })
+    }
+}
+
+impl EndpointTable {
+    /// Adds what the URL says.
+    fn add_url(&mut self, url: &Url) -> Result<(), EndpointError> {
+        if !url.username().is_empty() {
+            once(&mut self.user, "user", decoded(url.username()))?;
+        }
+        if let Some(password) = url.password() {
+            once(&mut self.password, "password", Secret::new(decoded(password)))?;
+        }
+        for (key, value) in url.query_pairs() {
+            let value = value.into_owned();
+            match &*key {
+                "user" => once(&mut self.user, "user", value)?,
+                "password" => once(&mut self.password, "password", Secret::new(value))?,
+                "password-file" => once(&mut self.password_file, "password-file", value.into())?,
+                "ca" => once(&mut self.ca, "ca", value.into())?,
+                "cert" => once(&mut self.cert, "cert", value.into())?,
+                "key" => once(&mut self.key, "key", value.into())?,
+                "server-name" => once(&mut self.server_name, "server-name", value)?,
+                other => return Err(EndpointError::Option(other.to_owned())),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn once<T>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<(), EndpointError> {
+    match slot.replace(value) {
+        Some(_) => Err(EndpointError::Twice(name)),
+        None => Ok(()),
+    }
+}
+
+/// Percent-decodes a part of a URL.
+fn decoded(text: &str) -> String {
+    let pair = format!("x={}", text.replace('+', "%2B"));
+    url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+impl Credentials {
+    fn gather(
+        user: Option<String>,
+        password: Option<Secret>,
+        password_file: Option<PathBuf>,
+        variable: &str,
+        environment: Environment<'_>,
+    ) -> Result<Option<Self>, EndpointError> {
+        let user = user.or_else(|| environment(&format!("{variable}_USER")));
+        let password = match (password, password_file) {
+            (Some(_), Some(_)) => return Err(EndpointError::Twice("password")),
+            (Some(password), None) => Some(password),
+            (None, Some(path)) => Some(read_password(&path)?),
+            (None, None) => environment(&format!("{variable}_PASSWORD")).map(Secret::new),
+        };
+        match (user, password) {
+            (user, Some(password)) => Ok(Some(Self { user, password })),
+            (Some(_), None) => Err(EndpointError::UserOnly(variable.to_owned())),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// The first line of the file.
+fn read_password(path: &Path) -> Result<Secret, EndpointError> {
+    let text = std::fs::read_to_string(path).map_err(|error| EndpointError::PasswordFile(path.to_owned(), error))?;
+    Ok(Secret::new(text.lines().next().unwrap_or_default()))
+}
+
+impl Endpoint {
+    /// `host:port`, for people.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls.is_some() { "rediss" } else { "redis" }, self.address())
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        self.credentials.as_ref().map_or(Ok(()), |credentials| write!(f, " {credentials:?}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn parse(url: &str) -> Result<Endpoint, EndpointError> {
+        let environment = |name: &str| match name {
+            "SITE_PASSWORD" => Some("from the environment".to_owned()),
+            _ => None,
+        };
+        EndpointFile::from(url.to_owned()).parse("SITE", &environment)
+    }
+
+    fn password(endpoint: &Endpoint) -> &str {
+        endpoint.credentials.as_ref().map_or("", |credentials| credentials.password.reveal())
+    }
+
+    #[test]
+    fn reads_urls() {
+        let endpoint = parse("redis://ann:p%40ss%2B+%3A@db.example:7000").unwrap();
+        assert_eq!(endpoint.address(), "db.example:7000");
+        assert_eq!(password(&endpoint), "p@ss++:");
+        assert_eq!(endpoint.credentials.as_ref().unwrap().user.as_deref(), Some("ann"));
+        assert_eq!(parse("redis://[::1]:7").unwrap().address(), "[::1]:7");
+        assert_eq!(parse("redis://10.0.0.1").unwrap().port, 6379);
+    }
+
+    #[test]
+    fn the_password_comes_from_url_file_or_environment() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"from the file\n").unwrap();
+        let path = file.path().display();
+        assert_eq!(password(&parse(&format!("redis://h?password-file={path}")).unwrap()), "from the file");
+        assert_eq!(password(&parse("redis://h").unwrap()), "from the environment");
+        assert_eq!(password(&parse("redis://:own@h").unwrap()), "own");
+        assert!(matches!(parse(&format!("redis://:own@h?password-file={path}")), Err(EndpointError::Twice("password"))));
+    }
+
+    #[test]
+    fn shows_no_password() {
+        let endpoint = parse("redis://ann:hunter2@h").unwrap();
+        assert_eq!(endpoint.to_string(), "redis://h:6379");
+        assert!(!format!("{endpoint:?} {endpoint:#?}").contains("hunter2"));
+        assert!(!format!("{:?}", EndpointFile::from("redis://ann:hunter2@h".to_owned())).contains("hunter2"));
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_use() {
+        let refusal = |url: &str| parse(url).unwrap_err().to_string();
+        assert!(refusal("10.0.0.1:7000").contains("URL"));
+        assert!(refusal("http://h").contains("`http:`"));
+        assert!(refusal("redis://h/3").contains("database"));
+        assert!(refusal("redis://h?color=red").contains("`color`"));
+        assert!(refusal("redis://h?ca=x.pem").contains("isn't rediss"));
+        assert!(refusal("rediss://h?ca=/nowhere.pem").contains("/nowhere.pem"));
+        assert!(refusal("rediss://h?cert=/nowhere.pem").contains("key"));
+    }
+}
