@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::event::{Event, Events};
+use crate::redis::call::call_set;
 use crate::redis::{Context, ExpiryOff, Key, OwnedText, Reply, Text, call, notify, signal_modified};
 
 /// A key, opened when first needed and kept open until something else must see it.
@@ -67,6 +68,12 @@ impl OpenKey {
         self.close(context);
         let rest: SmallVec<[OwnedText; 4]> = rest.iter().map(|bytes| OwnedText::new(bytes)).collect();
         self.call_with(context, command, &rest)
+    }
+
+    /// Calls `SET` for a value to be stored as an integer.
+    pub fn call_set(&mut self, context: &Context, value: &[u8], keep_ttl: bool) {
+        self.close(context);
+        call_set(context, self.name.text(), value, keep_ttl);
     }
 
     fn call_with(&self, context: &Context, command: &std::ffi::CStr, rest: &[OwnedText]) -> Reply {

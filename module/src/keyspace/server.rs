@@ -234,9 +234,8 @@ impl Keyspace for ServerKeyspace<'_> {
     fn set_string(&mut self, db: u32, key: &[u8], value: &[u8], ttl: SetTtl) {
         if is_stored_as_integer(value) {
             // Only `SET` makes the integer encoding; and it would carry out a time that has passed.
-            let keep: &[&[u8]] = &[value, b"KEEPTTL"];
-            let rest = if ttl == SetTtl::Keep { keep } else { &keep[..1] };
-            self.call(db, key, c"SET", rest);
+            let context = self.context;
+            self.at(db, key).call_set(context, value, ttl == SetTtl::Keep);
         } else {
             let open = self.key(db, key);
             let expire_at = (ttl == SetTtl::Keep).then(|| open.expire_at()).flatten();

@@ -20,6 +20,20 @@ pub fn call(context: &Context, command: &CStr, args: &[Text<'_>]) -> Reply {
     Reply { raw: NonNull::new(raw) }
 }
 
+/// `SET name value [KEEPTTL]`, for values that the server shall store as integers. It does so only when it holds
+/// the only reference to the value, so this passes bytes and no module string.
+pub fn call_set(context: &Context, name: Text<'_>, value: &[u8], keep_ttl: bool) -> Reply {
+    let format = if keep_ttl { c"sbc" } else { c"sb" };
+    // SAFETY: context and name are valid; the arguments are those that the format names (a surplus one is ignored):
+    // a module string, bytes and their length, a C string. The server copies the bytes.
+    let raw = unsafe {
+        let (start, len) = (value.as_ptr().cast::<c_char>(), value.len());
+        let (command, format, option) = (c"SET".as_ptr(), format.as_ptr(), c"KEEPTTL".as_ptr());
+        api!(RedisModule_Call)(context.raw(), command, format, name.raw(), start, len, option)
+    };
+    Reply { raw: NonNull::new(raw) }
+}
+
 /// What a called command answered. Freed on drop.
 pub struct Reply {
     /// Null when the command could not be run at all (unknown, wrong number of arguments).

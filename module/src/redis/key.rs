@@ -122,15 +122,21 @@ impl Key {
     /// Absolute expiry in Unix milliseconds.
     #[must_use]
     pub fn expire_at(&self) -> Option<i64> {
-        // SAFETY: the key is open.
+        if self.key_type() == KeyType::Empty {
+            return None;
+        }
+        // SAFETY: the key is open and holds a value; without one Redis 8.2 crashes.
         let at = unsafe { api!(RedisModule_GetAbsExpire)(self.raw()) };
         (at != raw::REDISMODULE_NO_EXPIRE as i64).then_some(at)
     }
 
     /// Sets or removes the expiry. A time in the past is kept, times before 1970 count as 1970.
     pub fn set_expire_at(&mut self, at: Option<i64>) {
+        if self.key_type() == KeyType::Empty {
+            return;
+        }
         let at = at.map_or(raw::REDISMODULE_NO_EXPIRE as i64, |at| at.max(0));
-        // SAFETY: the key is open. Refused (without effect) when the key is empty.
+        // SAFETY: the key is open and holds a value.
         unsafe { api!(RedisModule_SetAbsExpire)(self.raw(), at) };
     }
 
