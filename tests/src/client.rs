@@ -48,6 +48,11 @@ impl Client {
         reply::text(&self.cmd(line))
     }
 
+    /// Runs a command given as a line and returns the elements of its reply as texts.
+    pub fn text_items(&mut self, line: &str) -> Vec<String> {
+        reply::text_items(&self.cmd(line))
+    }
+
     /// Runs a command given as a line that must not fail, and returns its reply.
     ///
     /// # Panics

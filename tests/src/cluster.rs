@@ -117,10 +117,24 @@ impl Cluster {
 
     /// Makes every link whole.
     pub fn heal(&self) {
-        self.each_pair(|left, right| {
-            self.proxy.heal(&link(left, right));
-            self.proxy.heal(&link(right, left));
-        });
+        self.each_pair(|left, right| self.heal_between(left, right));
+    }
+
+    /// Makes both directions between two sites whole.
+    pub fn heal_between(&self, left: u8, right: u8) {
+        self.proxy.heal(&link(left, right));
+        self.proxy.heal(&link(right, left));
+    }
+
+    /// Waits until `target` has applied everything that `source` has applied at this moment.
+    ///
+    /// # Panics
+    /// When it does not come to have.
+    pub fn caught_up(&self, source: u8, target: u8) {
+        let token = self.client(source).cmd("SYNCER.CLOCK");
+        let mut target = self.client(target);
+        let what = "the target has applied everything of the source";
+        wait::until(CONVERGENCE_MAX, what, || covers(&mut target, &token).then_some(()), || self.standing());
     }
 
     /// Closes every connection between sites; new ones pass at once.
@@ -187,14 +201,13 @@ fn agreed(clients: &mut [Client]) -> bool {
     if before.iter().any(reply::is_error) {
         return false;
     }
-    let timeout = AWAIT_MS.to_string();
-    let covered = clients.iter_mut().all(|client| {
-        before.iter().all(|token| {
-            let answer = client.args(&[b"SYNCER.AWAIT", reply::bytes(token), timeout.as_bytes()]);
-            reply::text(&answer) == "1"
-        })
-    });
+    let covered = clients.iter_mut().all(|client| before.iter().all(|token| covers(client, token)));
     covered && clients.iter_mut().zip(&before).all(|(client, token)| client.cmd("SYNCER.CLOCK") == *token)
+}
+
+fn covers(client: &mut Client, token: &Value) -> bool {
+    let timeout = AWAIT_MS.to_string();
+    reply::text(&client.args(&[b"SYNCER.AWAIT", reply::bytes(token), timeout.as_bytes()])) == "1"
 }
 
 /// The name of the link over which the agent of `target` reaches the server of `source`.

@@ -1,6 +1,7 @@
 //! What a client can see of a server: every key of every database as text, and how two servers differ.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fmt::Write as _;
 
 use crate::client::Client;
@@ -9,11 +10,30 @@ use crate::reply;
 /// Databases a server has by default.
 const DATABASES: usize = 16;
 
-/// Differing keys that a message shows.
-const SHOWN: usize = 20;
+/// Differing keys that a message shows, and characters of each.
+const SHOWN_KEYS: usize = 20;
+const SHOWN_CHARACTERS: usize = 300;
 
-/// Every key, named `db/key`, with its type, value and expiry as text, independent of order and encoding.
-pub type Dataset = BTreeMap<String, String>;
+/// Every key, named `db/key`, with what it holds.
+pub type Dataset = BTreeMap<String, Entry>;
+
+/// What a key holds, independent of order and encoding. Shows as `string 5`, `hash f=1 g=2 @4000000000000`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its type, as TYPE says.
+    pub kind: String,
+    /// Its elements as text; empty for types that only digests compare.
+    pub value: String,
+    /// When it expires, in Unix milliseconds.
+    pub expires_at_ms: Option<i64>,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.kind, self.value)?;
+        self.expires_at_ms.map_or(Ok(()), |at_ms| write!(out, " @{at_ms}"))
+    }
+}
 
 /// Reads the whole dataset. For small datasets: it is held in memory as text.
 pub fn read(client: &mut Client) -> Dataset {
@@ -24,25 +44,48 @@ pub fn read(client: &mut Client) -> Dataset {
         }
         for key in reply::items(&client.args(&["KEYS", "*"])) {
             let key = reply::bytes(key);
-            dataset.insert(format!("{db}/{}", reply::escape(key)), value(client, key));
+            let entry = entry(client, key);
+            dataset.extend(entry.map(|entry| (format!("{db}/{}", reply::escape(key)), entry)));
         }
     }
     client.ok("SELECT 0");
     dataset
 }
 
-/// What differs between two datasets, a line per key; empty when nothing does.
+/// What a key of the selected database holds; `None` when it does not exist.
+pub fn entry(client: &mut Client, key: &[u8]) -> Option<Entry> {
+    let mut ask = |command: &[&str]| {
+        let (name, rest) = command.split_first().expect("a command has a name");
+        let mut args = vec![name.as_bytes(), key];
+        args.extend(rest.iter().map(|arg| arg.as_bytes()));
+        client.args(&args)
+    };
+    let kind = reply::text(&ask(&["TYPE"]));
+    let value = match kind.as_str() {
+        "none" => return None,
+        "string" => reply::text(&ask(&["GET"])),
+        "hash" => pairs(&reply::text_items(&ask(&["HGETALL"]))),
+        "set" => sorted(reply::text_items(&ask(&["SMEMBERS"]))).join(" "),
+        "zset" => pairs(&reply::text_items(&ask(&["ZRANGE", "0", "-1", "WITHSCORES"]))),
+        "list" => reply::text_items(&ask(&["LRANGE", "0", "-1"])).join(" "),
+        "stream" => reply::text(&ask(&["XRANGE", "-", "+"])),
+        _ => String::new(),
+    };
+    let expires_at_ms = Some(reply::integer(&ask(&["PEXPIRETIME"]))).filter(|at_ms| *at_ms >= 0);
+    Some(Entry { kind, value, expires_at_ms })
+}
+
+/// What differs between two datasets, a few lines per key; empty when nothing does.
 pub fn differences(left: &Dataset, right: &Dataset) -> String {
     let mut text = String::new();
-    let keys: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    let keys: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
     let differing: Vec<_> = keys.into_iter().filter(|key| left.get(*key) != right.get(*key)).collect();
-    for key in differing.iter().take(SHOWN) {
-        let show =
-            |side: &Dataset| side.get(*key).map_or("(absent)", String::as_str).chars().take(300).collect::<String>();
+    for key in differing.iter().take(SHOWN_KEYS) {
+        let show = |side: &Dataset| shortened(&side.get(*key).map_or("(absent)".to_owned(), Entry::to_string));
         writeln!(text, "  {key}\n    {}\n    {}", show(left), show(right)).expect("writing to a String cannot fail");
     }
-    if differing.len() > SHOWN {
-        writeln!(text, "  … and {} more keys", differing.len() - SHOWN).expect("writing to a String cannot fail");
+    if let Some(more) = differing.len().checked_sub(SHOWN_KEYS).filter(|more| *more > 0) {
+        writeln!(text, "  … and {more} more keys").expect("writing to a String cannot fail");
     }
     text
 }
@@ -52,25 +95,8 @@ pub fn digest(client: &mut Client) -> String {
     client.text("DEBUG DIGEST")
 }
 
-fn value(client: &mut Client, key: &[u8]) -> String {
-    let mut ask = |command: &[&str]| {
-        let (name, rest) = command.split_first().expect("a command has a name");
-        let mut args = vec![name.as_bytes(), key];
-        args.extend(rest.iter().map(|arg| arg.as_bytes()));
-        client.args(&args)
-    };
-    let kind = reply::text(&ask(&["TYPE"]));
-    let expiry = reply::text(&ask(&["PEXPIRETIME"]));
-    let value = match kind.as_str() {
-        "string" => reply::text(&ask(&["GET"])),
-        "hash" => pairs(&reply::text_items(&ask(&["HGETALL"]))),
-        "set" => sorted(reply::text_items(&ask(&["SMEMBERS"]))).join(" "),
-        "zset" => pairs(&reply::text_items(&ask(&["ZRANGE", "0", "-1", "WITHSCORES"]))),
-        "list" => reply::text_items(&ask(&["LRANGE", "0", "-1"])).join(" "),
-        "stream" => reply::text(&ask(&["XRANGE", "-", "+"])),
-        _ => "(compared by digest only)".to_owned(),
-    };
-    format!("{kind} {value} (expires at {expiry})")
+fn shortened(text: &str) -> String {
+    text.chars().take(SHOWN_CHARACTERS).collect()
 }
 
 fn pairs(items: &[String]) -> String {

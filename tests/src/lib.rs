@@ -8,11 +8,14 @@ pub mod certificate;
 pub mod client;
 pub mod cluster;
 pub mod dataset;
+pub mod load;
 pub mod port;
+pub mod prefix;
 pub mod process;
 pub mod proxy;
 pub mod reply;
 pub mod server;
+pub mod stream;
 pub mod wait;
 
 mod kinds;

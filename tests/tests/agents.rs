@@ -1,0 +1,73 @@
+//! Agents are killed, doubled, stopped and started at any moment: no loss, no duplicate, no full stop.
+
+use std::time::Duration;
+
+use syncer_tests::agent::Agent;
+use syncer_tests::load::under_load;
+use syncer_tests::{on_all_kinds, wait};
+
+/// Times an agent is killed in a test.
+const KILLS: u64 = 15;
+
+on_all_kinds! {
+    fn killed_agents_lose_and_double_nothing(cluster: 2) {
+        under_load(cluster, |cluster, load| {
+            for kill in 0..KILLS {
+                load.advance(30);
+                cluster.site_mut(1 + u8::from(kill % 2 == 1)).agent.restart();
+            }
+        });
+    }
+
+    fn doubled_agents_lose_and_double_nothing(cluster: 2) {
+        let doubles: Vec<Agent> = cluster.sites().iter().map(|site| Agent::start(site.agent.options().clone())).collect();
+        under_load(cluster, |cluster, load| {
+            for _ in 0..3 {
+                load.advance(100);
+                cluster.site_mut(1).agent.restart();
+            }
+        });
+        for mut double in doubles {
+            assert!(double.ended().is_none(), "a second agent gave up:\n{}", double.log());
+        }
+    }
+
+    fn a_dead_site_disturbs_nobody(cluster: 3) {
+        cluster.site_mut(3).server.kill();
+        cluster.client(1).ok("SET k v");
+        cluster.caught_up(1, 2);
+        cluster.client(2).ok("SET k w");
+        cluster.caught_up(2, 1);
+        assert_eq!(cluster.client(1).text("GET k"), "w");
+    }
+
+    fn a_hanging_site_disturbs_nobody(cluster: 3) {
+        cluster.site(3).server.process().pause();
+        cluster.client(1).ok("SET k v");
+        cluster.caught_up(1, 2);
+        cluster.site(3).server.process().resume();
+        cluster.converged();
+    }
+
+    fn an_agent_ends_on_sigterm_within_a_second(cluster: 2) {
+        let status = cluster.site_mut(1).agent.terminate(Duration::from_secs(1));
+        assert!(status.success(), "{status}: {}", cluster.site(1).agent.log());
+        cluster.client(2).ok("SET k v");
+        cluster.site_mut(1).agent.restart();
+        cluster.converged();
+    }
+
+    /// Peers come and go for days: a log that tells each change of state is short.
+    fn a_peer_that_is_down_does_not_flood_the_log(cluster: 2) {
+        let lines = |cluster: &Cluster| cluster.site(1).agent.log().lines().count();
+        let before = lines(cluster);
+        cluster.cut(1, 2);
+        wait::eventually("the agent logs that its peer is gone", || lines(cluster) > before);
+        // Enough time for hundreds of attempts without backoff: as long as many writes at the other site take.
+        let mut other = cluster.client(2);
+        (0..20_000).for_each(|round| drop(other.ok(&format!("SET k {round}"))));
+        assert!(lines(cluster) - before < 30, "the agent floods its log:\n{}", cluster.site(1).agent.log());
+        cluster.heal();
+        cluster.converged();
+    }
+}

@@ -1,0 +1,87 @@
+//! One transaction, script or function is one group: a reader at a peer never sees half of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use syncer_tests::client::Client;
+use syncer_tests::cluster::Cluster;
+use syncer_tests::{on_all_kinds, reply};
+
+/// Transactions written while the reader looks.
+const ROUNDS: u32 = 1_000;
+
+/// Writes with `write`, which keeps all of these keys equal, while a reader at the other site compares them.
+fn never_half(cluster: &Cluster, keys: &str, write: impl Fn(&mut Client, u32)) {
+    let written = AtomicBool::new(false);
+    let looks = thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut client = cluster.client(2);
+            let mut seen = std::collections::BTreeSet::new();
+            while !written.load(Ordering::Relaxed) {
+                let values = reply::text_items(&client.ok(&format!("MGET {keys}")));
+                assert!(values.windows(2).all(|pair| pair[0] == pair[1]), "half of a transaction: {values:?}");
+                seen.insert(values[0].clone());
+            }
+            seen.len()
+        });
+        let mut client = cluster.client(1);
+        for round in 0..ROUNDS {
+            write(&mut client, round);
+        }
+        cluster.caught_up(1, 2);
+        written.store(true, Ordering::Relaxed);
+        reader.join().expect("the reader saw whole transactions only")
+    });
+    assert!(looks > 1, "the reader saw nothing arrive");
+    cluster.converged();
+}
+
+on_all_kinds! {
+    fn transactions_arrive_in_one_step(cluster: 2) {
+        never_half(cluster, "a b c", |client, round| {
+            let answer = client.multi(&[format!("SET a {round}"), format!("SET b {round}"), format!("SET c {round}")]);
+            assert_eq!(reply::text(&answer), "[OK, OK, OK]");
+        });
+    }
+
+    fn scripts_arrive_in_one_step(cluster: 2) {
+        never_half(cluster, "a b c", |client, round| {
+            client.ok(&format!("EVAL redis.call('SET','a',ARGV[1])redis.call('MSET','b',ARGV[1],'c',ARGV[1]) 0 {round}"));
+        });
+    }
+
+    fn a_large_transaction_arrives_in_one_step(cluster: 2) {
+        let keys: Vec<String> = (0..2_000).map(|key| format!("k{key}")).collect();
+        let all = keys.join(" ");
+        let written = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut client = cluster.client(2);
+                while !written.load(Ordering::Relaxed) {
+                    let there = client.text(&format!("EXISTS {all}"));
+                    assert!(there == "0" || there == "2000", "{there} of 2000 keys have arrived");
+                }
+            });
+            let lines: Vec<String> = keys.iter().map(|key| format!("HSET {key} f {key}")).collect();
+            cluster.client(1).multi(&lines);
+            cluster.caught_up(1, 2);
+            written.store(true, Ordering::Relaxed);
+        });
+        cluster.converged();
+    }
+
+    /// A transaction that is discarded, aborted or refused leaves nothing to replicate.
+    fn what_does_not_happen_is_not_replicated(cluster: 2) {
+        let mut client = cluster.client(1);
+        client.ok("SET k v");
+        cluster.converged();
+        let clock = client.text("SYNCER.CLOCK");
+        client.pipeline(&["MULTI", "SET k discarded", "DISCARD"]);
+        client.pipeline(&["MULTI", "SET k", "SET k aborted", "EXEC"]);
+        client.ok("WATCH k");
+        cluster.client(1).ok("GET k");
+        client.pipeline(&["HSET k f wrongtype", "INCR k", "SETRANGE k -1 x", "SET k new NX", "GETEX k"]);
+        assert_eq!(client.text("SYNCER.CLOCK"), clock);
+        assert_eq!(cluster.client(2).text("GET k"), "v");
+    }
+}
