@@ -20,7 +20,12 @@ pub struct AgentOptions {
 impl AgentOptions {
     /// An agent beside the server on this loopback port, with no peers yet.
     pub fn beside(port: u16) -> Self {
-        Self { local: format!("redis://127.0.0.1:{port}"), peers: Vec::new(), extra: Vec::new() }
+        Self::at(format!("redis://127.0.0.1:{port}"))
+    }
+
+    /// An agent beside the server at this URL, with no peers yet.
+    pub fn at(local: String) -> Self {
+        Self { local, peers: Vec::new(), extra: Vec::new() }
     }
 
     /// Pulls from this instance, reached on this loopback port.
@@ -108,6 +113,7 @@ impl Agent {
 }
 
 fn launch(options: &AgentOptions, folder: &Path) -> Process {
-    let name = format!("syncer-agent of {}", options.local);
+    let server = options.local.rsplit('@').next().unwrap_or_default();
+    let name = format!("syncer-agent of {server}");
     Process::start(&name, &artifact::agent(), &options.command_line(), &folder.join("agent.log"))
 }

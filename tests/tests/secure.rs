@@ -1,0 +1,115 @@
+//! Passwords and TLS between sites: they work, a wrong one is told, and none of them is ever printed.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::certificate::{Authority, Certificate};
+use syncer_tests::client::Client;
+use syncer_tests::proxy::{LinkOptions, Proxy, Tls};
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
+use syncer_tests::{reply, wait};
+
+const PASSWORD: &str = "s3cret-w0rd";
+
+/// Two sites; the agent of the second reaches the first over TLS, with a certificate of its own.
+struct Secured {
+    source: Server,
+    target: Server,
+    proxy: Proxy,
+    authority: Authority,
+    agent: Certificate,
+    _folder: TempDir,
+}
+
+impl Secured {
+    fn new(kind: ServerKind) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let authority = Authority::new(folder.path(), "Test CA");
+        let [site, agent] = ["site.example", "agent.example"].map(|name| authority.sign(name));
+        let [source, target] = [1, 2].map(|instance| Server::start(kind, ServerOptions::instance(instance)));
+        let tls = Tls { bundle: site.bundle, client_authority: Some(authority.certificate()) };
+        let proxy = Proxy::start(&[LinkOptions { name: "tls".to_owned(), target: source.port(), tls: Some(tls) }]);
+        Self { source, target, proxy, authority, agent, _folder: folder }
+    }
+
+    fn url(&self, ca: &Path, client: Option<&Certificate>, server_name: &str) -> String {
+        let port = self.proxy.port("tls");
+        let client =
+            client.map(|client| format!("&cert={}&key={}", client.certificate.display(), client.key.display()));
+        let client = client.unwrap_or_default();
+        format!("rediss://127.0.0.1:{port}?ca={}{client}&server-name={server_name}", ca.display())
+    }
+
+    fn agent(&self, url: String) -> Agent {
+        Agent::start(AgentOptions::beside(self.target.port()).peer_url(1, url))
+    }
+}
+
+fn arrives(source: &mut Client, target: &mut Client) {
+    source.ok("SET k v");
+    wait::eventually("the write arrives", || target.text("GET k") == "v");
+}
+
+#[test]
+fn effects_come_over_mutual_tls() {
+    for kind in ServerKind::ALL {
+        let sites = Secured::new(kind);
+        let agent = sites.agent(sites.url(&sites.authority.certificate(), Some(&sites.agent), "site.example"));
+        arrives(&mut sites.source.client(), &mut sites.target.client());
+        drop(agent);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_tls_is_told() {
+    let sites = Secured::new(ServerKind::Valkey9);
+    let elsewhere = tempfile::tempdir().expect("a temporary folder can be made");
+    let other = Authority::new(elsewhere.path(), "Other CA");
+    let ca = sites.authority.certificate();
+    let wrong = [
+        ("another CA", sites.url(&other.certificate(), Some(&sites.agent), "site.example")),
+        ("another name", sites.url(&ca, Some(&sites.agent), "other.example")),
+        ("no certificate of ours", sites.url(&ca, None, "site.example")),
+    ];
+    sites.source.client().ok("SET k v");
+    for (what, url) in wrong {
+        let agent = sites.agent(url);
+        let tells = || {
+            let log = agent.log().to_lowercase();
+            ["certificate", "tls"].iter().any(|word| log.contains(word))
+        };
+        wait::eventually(&format!("the agent tells of {what}"), tells);
+        assert_eq!(sites.target.client().text("GET k"), "(nil)", "{what}");
+    }
+}
+
+#[test]
+fn passwords_open_and_are_never_printed() {
+    for kind in ServerKind::ALL {
+        // Set once they are up: the harness looks with a plain PING.
+        let [source, target] = [1, 2].map(|instance| Server::start(kind, ServerOptions::instance(instance)));
+        for server in [&source, &target] {
+            server.client().ok(&format!("CONFIG SET requirepass {PASSWORD}"));
+        }
+        let opened = |server: &Server| {
+            let mut client = server.client();
+            client.ok(&format!("AUTH {PASSWORD}"));
+            client
+        };
+        let url = |server: &Server, password: &str| format!("redis://:{password}@127.0.0.1:{}", server.port());
+        let agent =
+            |password: &str| Agent::start(AgentOptions::at(url(&target, PASSWORD)).peer_url(1, url(&source, password)));
+
+        let wrong = agent("wr0ng-w0rd");
+        wait::eventually("the agent tells that the password is wrong", || wrong.log().contains("WRONGPASS"));
+        assert!(!wrong.log().contains("wr0ng-w0rd") && !wrong.log().contains(PASSWORD), "{}", wrong.log());
+        drop(wrong);
+
+        let right = agent(PASSWORD);
+        arrives(&mut opened(&source), &mut opened(&target));
+        assert!(!right.log().contains(PASSWORD), "{}", right.log());
+        assert!(!reply::text(&opened(&target).cmd("SYNCER.PEERS")).contains(PASSWORD));
+    }
+}
