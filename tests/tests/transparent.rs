@@ -1,0 +1,181 @@
+//! Clients notice nothing: restricted users, refusals, transactions and observation are as on a stock server.
+
+use redis::Value;
+
+use syncer_tests::client::Client;
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
+use syncer_tests::{reply, wait};
+
+/// Runs the same lines, in groups of one client each, against a stock server and one with the module, and compares the
+/// replies.
+fn as_on_stock(groups: &[&[&str]]) {
+    for kind in ServerKind::ALL {
+        let replies = [ServerOptions::stock(), ServerOptions::instance(1)].map(|options| {
+            let server = Server::start(kind, options);
+            groups.iter().flat_map(|lines| replies(&mut server.client(), lines)).collect::<Vec<String>>()
+        });
+        let [stock, ours] = &replies;
+        assert_eq!(stock, ours, "left is the stock {kind}");
+    }
+}
+
+fn replies(client: &mut Client, lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|line| format!("{line} -> {}", client.text(line))).collect()
+}
+
+const USER: &str = "ACL SETUSER app on >pw ~app:* +set +get +hset +spop +sadd +zadd +zpopmin +multi +exec +eval +copy";
+
+#[test]
+fn a_restricted_user_can_do_what_it_may_and_no_more() {
+    as_on_stock(&[
+        &[USER, "SADD app:s a", "ZADD app:z 1 a 2 b"],
+        &[
+            "AUTH app pw",
+            "SET app:k v",
+            "SET other v",
+            "HSET app:h f v",
+            "SPOP app:s",
+            "ZPOPMIN app:z 1",
+            "DEL app:k",
+            "COPY app:k app:k2",
+            "COPY app:k other",
+            "EVAL return(redis.call('SET',KEYS[1],'w')) 1 app:k",
+            "EVAL return(redis.pcall('DEL',KEYS[1])) 1 app:k",
+            "MULTI",
+            "SET app:k v",
+            "SPOP app:s 2",
+            "EXEC",
+            "MULTI",
+            "SPOP other",
+            "SET app:k v",
+            "EXEC",
+            "MULTI",
+            "DEL app:k",
+            "EXEC",
+        ],
+    ]);
+}
+
+#[test]
+fn who_is_not_authenticated_gets_nothing() {
+    as_on_stock(&[
+        &["SET k v", "SADD s a b c", "CONFIG SET requirepass pw"],
+        &["SET k w", "SPOP s", "ZPOPMIN z", "MULTI", "SPOP s", "EXEC", "AUTH pw", "SCARD s", "GET k"],
+    ]);
+}
+
+/// The wrapper that the module puts in front of some commands must not be a way around a password or an ACL.
+#[test]
+fn the_commands_of_the_module_are_no_way_around_access_control() {
+    let wrappers =
+        ["SYNCER.CALL SET k w", "SYNCER.LOG x", "SYNCER.APPLY 2 x 0 0 0 0 x", "SYNCER.STATUS", "SYNCER.CLOCK"];
+    for kind in ServerKind::ALL {
+        let server = Server::start(kind, ServerOptions::instance(1));
+        let mut admin = server.client();
+        admin.ok(USER);
+        admin.ok("SET k v");
+        let names = admin.text_items("COMMAND LIST FILTERBY MODULE syncer");
+        assert!(!names.is_empty(), "the module's commands are listed");
+        admin.ok("CONFIG SET requirepass pw");
+        let mut stranger = server.client();
+        let lines =
+            wrappers.iter().map(|line| (*line).to_owned()).chain(names.iter().map(|name| format!("{name} SET k w")));
+        for line in lines {
+            assert!(stranger.text(&line).starts_with("-NOAUTH"), "{line}: {}", stranger.text(&line));
+        }
+        let mut app = server.client();
+        app.ok("AUTH app pw");
+        for name in &names {
+            let answer = app.cmd(&format!("{name} SET k w"));
+            assert!(reply::is_error(&answer), "{name} SET k w: {}", reply::text(&answer));
+        }
+        assert_eq!(admin.text("GET k"), "v", "somebody came around access control");
+    }
+}
+
+#[test]
+fn transactions_and_refusals_are_as_on_stock() {
+    as_on_stock(&[
+        &["SADD s a b c", "ZADD z 1 a 2 b", "SET k v", "RPUSH l a b"],
+        &["MULTI", "SET k", "SET k v", "EXEC"],
+        &["MULTI", "NOSUCH", "SPOP s", "EXEC"],
+        &["MULTI", "SPOP s 0", "ZPOPMIN z", "LPOP l", "GETDEL k", "INCR n", "EXEC"],
+        &["MULTI", "SPOP k", "ZREMRANGEBYSCORE z x y", "SET k w", "EXEC"],
+        &["WATCH k", "SET k x", "MULTI", "SPOP s", "EXEC"],
+        &["MULTI", "ZPOPMAX z", "DISCARD", "ZCARD z"],
+        &["MULTI", "MULTI", "EXEC", "EXEC", "DISCARD"],
+        &["ZREMRANGEBYRANK z", "SPOP s -1", "SPOP s 1 2", "ZPOPMIN z x", "SET k v EX 0", "LTRIM l a b", "COPY k k"],
+        &["EVAL return(redis.call('SPOP','k')) 0", "EVAL return(redis.pcall('ZPOPMIN','z','-1')) 0"],
+        &["HELLO 3", "ZPOPMIN z 1", "SPOP s 0", "HGETALL none", "INCRBYFLOAT f 1.5", "ZINCRBY z2 1.5 m"],
+    ]);
+}
+
+#[test]
+fn out_of_memory_refuses_as_on_stock() {
+    as_on_stock(&[
+        &["SADD s a b c", "SET k v", "CONFIG SET maxmemory 1"],
+        &["SET k w", "SADD s d", "GET k", "SCARD s"],
+        &["MULTI", "SET k w", "EXEC", "MULTI", "SREM s a", "EXEC", "DEL k"],
+    ]);
+}
+
+#[test]
+fn read_only_commands_and_info_stay() {
+    as_on_stock(&[
+        &["SET k v", "HSET h f v g w"],
+        &["OBJECT ENCODING k", "OBJECT REFCOUNT k", "TYPE h", "DBSIZE", "HSTRLEN h f", "GETRANGE k 0 0", "TTL k"],
+        &["COMMAND GETKEYS SET k v", "COMMAND GETKEYS SPOP k", "COMMAND GETKEYS ZADD z 1 a"],
+        &["SUBSTR k 0 0", "EVAL_RO return(redis.call('GET','k')) 0", "EVAL_RO return(redis.call('SET','k','w')) 0"],
+    ]);
+}
+
+#[test]
+fn monitor_and_slowlog_show_what_clients_sent() {
+    for kind in ServerKind::ALL {
+        let server = Server::start(kind, ServerOptions::instance(1));
+        let mut client = server.client();
+        client.ok("CONFIG SET slowlog-log-slower-than 0");
+        let mut monitor = server.client();
+        monitor.ok("MONITOR");
+        client.ok("SADD s a b c");
+        client.ok("SPOP s 1");
+        client.ok("SET last v");
+        let mut seen = String::new();
+        while !seen.contains("\"last\"") {
+            seen += &reply::text(&monitor.receive().expect("MONITOR goes on"));
+            seen.push('\n');
+        }
+        assert!(seen.contains(r#""SADD" "s" "a" "b" "c""#) && seen.contains(r#""SPOP" "s" "1""#), "{seen}");
+        let slow = client.text("SLOWLOG GET 20");
+        assert!(slow.contains("SADD, s, a, b, c") && slow.contains("SPOP, s, 1"), "{slow}");
+    }
+}
+
+/// Blocking commands still block, and are served by whoever writes.
+#[test]
+fn blocking_commands_block() {
+    for kind in ServerKind::ALL {
+        let server = Server::start(kind, ServerOptions::instance(1));
+        let mut client = server.client();
+        for (blocking, write, served) in [
+            ("BLPOP l 0", "RPUSH l a", "[l, a]"),
+            ("BZPOPMIN z 0", "ZADD z 1 a", "[z, a, 1]"),
+            ("XREAD BLOCK 0 STREAMS x $", "XADD x 1-1 f v", "[[x, [[1-1, [f, v]]]]]"),
+            ("BLMOVE l m LEFT LEFT 0", "LPUSH l a", "a"),
+        ] {
+            let mut waiter = server.client();
+            waiter.send(&syncer_tests::client::words(blocking)).expect("the command can be sent");
+            wait::eventually("the client is blocked", || {
+                client.text("INFO clients").contains("blocked_clients:1\\x0d")
+            });
+            client.ok(write);
+            assert_eq!(
+                waiter.receive().map(|answer| reply::text(&answer)).ok().as_deref(),
+                Some(served),
+                "{kind}: {blocking}"
+            );
+        }
+        let mut waiter = server.client();
+        assert_eq!(waiter.cmd("BLPOP none 0.01"), Value::Nil);
+    }
+}
