@@ -1,0 +1,178 @@
+//! Decodes the effects of a body.
+
+use super::code;
+use crate::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
+use crate::number::Number;
+use crate::wire::{Reader, WireError, limits};
+
+/// Checks a body from elsewhere; returns how many effects it has.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn check(body: &[u8]) -> Result<u32, WireError> {
+    let mut effects = effects(body);
+    let mut count = 0;
+    while effects.next_checked()?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The effects of a body that [`check`] has accepted, or that a builder made. Ends early on any other.
+#[must_use]
+pub fn effects(body: &[u8]) -> Effects<'_> {
+    Effects { reader: Reader::new(body), db: 0, key: None }
+}
+
+/// Iterator over the effects of a body; allocates nothing.
+#[derive(Clone, Debug)]
+pub struct Effects<'a> {
+    reader: Reader<'a>,
+    db: u32,
+    key: Option<&'a [u8]>,
+}
+
+impl<'a> Iterator for Effects<'a> {
+    type Item = Effect<'a>;
+
+    fn next(&mut self) -> Option<Effect<'a>> {
+        self.next_checked().ok().flatten()
+    }
+}
+
+impl<'a> Effects<'a> {
+    /// The next effect, or none at the end.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn next_checked(&mut self) -> Result<Option<Effect<'a>>, WireError> {
+        let selected = self.db;
+        while !self.reader.is_empty() {
+            let tag = self.reader.u8("effect tag")?;
+            if tag != code::SELECT {
+                return self.effect(tag).map(Some);
+            }
+            self.db = self.reader.limited(u64::from(limits::DB_MAX), "database")? as u32;
+            // One way to say it: a SELECT changes the database, and an effect follows.
+            if self.db == selected || self.reader.rest().first().is_none_or(|tag| *tag == code::SELECT) {
+                return Err(WireError::Invalid { what: "SELECT" });
+            }
+        }
+        Ok(None)
+    }
+
+    fn effect(&mut self, tag: u8) -> Result<Effect<'a>, WireError> {
+        let keyless = |op| Effect { db: 0, key: &[], ttl: TtlNote::None, op };
+        let reader = &mut self.reader;
+        match tag {
+            code::FLUSH => {
+                let scope = reader.limited(u64::from(limits::DB_MAX) + 1, "flush scope")?;
+                let scope = scope.checked_sub(1).map_or(FlushScope::All, |db| FlushScope::Db(db as u32));
+                Ok(keyless(Op::Flush { scope }))
+            }
+            code::REIGN => Ok(keyless(Op::Reign)),
+            code::JOIN => Ok(keyless(Op::Join { instance: reader.instance("joining instance")? })),
+            code::FORGET => Ok(keyless(Op::Forget { instance: reader.instance("forgotten instance")? })),
+            _ => self.keyed(tag),
+        }
+    }
+
+    fn keyed(&mut self, tag: u8) -> Result<Effect<'a>, WireError> {
+        let key = self.key(tag)?;
+        let ttl = match tag & (code::CREATED | code::KEPT) {
+            0 => TtlNote::None,
+            code::CREATED => TtlNote::Created,
+            code::KEPT => TtlNote::Kept(self.reader.signed("kept TTL")?),
+            _ => return Err(WireError::Invalid { what: "TTL note" }),
+        };
+        let op = self.op(tag & code::MASK)?;
+        Ok(Effect { db: self.db, key, ttl, op })
+    }
+
+    fn key(&mut self, tag: u8) -> Result<&'a [u8], WireError> {
+        let same = tag & code::SAME_KEY != 0;
+        let key = match self.key {
+            Some(key) if same => key,
+            None if same => return Err(WireError::Invalid { what: "key of the first effect" }),
+            _ => self.reader.prefixed(limits::NAME_BYTES_MAX, "key")?,
+        };
+        if !same && self.key == Some(key) {
+            return Err(WireError::Invalid { what: "repeated key" });
+        }
+        self.key = Some(key);
+        Ok(key)
+    }
+
+    fn op(&mut self, code: u8) -> Result<Op<'a>, WireError> {
+        let unknown = WireError::Code { what: "effect", code };
+        match code {
+            code::SET => Ok(Op::Set { expire_at: None, value: self.bytes("string")? }),
+            code::SET_EXPIRE => {
+                let expire_at = Some(self.reader.signed("expiry")?);
+                Ok(Op::Set { expire_at, value: self.bytes("string")? })
+            }
+            code::ASSIGN..code::REMOVE => self.assign(code::kind(code - code::ASSIGN).ok_or(unknown)?, false),
+            code::REASSERT => {
+                let place = self.reader.u8("kind")?;
+                self.assign(code::kind(place).ok_or(WireError::Code { what: "kind", code: place })?, true)
+            }
+            code::REMOVE..code::ADD_INTEGER => {
+                Ok(Op::Remove { path: self.path(code::kind(code - code::REMOVE).ok_or(unknown)?)? })
+            }
+            code::ADD_INTEGER..code::ADD_FLOAT => {
+                let path = self.number_path(code - code::ADD_INTEGER)?;
+                Ok(Op::Increment { path, delta: Number::Integer(self.reader.signed("increment")?) })
+            }
+            code::ADD_FLOAT..code::CLEAR => {
+                let path = self.number_path(code - code::ADD_FLOAT)?;
+                Ok(Op::Increment { path, delta: Number::Float(self.reader.f64("increment")?) })
+            }
+            code::CLEAR => Ok(Op::Clear { reason: self.reason()? }),
+            code::EXPIRE => Ok(Op::Expire { at: self.reader.signed("expiry")? }),
+            code::PERSIST => Ok(Op::Persist),
+            _ => Err(unknown),
+        }
+    }
+
+    fn assign(&mut self, kind: Kind, reasserted: bool) -> Result<Op<'a>, WireError> {
+        let path = self.path(kind)?;
+        let value = match kind {
+            Kind::String | Kind::Hash => Value::Bytes(self.bytes("value")?),
+            Kind::Set => Value::Present,
+            Kind::SortedSet => Value::Score(self.reader.f64("score")?),
+            Kind::Opaque => Value::Payload(self.bytes("payload")?),
+        };
+        Ok(Op::Assign { path, value, reasserted })
+    }
+
+    fn path(&mut self, kind: Kind) -> Result<Path<'a>, WireError> {
+        Ok(match kind {
+            Kind::String => Path::String,
+            Kind::Hash => Path::Field(self.reader.prefixed(limits::NAME_BYTES_MAX, "field")?),
+            Kind::Set => Path::Member(self.reader.prefixed(limits::NAME_BYTES_MAX, "member")?),
+            Kind::SortedSet => Path::Scored(self.reader.prefixed(limits::NAME_BYTES_MAX, "member")?),
+            Kind::Opaque => Path::Opaque,
+        })
+    }
+
+    fn number_path(&mut self, place: u8) -> Result<Path<'a>, WireError> {
+        self.path(match place {
+            0 => Kind::String,
+            1 => Kind::Hash,
+            _ => Kind::SortedSet,
+        })
+    }
+
+    fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], WireError> {
+        self.reader.prefixed(limits::VALUE_BYTES_MAX, what)
+    }
+
+    fn reason(&mut self) -> Result<ClearReason, WireError> {
+        match self.reader.u8("clear reason")? {
+            0 => Ok(ClearReason::Deleted),
+            1 => Ok(ClearReason::Expired),
+            2 => Ok(ClearReason::Evicted),
+            code => Err(WireError::Code { what: "clear reason", code }),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Records: what a primary puts into its replication stream and AOF as `SYNCER.LOG <record>` (DESIGN 3, docs/PROTOCOL.md 6).
+
+use crate::group::Frame;
+use crate::instance::InstanceId;
+use crate::replid::ReplId;
+use crate::token::ClockToken;
+use crate::wire::{Reader, WireError, limits, writer};
+
+/// Elements as they were before a local increment by a float, by the place of the effect in its group; `None` = absent.
+pub type Before = Vec<(u32, Option<Vec<u8>>)>;
+
+/// One step of a shard's state, which its replicas repeat.
+#[derive(Clone, Debug)]
+pub enum Record<'a> {
+    /// A captured local write. The write itself is beside it in the same `MULTI`.
+    Captured {
+        /// What increments by floats found.
+        before: Before,
+        /// One group.
+        frame: &'a [u8],
+    },
+    /// Groups of other instances, merged. The replica merges them by itself.
+    Applied {
+        /// Whose backlog they came from.
+        peer: InstanceId,
+        /// That peer's replication ID.
+        replid: ReplId,
+        /// The position afterwards.
+        offset: u64,
+        /// The groups.
+        frames: &'a [u8],
+    },
+    /// A group that the shard authored by itself: its reign, a membership change, a re-assertion. The replica changes
+    /// the data by itself.
+    Authored {
+        /// One group.
+        frame: &'a [u8],
+    },
+    /// The stable clock S rose (2.2 rule 6).
+    Stable {
+        /// S.
+        clock: ClockToken,
+    },
+    /// The position for a peer moved without groups.
+    Position {
+        /// Whose backlog.
+        peer: InstanceId,
+        /// Its replication ID.
+        replid: ReplId,
+        /// The position.
+        offset: u64,
+    },
+}
+
+const VERSION: u8 = 1;
+const CAPTURED: u8 = 1;
+const APPLIED: u8 = 2;
+const AUTHORED: u8 = 3;
+const STABLE: u8 = 4;
+const POSITION: u8 = 5;
+
+/// Where `Applied` has its offset: behind version, code, peer and replication ID.
+const APPLIED_OFFSET_AT: usize = 1 + 1 + 1 + ReplId::LEN;
+
+impl<'a> Record<'a> {
+    /// Begins [`Record::Captured`] in an empty buffer; the frame is to be appended.
+    pub fn captured(out: &mut Vec<u8>, before: &Before) {
+        out.extend_from_slice(&[VERSION, CAPTURED]);
+        writer::varint(out, before.len() as u64);
+        for (index, value) in before {
+            writer::varint(out, u64::from(*index));
+            out.push(u8::from(value.is_some()));
+            if let Some(value) = value {
+                writer::prefixed(out, value);
+            }
+        }
+    }
+
+    /// Begins [`Record::Authored`] in an empty buffer; the frame is to be appended.
+    pub fn authored(out: &mut Vec<u8>) {
+        out.extend_from_slice(&[VERSION, AUTHORED]);
+    }
+
+    /// Begins [`Record::Applied`] in an empty buffer; frames are to be appended, then [`Record::finish_applied`].
+    pub fn applied(out: &mut Vec<u8>, peer: InstanceId, replid: &ReplId) {
+        out.extend_from_slice(&[VERSION, APPLIED]);
+        writer::instance(out, peer);
+        writer::replid(out, replid);
+        writer::u64(out, 0);
+    }
+
+    /// Writes the offset into a record that [`Record::applied`] began.
+    pub fn finish_applied(out: &mut [u8], offset: u64) {
+        if let Some(place) = out.get_mut(APPLIED_OFFSET_AT..APPLIED_OFFSET_AT + 8) {
+            place.copy_from_slice(&offset.to_le_bytes());
+        }
+    }
+
+    /// [`Record::Stable`].
+    pub fn stable(out: &mut Vec<u8>, clock: &ClockToken) {
+        out.extend_from_slice(&[VERSION, STABLE]);
+        clock.encode(out);
+    }
+
+    /// [`Record::Position`].
+    pub fn position(out: &mut Vec<u8>, peer: InstanceId, replid: &ReplId, offset: u64) {
+        out.extend_from_slice(&[VERSION, POSITION]);
+        writer::instance(out, peer);
+        writer::replid(out, replid);
+        writer::u64(out, offset);
+    }
+
+    /// Reads a record; its frames are checked too.
+    ///
+    /// # Errors
+    /// See [`WireError`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.u8("record version")?;
+        if version != VERSION {
+            return Err(WireError::Version(version));
+        }
+        match reader.u8("record code")? {
+            CAPTURED => {
+                let before = read_before(&mut reader)?;
+                Ok(Record::Captured { before, frame: one_group(reader.rest())? })
+            }
+            AUTHORED => Ok(Record::Authored { frame: one_group(reader.rest())? }),
+            APPLIED => {
+                let (peer, replid, offset) = read_position(&mut reader)?;
+                Ok(Record::Applied { peer, replid, offset, frames: groups(reader.rest())? })
+            }
+            POSITION => {
+                let (peer, replid, offset) = read_position(&mut reader)?;
+                reader.finish()?;
+                Ok(Record::Position { peer, replid, offset })
+            }
+            STABLE => {
+                let clock = ClockToken::decode(&mut reader)?;
+                reader.finish()?;
+                Ok(Record::Stable { clock })
+            }
+            code => Err(WireError::Code { what: "record", code }),
+        }
+    }
+}
+
+fn read_before(reader: &mut Reader<'_>) -> Result<Before, WireError> {
+    let count = reader.varint("values before")?;
+    let mut before = Vec::new();
+    for _ in 0..count {
+        let index = reader.limited(u64::from(u32::MAX), "effect index")? as u32;
+        let value = match reader.u8("value before")? {
+            0 => None,
+            1 => Some(reader.prefixed(limits::VALUE_BYTES_MAX, "value before")?.to_vec()),
+            code => return Err(WireError::Code { what: "value before", code }),
+        };
+        before.push((index, value));
+    }
+    Ok(before)
+}
+
+fn read_position(reader: &mut Reader<'_>) -> Result<(InstanceId, ReplId, u64), WireError> {
+    let peer = reader.instance("peer")?;
+    let replid = reader.replid("peer's replication ID")?;
+    Ok((peer, replid, reader.u64("peer's offset")?))
+}
+
+/// Exactly one group.
+fn one_group(bytes: &[u8]) -> Result<&[u8], WireError> {
+    match Frame::parse(bytes)? {
+        (Frame::Group(_), []) => Ok(bytes),
+        (Frame::Group(_), rest) => Err(WireError::Trailing(rest.len())),
+        (Frame::Skip(_), _) => Err(WireError::Invalid { what: "frame of a record" }),
+    }
+}
+
+/// At least one group, and nothing else.
+fn groups(bytes: &[u8]) -> Result<&[u8], WireError> {
+    let mut rest = bytes;
+    loop {
+        match Frame::parse(rest)? {
+            (Frame::Group(_), []) => return Ok(bytes),
+            (Frame::Group(_), tail) => rest = tail,
+            (Frame::Skip(_), _) => return Err(WireError::Invalid { what: "frame of a record" }),
+        }
+    }
+}
