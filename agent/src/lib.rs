@@ -3,4 +3,6 @@
 
 pub mod config;
 pub mod connection;
+pub mod protocol;
 pub mod resp;
+pub mod stream;

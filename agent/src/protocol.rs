@@ -1,0 +1,461 @@
+//! The data plane as the agent sees it: requests out, typed replies in. `docs/PROTOCOL.md` is the norm.
+//!
+//! Replies come over the network: every accessor is total, and a reply of another shape is a [`Refusal`].
+
+use std::fmt;
+
+use bytes::Bytes;
+use syncer_shared::instance::{InstanceId, InstanceSet};
+use syncer_shared::replid::ReplId;
+
+use crate::connection::Connection;
+use crate::resp::{Decimal, Reply};
+
+/// Version of the data plane that we speak.
+pub const VERSION: &str = "1";
+
+/// A place in the backlog of one reign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The replication ID that the offset belongs to.
+    pub replid: ReplId,
+    /// Bytes since that backlog began.
+    pub offset: u64,
+}
+
+/// Answer of the local server to `SYNCER.PEER <instance> INFO`.
+#[derive(Clone, Debug)]
+pub struct PeerInfo {
+    /// The local server's instance.
+    pub instance: InstanceId,
+    /// Its replication ID.
+    pub replid: ReplId,
+    /// Up to where the peer's effects are applied; `None` before the first contact.
+    pub position: Option<Position>,
+    /// Everything applied locally, as a clock token.
+    pub clock: Bytes,
+}
+
+/// What `SYNCER.PSYNC` is asked with.
+#[derive(Clone, Debug)]
+pub struct Hello<'a> {
+    /// The local server.
+    pub local: &'a PeerInfo,
+    /// Whose effects are wanted.
+    pub wanted: InstanceSet,
+    /// Go by the clock, not by the position.
+    pub by_clock: bool,
+}
+
+/// Answer of the source to `SYNCER.PSYNC`.
+#[derive(Clone, Debug)]
+pub struct Welcome {
+    /// The backlog does not reach back: a full sync would be needed.
+    pub full: bool,
+    /// Who answered.
+    pub instance: InstanceId,
+    /// Where reading begins.
+    pub position: Position,
+    /// Where the backlog ends.
+    pub end: u64,
+    /// Why this answer.
+    pub reason: String,
+}
+
+/// Answer of the source to `SYNCER.READ`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Where it begins.
+    pub from: u64,
+    /// Where the next one begins.
+    pub next: u64,
+    /// Where the source's backlog ended at that moment.
+    pub end: u64,
+    /// The source's wall clock, Unix milliseconds.
+    pub source_now_ms: u64,
+    /// A client at the source waits in `SYNCER.WAIT`.
+    pub report_now: bool,
+    /// Whole frames of the wanted instances; fewer bytes than `next - from` when others were left out.
+    pub frames: Bytes,
+}
+
+/// How far `SYNCER.APPLY` came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// All of it.
+    Done,
+    /// The next group needs this effect of another instance first.
+    Wait(Option<Dependency>),
+    /// The time budget was used up.
+    Slice,
+}
+
+/// An effect that must be applied first: replication ID and timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// The reign.
+    pub replid: ReplId,
+    /// The 64 bits of the timestamp.
+    pub ts: u64,
+}
+
+/// Answer of the target to `SYNCER.APPLY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// How far it came.
+    pub progress: Progress,
+    /// The position after it.
+    pub offset: u64,
+    /// Frames used up, duplicates included.
+    pub frames: u64,
+    /// How long the main thread was held.
+    pub elapsed_us: u64,
+    /// Everything applied locally, if that changed.
+    pub clock: Option<Bytes>,
+}
+
+/// An error reply, or one that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Refusal {
+    /// What kind.
+    pub code: Code,
+    /// What the server said.
+    pub text: String,
+}
+
+/// The kinds of refusal that call for different reactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// Other protocol versions.
+    Version,
+    /// An instance id is used twice, or isn't the expected one.
+    Id,
+    /// Not a member, and cannot become one.
+    Member,
+    /// The server is a replica.
+    Role,
+    /// Clocks too far apart.
+    Drift,
+    /// A frame was damaged on its way.
+    Frame,
+    /// Effects before these are missing.
+    Gap,
+    /// The backlog no longer has what was asked for.
+    NotHeld,
+    /// Somebody else moved the position to here; `None` when unreadable.
+    Position(Option<Position>),
+    /// Neither partial sync possible.
+    FullSync,
+    /// The module isn't loaded.
+    NoModule,
+    /// ACL or login.
+    Denied,
+    /// The server is starting up or busy.
+    Busy,
+    /// Any other error reply.
+    Other,
+    /// A reply of another shape than the protocol's.
+    Shape,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        self.code.advice().map_or(Ok(()), |advice| write!(f, "; {advice}"))
+    }
+}
+
+impl Code {
+    /// Whether only a person can help: retried slowly, state `refused`.
+    #[must_use]
+    pub const fn needs_operator(self) -> bool {
+        matches!(
+            self,
+            Self::Version | Self::Id | Self::Member | Self::Drift | Self::FullSync | Self::NoModule | Self::Denied
+        )
+    }
+
+    /// What to do about it, where the server's own words don't say.
+    const fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::Version => Some("upgrade the older of agent and module"),
+            Self::Id => Some("give every instance its own instance-id and point --peer <id> at that instance"),
+            Self::Drift => Some("synchronize the servers' clocks (NTP)"),
+            Self::NoModule => Some("load libsyncer.so there, and check that the address is the right one"),
+            Self::Denied => Some("check user, password and ACL: the agent's user needs +@connection and +syncer.*"),
+            Self::Shape => Some("is the module there of another version?"),
+            _ => None,
+        }
+    }
+
+    fn of(text: &str) -> Self {
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match word {
+            "SYNCERVERSION" => Self::Version,
+            "SYNCERID" => Self::Id,
+            "SYNCERMEMBER" => Self::Member,
+            "SYNCERROLE" | "READONLY" => Self::Role,
+            "SYNCERDRIFT" => Self::Drift,
+            "SYNCERFRAME" => Self::Frame,
+            "SYNCERGAP" => Self::Gap,
+            "SYNCERNOTHELD" => Self::NotHeld,
+            "SYNCERPOSITION" => Self::Position(expected_position(rest)),
+            "NOAUTH" | "NOPERM" | "WRONGPASS" => Self::Denied,
+            "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" => Self::Busy,
+            "ERR" if rest.to_ascii_lowercase().starts_with("unknown command") => Self::NoModule,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// From `expected <replid> <offset>`, wherever in the sentence.
+fn expected_position(text: &str) -> Option<Position> {
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let replid = words.find_map(|word| word.parse().ok())?;
+    Some(Position { replid, offset: words.find_map(|word| word.parse().ok())? })
+}
+
+impl Refusal {
+    /// From the text of an error reply.
+    #[must_use]
+    pub fn from_error(text: &str) -> Self {
+        Self { code: Code::of(text), text: text.to_owned() }
+    }
+
+    fn shape(command: &str) -> Self {
+        Self { code: Code::Shape, text: format!("unexpected answer to {command}") }
+    }
+}
+
+/// The elements of an array reply, read one after the other.
+struct Fields<'a> {
+    command: &'static str,
+    elements: std::slice::Iter<'a, Reply>,
+}
+
+impl<'a> Fields<'a> {
+    fn of(command: &'static str, reply: &'a Reply) -> Result<Self, Refusal> {
+        match reply {
+            Reply::Error(text) => Err(Refusal::from_error(text)),
+            Reply::Array(elements) => Ok(Self { command, elements: elements.iter() }),
+            _ => Err(Refusal::shape(command)),
+        }
+    }
+
+    fn take<T>(&mut self, read: impl FnOnce(&'a Reply) -> Option<T>) -> Result<T, Refusal> {
+        self.elements.next().and_then(read).ok_or_else(|| Refusal::shape(self.command))
+    }
+
+    fn number(&mut self) -> Result<u64, Refusal> {
+        self.take(|reply| reply.integer()?.try_into().ok())
+    }
+
+    fn bytes(&mut self) -> Result<Bytes, Refusal> {
+        self.take(|reply| match reply {
+            Reply::Bulk(bytes) | Reply::Status(bytes) => Some(bytes.clone()),
+            Reply::Nil => Some(Bytes::new()),
+            _ => None,
+        })
+    }
+
+    fn text(&mut self) -> Result<&'a str, Refusal> {
+        self.take(|reply| if *reply == Reply::Nil { Some("") } else { reply.text() })
+    }
+
+    fn instance(&mut self) -> Result<InstanceId, Refusal> {
+        self.take(|reply| InstanceId::new(reply.integer()?.try_into().ok()?))
+    }
+
+    fn replid(&mut self) -> Result<ReplId, Refusal> {
+        self.take(|reply| reply.text()?.parse().ok())
+    }
+}
+
+impl PeerInfo {
+    /// From the reply.
+    ///
+    /// # Errors
+    /// On an error reply or another shape.
+    pub fn parse(reply: &Reply) -> Result<Self, Refusal> {
+        let mut fields = Fields::of("SYNCER.PEER INFO", reply)?;
+        let (instance, replid) = (fields.instance()?, fields.replid()?);
+        let known: Option<ReplId> = fields.text()?.parse().ok();
+        let offset = fields.take(Reply::integer)?;
+        let position = known.zip(u64::try_from(offset).ok()).map(|(replid, offset)| Position { replid, offset });
+        Ok(Self { instance, replid, position, clock: fields.bytes()? })
+    }
+}
+
+impl Welcome {
+    /// From the reply.
+    ///
+    /// # Errors
+    /// On an error reply or another shape.
+    pub fn parse(reply: &Reply) -> Result<Self, Refusal> {
+        let mut fields = Fields::of("SYNCER.PSYNC", reply)?;
+        let full = match fields.text()? {
+            "CONTINUE" => false,
+            "FULLRESYNC" => true,
+            _ => return Err(Refusal::shape("SYNCER.PSYNC")),
+        };
+        let (instance, replid) = (fields.instance()?, fields.replid()?);
+        let offset = fields.take(Reply::integer)?;
+        let position = Position { replid, offset: offset.try_into().unwrap_or(0) };
+        let end = fields.number()?;
+        let _clock = fields.bytes()?;
+        Ok(Self { full, instance, position, end, reason: fields.text()?.to_owned() })
+    }
+}
+
+impl Chunk {
+    /// The source wants a report at once.
+    const FLAG_REPORT_NOW: u64 = 1;
+
+    /// From the reply.
+    ///
+    /// # Errors
+    /// On an error reply or another shape.
+    pub fn parse(reply: &Reply) -> Result<Self, Refusal> {
+        let mut fields = Fields::of("SYNCER.READ", reply)?;
+        let (from, next, end, source_now_ms) = (fields.number()?, fields.number()?, fields.number()?, fields.number()?);
+        let report_now = fields.number()? & Self::FLAG_REPORT_NOW != 0;
+        let frames = fields.bytes()?;
+        if next < from {
+            return Err(Refusal::shape("SYNCER.READ"));
+        }
+        Ok(Self { from, next, end, source_now_ms, report_now, frames })
+    }
+}
+
+impl Applied {
+    /// From the reply.
+    ///
+    /// # Errors
+    /// On an error reply or another shape.
+    pub fn parse(reply: &Reply) -> Result<Self, Refusal> {
+        let mut fields = Fields::of("SYNCER.APPLY", reply)?;
+        let word = fields.text()?;
+        let (offset, applied, duplicates) = (fields.number()?, fields.number()?, fields.number()?);
+        let elapsed_us = fields.number()?;
+        let waits_for = fields.text()?;
+        let progress = match word {
+            "DONE" => Progress::Done,
+            "WAIT" => Progress::Wait(Dependency::parse(waits_for)),
+            "SLICE" => Progress::Slice,
+            _ => return Err(Refusal::shape("SYNCER.APPLY")),
+        };
+        let clock = Some(fields.bytes()?).filter(|clock| !clock.is_empty());
+        Ok(Self { progress, offset, frames: applied.saturating_add(duplicates), elapsed_us, clock })
+    }
+}
+
+impl Dependency {
+    fn parse(text: &str) -> Option<Self> {
+        let (replid, ts) = text.split_once(':')?;
+        Some(Self { replid: replid.parse().ok()?, ts: ts.parse().ok()? })
+    }
+}
+
+/// The text of a set of instances, as PSYNC takes it.
+#[must_use]
+pub fn comma_list(instances: InstanceSet) -> String {
+    instances.iter().map(|id| id.to_string()).collect::<Vec<_>>().join(",")
+}
+
+/// Queues `SYNCER.PSYNC`.
+pub fn send_psync(source: &mut Connection, hello: &Hello<'_>) {
+    let Hello { local, wanted, by_clock } = hello;
+    let position = local.position.filter(|_| !by_clock);
+    let (replid, offset) =
+        position.map_or(("?".into(), "-1".into()), |at| (at.replid.to_string(), at.offset.to_string()));
+    source.send(&[
+        b"SYNCER.PSYNC",
+        VERSION.as_bytes(),
+        b"*",
+        local.instance.to_string().as_bytes(),
+        local.replid.to_string().as_bytes(),
+        comma_list(*wanted).as_bytes(),
+        replid.as_bytes(),
+        offset.as_bytes(),
+        &local.clock,
+    ]);
+}
+
+/// Queues `SYNCER.READ`.
+pub fn send_read(source: &mut Connection, bytes_max: usize, timeout_ms: u64) {
+    source.send(&[b"SYNCER.READ", Decimal::of(bytes_max as u64).as_bytes(), Decimal::of(timeout_ms).as_bytes()]);
+}
+
+/// What `SYNCER.APPLY` says before the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApplyHead {
+    /// Where the frames begin; must be the target's position.
+    pub from: Position,
+    /// Where they end.
+    pub next: u64,
+    /// Where the source's backlog ends, for the lag.
+    pub end: u64,
+    /// The source's wall clock, for the lag.
+    pub source_now_ms: u64,
+}
+
+/// Queues `SYNCER.APPLY`; the frames are shared.
+pub fn send_apply(target: &mut Connection, peer: InstanceId, head: &ApplyHead, frames: &[Bytes]) {
+    let ApplyHead { from, next, end, source_now_ms } = head;
+    target.send_with_payload(
+        &[
+            b"SYNCER.APPLY",
+            Decimal::of(u64::from(peer.get())).as_bytes(),
+            from.replid.to_string().as_bytes(),
+            Decimal::of(from.offset).as_bytes(),
+            Decimal::of(*next).as_bytes(),
+            Decimal::of(*end).as_bytes(),
+            Decimal::of(*source_now_ms).as_bytes(),
+        ],
+        frames,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Reply {
+        Reply::Bulk(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn tells_refusals_apart() {
+        let replid = "ab".repeat(20);
+        let text = format!("SYNCERPOSITION expected {replid} 77");
+        let expected = Position { replid: replid.parse().unwrap(), offset: 77 };
+        assert_eq!(Refusal::from_error(&text).code, Code::Position(Some(expected)));
+        assert_eq!(Refusal::from_error("SYNCERPOSITION expected ? -1").code, Code::Position(None));
+        assert_eq!(Refusal::from_error("ERR unknown command 'SYNCER.PSYNC', with args").code, Code::NoModule);
+        assert_eq!(Refusal::from_error("NOPERM User x has no permissions").code, Code::Denied);
+        assert_eq!(Refusal::from_error("OOM command not allowed").code, Code::Other);
+        let drift = Refusal::from_error("SYNCERDRIFT 90 s ahead").to_string();
+        assert!(drift.starts_with("SYNCERDRIFT 90 s ahead; ") && drift.contains("NTP"));
+    }
+
+    #[test]
+    fn reads_peer_info_without_a_position() {
+        let replid = "0".repeat(40);
+        let reply = Reply::Array(vec![Reply::Integer(3), bulk(&replid), bulk("?"), Reply::Integer(-1), bulk("")]);
+        let info = PeerInfo::parse(&reply).unwrap();
+        assert_eq!((info.instance.get(), info.position), (3, None));
+    }
+
+    #[test]
+    fn refuses_other_shapes() {
+        for reply in [Reply::Nil, Reply::Integer(1), Reply::Array(vec![]), Reply::Array(vec![bulk("DONE")])] {
+            assert_eq!(Applied::parse(&reply).unwrap_err().code, Code::Shape);
+            assert_eq!(Chunk::parse(&reply).unwrap_err().code, Code::Shape);
+            assert_eq!(Welcome::parse(&reply).unwrap_err().code, Code::Shape);
+        }
+        let backwards = Reply::Array(
+            [9, 3, 9, 0, 0].into_iter().map(Reply::Integer).chain([bulk("")]).collect(),
+        );
+        assert_eq!(Chunk::parse(&backwards).unwrap_err().code, Code::Shape);
+    }
+}
