@@ -262,7 +262,11 @@ impl Backlog {
     }
 
     fn newest_len(&self) -> u64 {
-        let newest = if self.active.is_empty() { self.pieces.back().map(|piece| &piece.bytes[..]) } else { Some(&self.active[..]) };
+        let newest = if self.active.is_empty() {
+            self.pieces.back().map(|piece| &piece.bytes[..])
+        } else {
+            Some(&self.active[..])
+        };
         let last = newest.and_then(|bytes| Entries { bytes }.last());
         last.map_or(0, |header| header.len as u64)
     }

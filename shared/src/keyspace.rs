@@ -29,6 +29,9 @@ pub trait Keyspace {
     /// Visits every element of the key, of whatever kind, in no particular order.
     fn elements(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(Path<'_>, Value<'_>));
 
+    /// Visits every key of the scope. Long: asked for only when an old backup comes back and flushes (2.2 rule 5).
+    fn keys(&mut self, scope: FlushScope, visit: &mut dyn FnMut(u32, &[u8]));
+
     /// Absolute expiry of the key, `None` without TTL or without key.
     fn expire_at(&mut self, db: u32, key: &[u8]) -> Option<UnixMs>;
 

@@ -1,0 +1,174 @@
+//! A dataset in memory: the `Keyspace` of the tests and of the simulation.
+
+use std::collections::BTreeMap;
+
+use crate::digest::{Digest, KeyDigest};
+use crate::effect::{ClearReason, FlushScope, Kind, Path, UnixMs, Value};
+use crate::keyspace::{Keyspace, NotAdded, SetTtl};
+use crate::metadata::{Payload, element, path_of};
+use crate::number::Number;
+
+/// Keys with their values and TTLs. It expires nothing by itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MemoryKeyspace {
+    keys: BTreeMap<(u32, Vec<u8>), Entry>,
+}
+
+/// One key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Its type.
+    pub kind: Kind,
+    /// Its elements; a string has one with an empty name.
+    pub elements: BTreeMap<Vec<u8>, Payload>,
+    /// Its TTL.
+    pub expire_at: Option<UnixMs>,
+}
+
+impl MemoryKeyspace {
+    /// All keys.
+    #[must_use]
+    pub fn entries(&self) -> &BTreeMap<(u32, Vec<u8>), Entry> {
+        &self.keys
+    }
+
+    /// The digest of the dataset.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut digest = Digest::default();
+        for ((db, name), entry) in &self.keys {
+            let mut key = KeyDigest::new();
+            for (name, payload) in &entry.elements {
+                let path = path_of(entry.kind, name);
+                key.element(path, payload.value(path));
+            }
+            digest.add(key.finish(*db, name, entry.expire_at));
+        }
+        digest
+    }
+
+    fn get(&self, db: u32, key: &[u8]) -> Option<&Entry> {
+        self.keys.get(&(db, key.to_vec()))
+    }
+
+    fn element(&self, db: u32, key: &[u8], path: Path<'_>) -> Option<&Payload> {
+        self.get(db, key).filter(|e| e.kind == path.kind())?.elements.get(element(path))
+    }
+
+    fn bytes(&self, db: u32, key: &[u8], path: Path<'_>) -> Option<Vec<u8>> {
+        match self.element(db, key, path)? {
+            Payload::Bytes(bytes) => Some(bytes.to_vec()),
+            Payload::Score(_) | Payload::Present => None,
+        }
+    }
+
+    fn add(&mut self, db: u32, key: &[u8], path: Path<'_>, delta: i64) -> Result<i64, NotAdded> {
+        if self.get(db, key).is_some_and(|e| e.kind != path.kind()) {
+            return Err(NotAdded);
+        }
+        let old = match self.bytes(db, key, path).map(|bytes| Number::parse(&bytes)) {
+            None => 0,
+            Some(Some(Number::Integer(old))) => old,
+            Some(_) => return Err(NotAdded),
+        };
+        let sum = old.checked_add(delta).ok_or(NotAdded)?;
+        self.put(db, key, path, Value::Bytes(Number::Integer(sum).format().as_bytes()));
+        Ok(sum)
+    }
+}
+
+impl Keyspace for MemoryKeyspace {
+    fn kind(&mut self, db: u32, key: &[u8]) -> Option<Kind> {
+        self.get(db, key).map(|e| e.kind)
+    }
+
+    fn string(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>> {
+        self.bytes(db, key, Path::String)
+    }
+
+    fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>> {
+        self.bytes(db, key, Path::Field(field))
+    }
+
+    fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool {
+        self.element(db, key, Path::Member(member)).is_some()
+    }
+
+    fn score(&mut self, db: u32, key: &[u8], member: &[u8]) -> Option<f64> {
+        match self.element(db, key, Path::Scored(member))? {
+            Payload::Score(score) => Some(*score),
+            Payload::Bytes(_) | Payload::Present => None,
+        }
+    }
+
+    fn payload(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>> {
+        self.bytes(db, key, Path::Opaque)
+    }
+
+    fn elements(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(Path<'_>, Value<'_>)) {
+        let Some(entry) = self.get(db, key) else { return };
+        for (name, payload) in &entry.elements {
+            let path = path_of(entry.kind, name);
+            visit(path, payload.value(path));
+        }
+    }
+
+    fn keys(&mut self, scope: FlushScope, visit: &mut dyn FnMut(u32, &[u8])) {
+        self.keys.keys().filter(|(db, _)| scope.includes(*db)).for_each(|(db, name)| visit(*db, name));
+    }
+
+    fn expire_at(&mut self, db: u32, key: &[u8]) -> Option<UnixMs> {
+        self.get(db, key)?.expire_at
+    }
+
+    fn set_string(&mut self, db: u32, key: &[u8], value: &[u8], ttl: SetTtl) {
+        let expire_at = match ttl {
+            SetTtl::Keep => self.expire_at(db, key),
+            SetTtl::Clear => None,
+            SetTtl::At(at) => Some(at),
+        };
+        let elements = BTreeMap::from([(Vec::new(), Payload::Bytes(value.into()))]);
+        self.keys.insert((db, key.to_vec()), Entry { kind: Kind::String, elements, expire_at });
+    }
+
+    fn add_integer(&mut self, db: u32, key: &[u8], delta: i64) -> Result<i64, NotAdded> {
+        self.add(db, key, Path::String, delta)
+    }
+
+    fn add_integer_field(&mut self, db: u32, key: &[u8], field: &[u8], delta: i64) -> Result<i64, NotAdded> {
+        self.add(db, key, Path::Field(field), delta)
+    }
+
+    fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) {
+        let fresh = || Entry { kind: path.kind(), elements: BTreeMap::new(), expire_at: None };
+        let entry = self.keys.entry((db, key.to_vec())).or_insert_with(fresh);
+        assert_eq!(entry.kind, path.kind(), "the merge writes an element only to a key of its type");
+        entry.elements.insert(element(path).to_vec(), Payload::from_value(value));
+    }
+
+    fn take(&mut self, db: u32, key: &[u8], path: Path<'_>) {
+        let Some(entry) = self.keys.get_mut(&(db, key.to_vec())) else { return };
+        if entry.kind == path.kind() {
+            entry.elements.remove(element(path));
+        }
+        if entry.elements.is_empty() {
+            self.keys.remove(&(db, key.to_vec()));
+        }
+    }
+
+    fn set_expire_at(&mut self, db: u32, key: &[u8], at: Option<UnixMs>) {
+        if let Some(entry) = self.keys.get_mut(&(db, key.to_vec())) {
+            entry.expire_at = at;
+        }
+    }
+
+    fn delete(&mut self, db: u32, key: &[u8], _reason: ClearReason) {
+        self.keys.remove(&(db, key.to_vec()));
+    }
+
+    fn flush(&mut self, scope: FlushScope) {
+        self.keys.retain(|(db, _), _| !scope.includes(*db));
+    }
+
+    fn finish(&mut self) {}
+}

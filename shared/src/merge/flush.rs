@@ -1,0 +1,65 @@
+//! `Flush`: what its author had not seen stays (G3).
+
+use super::{KeyRef, Merge};
+use crate::dot::Seen;
+use crate::effect::FlushScope;
+use crate::keyspace::Keyspace;
+use crate::metadata::KeyMeta;
+
+impl FlushScope {
+    /// Whether a database is emptied.
+    #[must_use]
+    pub const fn includes(self, db: u32) -> bool {
+        match self {
+            FlushScope::All => true,
+            FlushScope::Db(flushed) => flushed == db,
+        }
+    }
+}
+
+impl<K: Keyspace> Merge<'_, K> {
+    /// Sets the keys with unseen dots aside (only keys with metadata can have them), flushes, puts them back.
+    pub(super) fn remote_flush(&mut self, scope: FlushScope, seen: &Seen<'_>) {
+        let unseen = |meta: &KeyMeta| {
+            meta.ttl.dots.iter().any(|t| !seen.has(&t.dot))
+                || meta.kinds.iter().any(|k| k.paths.iter().any(|(_, path)| path.survives(seen)))
+        };
+        let names: Vec<(u32, Box<[u8]>)> = self
+            .table
+            .iter()
+            .filter(|(db, _, meta)| scope.includes(*db) && unseen(meta))
+            .map(|(db, name, _)| (db, name.into()))
+            .collect();
+        *self.conflicts += names.len() as u64;
+        let kept: Vec<_> = names.into_iter().map(|(db, name)| (db, self.keep_unseen(db, &name, seen), name)).collect();
+        self.table.drain(|db| scope.includes(db));
+        self.keyspace.flush(scope);
+        for (db, meta, name) in kept {
+            let key = KeyRef { db, name: &name };
+            self.queue_again(key, &meta);
+            self.restore(key, meta);
+        }
+    }
+
+    fn keep_unseen(&mut self, db: u32, name: &[u8], seen: &Seen<'_>) -> KeyMeta {
+        let key = KeyRef { db, name };
+        let mut meta = self.take_exposed(key, |_, path| path.survives(seen));
+        for kind in &mut meta.kinds {
+            kind.paths.retain(|_, path| {
+                path.remove_seen(seen);
+                !path.is_empty()
+            });
+        }
+        meta.ttl.remove_seen(seen);
+        meta.drop_empty();
+        meta
+    }
+
+    /// The table forgot the key's place in the pruning queues.
+    fn queue_again(&mut self, key: KeyRef<'_>, meta: &KeyMeta) {
+        let values = meta.kinds.iter().flat_map(|k| k.paths.iter()).flat_map(|(_, path)| path.dots());
+        for dot in values.chain(meta.ttl.dots.iter().map(|t| &t.dot)) {
+            self.queue(key, dot);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Local writes: the dataset has changed already, and their author has seen everything here.
+
+use super::{KeyRef, Merge, view};
+use crate::dot::{Dot, Seen};
+use crate::effect::{Effect, FlushScope, Op, Path, TtlNote, UnixMs, Value};
+use crate::keyspace::Keyspace;
+use crate::metadata::{Base, PathMeta, Payload, TtlDot, TtlMeta};
+use crate::number::Number;
+
+impl<K: Keyspace> Merge<'_, K> {
+    /// Takes a captured effect into the metadata. `before` is the element before the write, for increments by floats:
+    /// the sum is folded over it.
+    pub fn local(&mut self, effect: &Effect<'_>, dot: Dot, before: Option<&[u8]>) {
+        let key = KeyRef { db: effect.db, name: effect.key };
+        match effect.op {
+            Op::Set { expire_at, .. } => self.local_set(key, dot, expire_at),
+            Op::Assign { path, .. } => self.local_assign(key, path, dot, effect.ttl),
+            Op::Increment { path, delta } => self.local_increment(key, path, delta, dot, effect.ttl, before),
+            Op::Remove { path } => self.local_remove(key, path, dot, effect.ttl),
+            Op::Clear { .. } => self.forget(key),
+            Op::Expire { at } => self.local_ttl(key, dot, Some(at)),
+            Op::Persist => self.local_ttl(key, dot, None),
+            Op::Flush { scope: FlushScope::All } => drop(self.table.drain(|_| true)),
+            Op::Flush { scope: FlushScope::Db(flushed) } => drop(self.table.drain(|db| db == flushed)),
+            Op::Reign | Op::Join { .. } | Op::Forget { .. } => {}
+        }
+    }
+
+    /// All of the key's dots were seen.
+    pub(super) fn forget(&mut self, key: KeyRef<'_>) {
+        if let Some(id) = self.table.find(key.db, key.name) {
+            self.table.remove(id);
+        }
+    }
+
+    /// The whole key is one string with one dot, its TTL dot the same.
+    pub(super) fn local_set(&mut self, key: KeyRef<'_>, dot: Dot, expire_at: Option<UnixMs>) {
+        let id = self.table.entry(key.db, key.name);
+        self.table.queue(id, &dot);
+        let meta = self.table.meta_mut(id);
+        meta.kinds.retain(|k| k.kind == Path::String.kind());
+        *meta.kind_or_insert(Path::String.kind()).paths.get_or_insert(Path::String) = PathMeta::shown(dot);
+        meta.ttl = TtlMeta::only(TtlDot { dot, at: expire_at, strong: true });
+    }
+
+    fn local_assign(&mut self, key: KeyRef<'_>, path: Path<'_>, dot: Dot, ttl: TtlNote) {
+        let id = self.table.entry(key.db, key.name);
+        self.table.queue(id, &dot);
+        let weak = self.rules.weak_ttl;
+        let meta = self.table.meta_mut(id);
+        meta.kinds.retain(|k| k.kind == path.kind());
+        *meta.kind_or_insert(path.kind()).paths.get_or_insert(path) = PathMeta::shown(dot);
+        if weak {
+            note_ttl(&mut meta.ttl, dot, ttl);
+        }
+    }
+
+    fn local_increment(
+        &mut self,
+        key: KeyRef<'_>,
+        path: Path<'_>,
+        delta: Number,
+        dot: Dot,
+        ttl: TtlNote,
+        before: Option<&[u8]>,
+    ) {
+        let id = self.table.entry(key.db, key.name);
+        self.table.queue(id, &dot);
+        let weak = self.rules.weak_ttl;
+        let meta = self.table.meta_mut(id);
+        meta.kinds.retain(|k| k.kind == path.kind());
+        if weak {
+            note_ttl(&mut meta.ttl, dot, ttl);
+        }
+        let known = meta.kind_or_insert(path.kind()).paths.get_or_insert(path);
+        if known.is_empty() && ttl != TtlNote::Created {
+            // What was there is everyone's; that it may not have been there makes no difference to an integer sum.
+            *known = PathMeta::stable(None);
+        }
+        let exact = matches!(delta, Number::Integer(_)) && view::integers(known.increments()).is_some();
+        let top = known.top(self.origins);
+        if exact && known.payload(top).is_none() {
+            known.increment(dot, delta);
+            return;
+        }
+        self.local_sum(key, path, delta, dot, before);
+    }
+
+    /// A sum whose base must be known: with a float in it, or out of range. The dataset is corrected, since the server
+    /// adds in its own way (`long double`) and cannot know an exact sum beyond 64 bits (I-4).
+    fn local_sum(&mut self, key: KeyRef<'_>, path: Path<'_>, delta: Number, dot: Dot, before: Option<&[u8]>) {
+        let mut meta = self.take_path(key, path);
+        let top = meta.top(self.origins);
+        if meta.payload(top).is_none() {
+            let increments = view::integers(meta.increments()).unwrap_or_default();
+            let base = before.map(|bytes| explicit(path, bytes, increments));
+            match (meta.payload_mut(top), base) {
+                (Some(slot), Some(base)) => *slot = Some(base),
+                (Some(_), None) if top == crate::metadata::Top::Base => {
+                    if let Some(sum) = &mut meta.sum {
+                        sum.base = Base::None;
+                    }
+                }
+                _ => {}
+            }
+        }
+        meta.increment(dot, delta);
+        if let Some(shown) = view::view(&meta, path.kind(), self.origins) {
+            if self.native(key, path).as_ref() != Some(&shown.payload) {
+                self.put(key, path, &shown.payload);
+            }
+            self.imply(&mut meta, shown.clamped);
+        }
+        self.return_path(key, path, meta);
+    }
+
+    fn local_remove(&mut self, key: KeyRef<'_>, path: Path<'_>, dot: Dot, ttl: TtlNote) {
+        let Some(id) = self.table.find(key.db, key.name) else {
+            if let TtlNote::Kept(at) = ttl {
+                self.local_kept(key, dot, at);
+            }
+            return;
+        };
+        let meta = self.table.meta_mut(id);
+        meta.kinds.retain(|k| k.kind == path.kind());
+        if let Some(kind) = meta.kind_mut(path.kind()) {
+            kind.paths.remove(path);
+        }
+        meta.drop_empty();
+        if let TtlNote::Kept(at) = ttl {
+            self.local_kept(key, dot, at);
+        }
+        self.table.remove_if_empty(id);
+    }
+
+    fn local_kept(&mut self, key: KeyRef<'_>, dot: Dot, at: UnixMs) {
+        if !self.rules.weak_ttl {
+            return;
+        }
+        let id = self.table.entry(key.db, key.name);
+        self.table.queue(id, &dot);
+        note_ttl(&mut self.table.meta_mut(id).ttl, dot, TtlNote::Kept(at));
+    }
+
+    fn local_ttl(&mut self, key: KeyRef<'_>, dot: Dot, at: Option<UnixMs>) {
+        let id = self.table.entry(key.db, key.name);
+        self.table.queue(id, &dot);
+        self.table.meta_mut(id).ttl.assign(dot, at, &Seen::Everything);
+    }
+
+    /// Takes the metadata of a path out of the table; without metadata it is empty.
+    pub(super) fn take_path(&mut self, key: KeyRef<'_>, path: Path<'_>) -> PathMeta {
+        let Some(id) = self.table.find(key.db, key.name) else { return PathMeta::default() };
+        let kind = self.table.meta_mut(id).kind_mut(path.kind());
+        kind.and_then(|k| k.paths.remove(path)).unwrap_or_default()
+    }
+
+    /// Puts the metadata of a path back; an empty one leaves no trace.
+    pub(super) fn return_path(&mut self, key: KeyRef<'_>, path: Path<'_>, path_meta: PathMeta) {
+        if path_meta.is_empty() {
+            let Some(id) = self.table.find(key.db, key.name) else { return };
+            self.table.meta_mut(id).drop_empty();
+            self.table.remove_if_empty(id);
+        } else {
+            let id = self.table.entry(key.db, key.name);
+            *self.table.meta_mut(id).kind_or_insert(path.kind()).paths.get_or_insert(path) = path_meta;
+        }
+    }
+}
+
+/// T2 and T3, by an author who had seen everything here.
+fn note_ttl(ttl: &mut TtlMeta, dot: Dot, note: TtlNote) {
+    match note {
+        TtlNote::None => {}
+        TtlNote::Created => ttl.created(dot, &Seen::Everything),
+        TtlNote::Kept(at) => {
+            if ttl.is_empty() {
+                // The dataset's TTL had no dot until now.
+                ttl.base = Some(at);
+            }
+            ttl.kept(dot, at);
+        }
+    }
+}
+
+/// A text as the payload of a path, less what the live integer increments had added to it.
+fn explicit(path: Path<'_>, bytes: &[u8], increments: i128) -> Payload {
+    match path {
+        Path::Scored(_) => match Number::parse(bytes) {
+            Some(number) => Payload::Score(number.as_float()),
+            None => Payload::from_value(Value::Score(0.0)),
+        },
+        _ => super::subtract(bytes.into(), increments),
+    }
+}

@@ -1,0 +1,189 @@
+//! The merge: what an effect does to the live dots, and what the live dots show in the dataset (DESIGN 2).
+
+mod flush;
+mod local;
+mod reassert;
+mod regressed;
+mod remote;
+pub mod view;
+mod whole;
+
+pub use reassert::{Aside, Revival};
+pub use regressed::AtRisk;
+
+use crate::dot::{Dot, Seen};
+use crate::effect::{Path, Value};
+use crate::keyspace::Keyspace;
+use crate::metadata::{PathMeta, Payload, Table};
+use crate::origin::Origins;
+
+/// Switches for the controls of the simulation: each rule has a counterexample without it. All on, always,
+/// outside tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// 2.2 rule 3: a report counts only when its receiver covers it and it covers the start of every known reign.
+    pub reports_are_covered: bool,
+    /// 2.2 rule 4: a path is pruned only with all its dots.
+    pub prune_whole_paths: bool,
+    /// 2.2 rule 5: what has no metadata is not seen by a regressed effect.
+    pub regressed_reassert: bool,
+    /// MERGE_CASES A4: a type is a conflict domain.
+    pub types_conflict: bool,
+    /// T2, T3: weak TTL dots.
+    pub weak_ttl: bool,
+    /// T6: an expiry is re-asserted against a longer TTL.
+    pub expiry_reassert: bool,
+    /// T7: re-asserted dots rank below all others.
+    pub reassert_flag: bool,
+    /// G2: an effect has seen the earlier ones of its group.
+    pub group_sees_itself: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            reports_are_covered: true,
+            prune_whole_paths: true,
+            regressed_reassert: true,
+            types_conflict: true,
+            weak_ttl: true,
+            expiry_reassert: true,
+            reassert_flag: true,
+            group_sees_itself: true,
+        }
+    }
+}
+
+/// One merge step: the metadata and the dataset it keeps equal to the view (I-4).
+pub struct Merge<'a, K> {
+    /// Conflict metadata.
+    pub table: &'a mut Table,
+    /// Names of origins, for effect order.
+    pub origins: &'a Origins,
+    /// The dataset.
+    pub keyspace: &'a mut K,
+    /// Controls.
+    pub rules: &'a Rules,
+    /// How often an effect met a concurrent one (`conflicts` in INFO).
+    pub conflicts: &'a mut u64,
+}
+
+/// A key in a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRef<'a> {
+    /// Logical database.
+    pub db: u32,
+    /// Name.
+    pub name: &'a [u8],
+}
+
+impl<K: Keyspace> Merge<'_, K> {
+    /// The element in the dataset.
+    fn native(&mut self, key: KeyRef<'_>, path: Path<'_>) -> Option<Payload> {
+        let keyspace = &mut *self.keyspace;
+        match path {
+            Path::String => keyspace.string(key.db, key.name).map(|v| Payload::Bytes(v.into())),
+            Path::Field(field) => keyspace.field(key.db, key.name, field).map(|v| Payload::Bytes(v.into())),
+            Path::Member(member) => keyspace.has_member(key.db, key.name, member).then_some(Payload::Present),
+            Path::Scored(member) => keyspace.score(key.db, key.name, member).map(Payload::Score),
+            Path::Opaque => keyspace.payload(key.db, key.name).map(|v| Payload::Bytes(v.into())),
+        }
+    }
+
+    /// Makes the payload of the top explicit, before something changes that it is implied by. The dataset shows
+    /// this path.
+    fn explain(&mut self, key: KeyRef<'_>, path: Path<'_>, meta: &mut PathMeta) {
+        let top = meta.top(self.origins);
+        if meta.payload(top).is_some() {
+            return;
+        }
+        let increments = view::integers(meta.increments()).unwrap_or_default();
+        let Some(slot) = meta.payload_mut(top) else { return };
+        let native = self.native(key, path);
+        *slot = match native {
+            Some(Payload::Bytes(bytes)) if increments != 0 => Some(subtract(bytes, increments)),
+            native => native,
+        };
+    }
+
+    /// Lets the dataset hold the payload of the top again, after the path was written.
+    fn imply(&self, meta: &mut PathMeta, clamped: bool) {
+        if let Some(sum) = &mut meta.sum {
+            sum.clamped = clamped;
+        }
+        let top = meta.top(self.origins);
+        if view::may_imply(meta, top, clamped)
+            && let Some(slot) = meta.payload_mut(top)
+        {
+            *slot = None;
+        }
+    }
+
+    /// Writes one element to the dataset.
+    fn put(&mut self, key: KeyRef<'_>, path: Path<'_>, payload: &Payload) {
+        self.keyspace.put(key.db, key.name, path, payload.value(path));
+    }
+
+    /// Notes a conflict if a dot of the path is unknown to the author.
+    fn count_conflict(&mut self, meta: &PathMeta, seen: &Seen<'_>) {
+        if meta.dots().any(|dot| !seen.has(dot)) {
+            *self.conflicts += 1;
+        }
+    }
+
+    /// Registers a new dot for pruning.
+    fn queue(&mut self, key: KeyRef<'_>, dot: &Dot) {
+        let id = self.table.entry(key.db, key.name);
+        self.table.queue(id, dot);
+    }
+}
+
+/// An integer text less `sum`; anything else is no sum and stays.
+fn subtract(bytes: Box<[u8]>, sum: i128) -> Payload {
+    use crate::number::Number;
+    match Number::parse(&bytes) {
+        Some(Number::Integer(total)) => match i64::try_from(i128::from(total) - sum) {
+            Ok(base) => Payload::Bytes(Number::Integer(base).format().into_bytes().into()),
+            Err(_) => Payload::Bytes(bytes),
+        },
+        _ => Payload::Bytes(bytes),
+    }
+}
+
+/// An owned path and value, for what is collected before it is written or authored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Element {
+    /// The path.
+    pub path: OwnedPath,
+    /// Its value.
+    pub payload: Payload,
+}
+
+/// An owned [`Path`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedPath {
+    kind: crate::effect::Kind,
+    name: Box<[u8]>,
+}
+
+impl OwnedPath {
+    /// Keeps a copy.
+    #[must_use]
+    pub fn new(path: Path<'_>) -> Self {
+        Self { kind: path.kind(), name: crate::metadata::element(path).into() }
+    }
+
+    /// Borrows it.
+    #[must_use]
+    pub fn get(&self) -> Path<'_> {
+        crate::metadata::path_of(self.kind, &self.name)
+    }
+}
+
+impl Element {
+    /// Keeps a copy.
+    #[must_use]
+    pub fn new(path: Path<'_>, value: Value<'_>) -> Self {
+        Self { path: OwnedPath::new(path), payload: Payload::from_value(value) }
+    }
+}

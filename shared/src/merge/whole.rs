@@ -1,0 +1,170 @@
+//! The general way: a key whose type may change, or that loses some of what it has. Rare, so it favours being
+//! plainly right: everything is made explicit, changed in memory, and written again.
+
+use std::cmp::Ordering;
+
+use super::remote::Change;
+use super::{KeyRef, Merge, OwnedPath, view};
+use crate::dot::{Dot, Seen};
+use crate::effect::{ClearReason, Kind, Path};
+use crate::keyspace::Keyspace;
+use crate::metadata::{Base, KeyMeta, KindMeta, PathMeta, Payload, TtlMeta, path_of};
+
+/// What an effect replaces besides its own path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Scope {
+    /// Everything that was seen of the key: `SET`, `DEL`.
+    Key,
+    /// What was seen of other types (MERGE_CASES A4).
+    OtherTypes,
+}
+
+impl<K: Keyspace> Merge<'_, K> {
+    /// Removes what the author had seen in `scope`, then applies `change`, for all types of the key at once.
+    pub(super) fn rewrite(
+        &mut self,
+        key: KeyRef<'_>,
+        seen: &Seen<'_>,
+        scope: Scope,
+        change: Option<(Path<'_>, Change<'_>, Dot)>,
+        change_ttl: impl FnOnce(&mut TtlMeta),
+    ) {
+        let whole_key = scope == Scope::Key;
+        let types_conflict = self.rules.types_conflict;
+        let mut meta = self.take_exposed(key, |path, meta| {
+            let own_kind = change.as_ref().is_some_and(|(p, ..)| p.kind() == path.kind());
+            let stays = !whole_key && (own_kind || !types_conflict);
+            stays || meta.survives(seen) || (meta.is_empty() && !seen.has_stable())
+        });
+        for kind in &mut meta.kinds {
+            let own_kind = change.as_ref().is_some_and(|(path, ..)| path.kind() == kind.kind);
+            let dominated = whole_key || (!own_kind && types_conflict);
+            if dominated {
+                kind.paths.retain(|_, path| {
+                    path.remove_seen(seen);
+                    !path.is_empty()
+                });
+            }
+        }
+        if let Some((path, change, dot)) = change {
+            let path_meta = meta.kind_or_insert(path.kind()).paths.get_or_insert(path);
+            Self::change_exposed(path_meta, change, dot, seen);
+            self.queue(key, &dot);
+        }
+        change_ttl(&mut meta.ttl);
+        meta.drop_empty();
+        self.restore(key, meta);
+    }
+
+    /// Takes what is known of a key, with all payloads explicit, of the elements that `wanted` says; the dataset's
+    /// copy goes.
+    pub(super) fn take_exposed(
+        &mut self,
+        key: KeyRef<'_>,
+        mut wanted: impl FnMut(Path<'_>, &PathMeta) -> bool,
+    ) -> KeyMeta {
+        let mut meta = match self.table.find(key.db, key.name) {
+            Some(id) => std::mem::take(self.table.meta_mut(id)),
+            None => KeyMeta::default(),
+        };
+        let Some(native) = self.keyspace.kind(key.db, key.name) else { return meta };
+        if meta.ttl.is_empty() {
+            meta.ttl.base = self.keyspace.expire_at(key.db, key.name);
+        }
+        let mut shown: Vec<(OwnedPath, Payload)> = Vec::new();
+        let known = meta.kind(native);
+        self.keyspace.elements(key.db, key.name, &mut |path, value| {
+            let nothing = PathMeta::default();
+            if wanted(path, known.and_then(|k| k.paths.get(path)).unwrap_or(&nothing)) {
+                shown.push((OwnedPath::new(path), Payload::from_value(value)));
+            }
+        });
+        let kind = meta.kind_or_insert(native);
+        for (path, payload) in shown {
+            let path_meta = kind.paths.get_or_insert(path.get());
+            Self::expose_as(path_meta, payload, self.origins);
+        }
+        self.keyspace.delete(key.db, key.name, ClearReason::Deleted);
+        meta
+    }
+
+    /// Like `expose`, with the dataset's value at hand.
+    fn expose_as(meta: &mut PathMeta, native: Payload, origins: &crate::origin::Origins) {
+        if meta.is_empty() {
+            *meta = PathMeta::stable(Some(native));
+            return;
+        }
+        let top = meta.top(origins);
+        if meta.payload(top).is_some() {
+            return;
+        }
+        let increments = view::integers(meta.increments()).unwrap_or_default();
+        if let Some(slot) = meta.payload_mut(top) {
+            *slot = Some(match native {
+                Payload::Bytes(bytes) if increments != 0 => super::subtract(bytes, increments),
+                native => native,
+            });
+        }
+    }
+
+    /// Writes a key that the dataset does not have from its explicit metadata, and keeps the latter.
+    pub(super) fn restore(&mut self, key: KeyRef<'_>, mut meta: KeyMeta) {
+        if let Some(at) = self.winner(&meta) {
+            let kind = &mut meta.kinds[at];
+            let mut paths = std::mem::replace(&mut kind.paths, crate::metadata::Paths::new(kind.kind));
+            let shown_kind = kind.kind;
+            paths.retain(|element, path_meta| {
+                self.show_element(key, path_of(shown_kind, element), path_meta);
+                !(path_meta.assigns.is_empty() && path_meta.increments().is_empty())
+            });
+            meta.kinds[at].paths = paths;
+            meta.drop_empty();
+            if !meta.ttl.is_empty() {
+                self.keyspace.set_expire_at(key.db, key.name, meta.ttl.view());
+            }
+        }
+        if meta.ttl.dots.is_empty() {
+            meta.ttl = TtlMeta::default();
+        }
+        if meta.is_empty() {
+            self.forget(key);
+        } else {
+            let id = self.table.entry(key.db, key.name);
+            *self.table.meta_mut(id) = meta;
+        }
+    }
+
+    fn show_element(&mut self, key: KeyRef<'_>, path: Path<'_>, meta: &mut PathMeta) {
+        if let Some(shown) = view::view(meta, path.kind(), self.origins) {
+            self.put(key, path, &shown.payload);
+            self.imply(meta, shown.clamped);
+        }
+    }
+
+    /// The type of the key: that of its highest live dot; one without dots ranks last.
+    fn winner(&self, meta: &KeyMeta) -> Option<usize> {
+        let best =
+            |kind: &KindMeta| kind.paths.iter().flat_map(|(_, path)| ranked(path)).max_by(|a, b| self.rank(*a, *b));
+        let with_best = meta.kinds.iter().enumerate().map(|(i, kind)| (i, best(kind), kind.kind));
+        let order = |a: &(usize, Option<(bool, Dot)>, Kind), b: &(usize, Option<(bool, Dot)>, Kind)| match (a.1, b.1) {
+            (Some(x), Some(y)) => self.rank(x, y),
+            (x, y) => x.is_some().cmp(&y.is_some()).then(a.2.cmp(&b.2)),
+        };
+        with_best.max_by(order).map(|(i, ..)| i)
+    }
+
+    fn rank(&self, a: (bool, Dot), b: (bool, Dot)) -> Ordering {
+        b.0.cmp(&a.0).then_with(|| a.1.effect_order(&b.1, self.origins))
+    }
+}
+
+/// The live dots of a path with their flags.
+fn ranked(path: &PathMeta) -> impl Iterator<Item = (bool, Dot)> + '_ {
+    let assigns = path.assigns.iter().map(|a| (a.reasserted, a.dot));
+    assigns.chain(path.increments().iter().map(|i| (false, i.dot)))
+}
+
+/// Whether an entry without dot is in the dataset for this path.
+pub(super) fn is_stable(meta: Option<&PathMeta>) -> bool {
+    meta.is_none_or(|m| m.is_empty() || m.sum.as_ref().is_some_and(|s| s.base != Base::None))
+}

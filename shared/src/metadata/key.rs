@@ -1,0 +1,215 @@
+//! What is known of one key.
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::path::PathMeta;
+use super::ttl::TtlMeta;
+use crate::effect::{Kind, Path};
+
+/// The live dots of a key: per value type, per path, and of its TTL.
+///
+/// Invariant: at most one kind is the dataset's; all payloads of the others are kept here. A path that is not
+/// listed has no dots: if the dataset has it, it is stable.
+#[derive(Clone, Debug, Default)]
+pub struct KeyMeta {
+    /// Live dots by value type; nearly always one.
+    pub kinds: SmallVec<[KindMeta; 1]>,
+    /// Live TTL dots.
+    pub ttl: TtlMeta,
+}
+
+/// The live dots of one value type of a key.
+#[derive(Clone, Debug)]
+pub struct KindMeta {
+    /// The type.
+    pub kind: Kind,
+    /// Its paths.
+    pub paths: Paths,
+}
+
+/// The paths of one value type.
+#[derive(Clone, Debug)]
+pub enum Paths {
+    /// Of a type with a single path: strings and whole values.
+    Whole(PathMeta),
+    /// A few elements: a list is smaller and faster than a map.
+    Few(Vec<(Box<[u8]>, PathMeta)>),
+    /// Many elements.
+    Many(HashMap<Box<[u8]>, PathMeta, foldhash::fast::RandomState>),
+}
+
+impl KeyMeta {
+    /// Whether nothing is known of the key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.kinds.is_empty() && self.ttl.is_empty()
+    }
+
+    /// The entry of a type.
+    #[must_use]
+    pub fn kind(&self, kind: Kind) -> Option<&KindMeta> {
+        self.kinds.iter().find(|k| k.kind == kind)
+    }
+
+    /// The entry of a type.
+    pub fn kind_mut(&mut self, kind: Kind) -> Option<&mut KindMeta> {
+        self.kinds.iter_mut().find(|k| k.kind == kind)
+    }
+
+    /// The entry of a type, made if need be.
+    pub fn kind_or_insert(&mut self, kind: Kind) -> &mut KindMeta {
+        let at = self.kinds.iter().position(|k| k.kind == kind).unwrap_or_else(|| {
+            self.kinds.push(KindMeta { kind, paths: Paths::new(kind) });
+            self.kinds.len() - 1
+        });
+        &mut self.kinds[at]
+    }
+
+    /// The entry of a path.
+    #[must_use]
+    pub fn path(&self, path: Path<'_>) -> Option<&PathMeta> {
+        self.kind(path.kind())?.paths.get(path)
+    }
+
+    /// Drops entries in which nothing lives.
+    pub fn drop_empty(&mut self) {
+        for kind in &mut self.kinds {
+            kind.paths.retain(|_, meta| !meta.is_empty());
+        }
+        self.kinds.retain(|k| !k.paths.is_empty());
+    }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.kinds.iter().map(|k| k.paths.heap_bytes()).sum::<usize>() + self.ttl.heap_bytes()
+    }
+}
+
+/// The name of an element inside its key; empty for types with a single path.
+#[must_use]
+pub const fn element<'a>(path: Path<'a>) -> &'a [u8] {
+    match path {
+        Path::String | Path::Opaque => &[],
+        Path::Field(name) | Path::Member(name) | Path::Scored(name) => name,
+    }
+}
+
+/// The path of an element of a type.
+#[must_use]
+pub const fn path_of(kind: Kind, element: &[u8]) -> Path<'_> {
+    match kind {
+        Kind::String => Path::String,
+        Kind::Hash => Path::Field(element),
+        Kind::Set => Path::Member(element),
+        Kind::SortedSet => Path::Scored(element),
+        Kind::Opaque => Path::Opaque,
+    }
+}
+
+impl Paths {
+    /// Above this many elements a map is used.
+    const FEW_MAX: usize = 8;
+
+    /// No paths of a type.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        match kind {
+            Kind::String | Kind::Opaque => Paths::Whole(PathMeta::default()),
+            Kind::Hash | Kind::Set | Kind::SortedSet => Paths::Few(Vec::new()),
+        }
+    }
+
+    /// The entry of a path of this type.
+    #[must_use]
+    pub fn get(&self, path: Path<'_>) -> Option<&PathMeta> {
+        match self {
+            Paths::Whole(meta) => (!meta.is_empty()).then_some(meta),
+            Paths::Few(list) => list.iter().find(|(name, _)| **name == *element(path)).map(|(_, meta)| meta),
+            Paths::Many(map) => map.get(element(path)),
+        }
+    }
+
+    /// The entry of a path of this type, made if need be.
+    pub fn get_or_insert(&mut self, path: Path<'_>) -> &mut PathMeta {
+        if let Paths::Few(list) = self
+            && list.len() >= Self::FEW_MAX
+            && !list.iter().any(|(name, _)| **name == *element(path))
+        {
+            *self = Paths::Many(list.drain(..).collect());
+        }
+        match self {
+            Paths::Whole(meta) => meta,
+            Paths::Few(list) => {
+                let at = list.iter().position(|(name, _)| **name == *element(path)).unwrap_or_else(|| {
+                    list.push((element(path).into(), PathMeta::default()));
+                    list.len() - 1
+                });
+                &mut list[at].1
+            }
+            Paths::Many(map) => map.entry(element(path).into()).or_default(),
+        }
+    }
+
+    /// Takes the entry of a path out.
+    pub fn remove(&mut self, path: Path<'_>) -> Option<PathMeta> {
+        match self {
+            Paths::Whole(meta) => Some(std::mem::take(meta)),
+            Paths::Few(list) => {
+                let at = list.iter().position(|(name, _)| **name == *element(path))?;
+                Some(list.swap_remove(at).1)
+            }
+            Paths::Many(map) => map.remove(element(path)),
+        }
+    }
+
+    /// Keeps the entries for which `keep` says so.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &mut PathMeta) -> bool) {
+        match self {
+            Paths::Whole(meta) => {
+                if !keep(&[], meta) {
+                    *meta = PathMeta::default();
+                }
+            }
+            Paths::Few(list) => list.retain_mut(|(name, meta)| keep(name, meta)),
+            Paths::Many(map) => map.retain(|name, meta| keep(name, meta)),
+        }
+    }
+
+    /// All entries, with the element's name.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = (&[u8], &PathMeta)> + '_> {
+        match self {
+            Paths::Whole(meta) => Box::new((!meta.is_empty()).then_some((&[][..], meta)).into_iter()),
+            Paths::Few(list) => Box::new(list.iter().map(|(name, meta)| (&**name, meta))),
+            Paths::Many(map) => Box::new(map.iter().map(|(name, meta)| (&**name, meta))),
+        }
+    }
+
+    /// How many paths are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Paths::Whole(meta) => usize::from(!meta.is_empty()),
+            Paths::Few(list) => list.len(),
+            Paths::Many(map) => map.len(),
+        }
+    }
+
+    /// Whether none is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let fixed = match self {
+            Paths::Whole(_) => 0,
+            Paths::Few(list) => list.capacity() * size_of::<(Box<[u8]>, PathMeta)>(),
+            Paths::Many(map) => map.allocation_size(),
+        };
+        fixed + self.iter().map(|(name, meta)| name.len() + meta.heap_bytes()).sum::<usize>()
+    }
+}

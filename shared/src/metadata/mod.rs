@@ -1,0 +1,14 @@
+//! Conflict metadata: what is known beside the dataset, only for what is not yet known to be everywhere (I-9).
+
+pub mod key;
+pub mod path;
+pub mod payload;
+mod prune;
+mod table;
+pub mod ttl;
+
+pub use key::{KeyMeta, KindMeta, Paths, element, path_of};
+pub use path::{Assigned, Base, Incremented, PathMeta, Sum, Top};
+pub use payload::Payload;
+pub use table::{KeyId, Table};
+pub use ttl::{TtlDot, TtlMeta};

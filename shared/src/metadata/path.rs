@@ -1,0 +1,193 @@
+//! What is known of one path: its live dots.
+
+use std::cmp::Ordering;
+
+use smallvec::{SmallVec, smallvec};
+
+use super::payload::Payload;
+use crate::dot::{Dot, Seen};
+use crate::number::Number;
+use crate::origin::Origins;
+
+/// One live `Assign`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assigned {
+    /// Its identity.
+    pub dot: Dot,
+    /// T7: ranks below every unflagged live dot of its path.
+    pub reasserted: bool,
+    /// Its payload, or none while the dataset holds it (see [`PathMeta`]).
+    pub payload: Option<Payload>,
+}
+
+/// One live `Increment`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Incremented {
+    /// Its identity.
+    pub dot: Dot,
+    /// Its amount.
+    pub delta: Number,
+}
+
+/// The entry without a dot: what was there before any live dot, known to be everywhere (DESIGN 2.2).
+#[derive(Clone, Debug, PartialEq, Default)]
+pub enum Base {
+    /// There is none.
+    #[default]
+    None,
+    /// There is one. Without a payload the dataset holds it (see [`PathMeta`]).
+    Stable(Option<Payload>),
+}
+
+/// The live dots of one path.
+///
+/// Invariant: the *top* (highest live `Assign`, else the base) may have no payload here: then the dataset's value is
+/// the top's own, plus the sum of the live increments if there are any, all of them integers, and the sum
+/// fits 64 bits. Every other `Assign` has its payload here. So a plain write stores no value twice, and a
+/// counter needs no look.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PathMeta {
+    /// Live `Assign`s in no particular order.
+    pub assigns: SmallVec<[Assigned; 1]>,
+    /// What only paths with increments or a base under them need.
+    pub sum: Option<Box<Sum>>,
+}
+
+/// Base and increments of a path.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sum {
+    /// The entry without dot.
+    pub base: Base,
+    /// Live `Increment`s in no particular order.
+    pub increments: Vec<Incremented>,
+    /// The exact sum of integers does not fit 64 bits, so the dataset shows a limit. Then payloads are explicit.
+    pub clamped: bool,
+}
+
+/// Which entry is the top of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Top {
+    /// No `Assign` and no base: increments count from 0.
+    Nothing,
+    /// The entry without dot.
+    Base,
+    /// `assigns[i]`.
+    Assign(usize),
+}
+
+impl PathMeta {
+    /// A path that one effect has written whole; the dataset shows it.
+    #[must_use]
+    pub fn shown(dot: Dot) -> Self {
+        Self { assigns: smallvec![Assigned { dot, reasserted: false, payload: None }], sum: None }
+    }
+
+    /// A path that is there without a dot.
+    #[must_use]
+    pub fn stable(payload: Option<Payload>) -> Self {
+        Self { assigns: SmallVec::new(), sum: Some(Box::new(Sum { base: Base::Stable(payload), ..Sum::default() })) }
+    }
+
+    /// The live increments.
+    #[must_use]
+    pub fn increments(&self) -> &[Incremented] {
+        self.sum.as_ref().map_or(&[], |sum| &sum.increments)
+    }
+
+    /// Adds a live increment.
+    pub fn increment(&mut self, dot: Dot, delta: Number) {
+        self.sum.get_or_insert_default().increments.push(Incremented { dot, delta });
+    }
+
+    /// Whether there is an entry without dot.
+    #[must_use]
+    pub fn has_base(&self) -> bool {
+        self.sum.as_ref().is_some_and(|sum| sum.base != Base::None)
+    }
+
+    /// Whether nothing lives here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.assigns.is_empty() && self.sum.as_ref().is_none_or(|s| s.base == Base::None && s.increments.is_empty())
+    }
+
+    /// Every live dot.
+    pub fn dots(&self) -> impl Iterator<Item = &Dot> {
+        self.assigns.iter().map(|a| &a.dot).chain(self.increments().iter().map(|i| &i.dot))
+    }
+
+    /// Whether something here survives a removal by an author who had seen `seen`.
+    #[must_use]
+    pub fn survives(&self, seen: &Seen<'_>) -> bool {
+        self.dots().any(|dot| !seen.has(dot)) || (self.has_base() && !seen.has_stable())
+    }
+
+    /// Removes what the author had seen. The caller has made the payloads explicit if anything survives.
+    pub fn remove_seen(&mut self, seen: &Seen<'_>) {
+        self.assigns.retain(|a| !seen.has(&a.dot));
+        if let Some(sum) = &mut self.sum {
+            sum.increments.retain(|i| !seen.has(&i.dot));
+            if seen.has_stable() {
+                sum.base = Base::None;
+            }
+            if sum.increments.is_empty() && sum.base == Base::None {
+                self.sum = None;
+            }
+        }
+    }
+
+    /// The entry that decides the value before increments: unflagged before flagged before the base, the
+    /// higher in effect order first.
+    #[must_use]
+    pub fn top(&self, origins: &Origins) -> Top {
+        let best = self.assigns.iter().enumerate().max_by(|(_, a), (_, b)| a.rank(b, origins));
+        match best {
+            Some((i, _)) => Top::Assign(i),
+            None if self.has_base() => Top::Base,
+            None => Top::Nothing,
+        }
+    }
+
+    /// The payload slot of the top.
+    pub fn payload_mut(&mut self, top: Top) -> Option<&mut Option<Payload>> {
+        match top {
+            Top::Nothing => None,
+            Top::Base => match &mut self.sum.as_mut()?.base {
+                Base::Stable(payload) => Some(payload),
+                Base::None => None,
+            },
+            Top::Assign(i) => self.assigns.get_mut(i).map(|a| &mut a.payload),
+        }
+    }
+
+    /// The payload of the top, if it is kept here.
+    #[must_use]
+    pub fn payload(&self, top: Top) -> Option<&Payload> {
+        match top {
+            Top::Nothing => None,
+            Top::Base => match &self.sum.as_ref()?.base {
+                Base::Stable(payload) => payload.as_ref(),
+                Base::None => None,
+            },
+            Top::Assign(i) => self.assigns.get(i)?.payload.as_ref(),
+        }
+    }
+
+    /// Bytes on the heap, for `metadata_bytes`.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let spilled = if self.assigns.spilled() { self.assigns.capacity() * size_of::<Assigned>() } else { 0 };
+        let parked: usize = self.assigns.iter().filter_map(|a| a.payload.as_ref()).map(Payload::heap_bytes).sum();
+        let sum =
+            self.sum.as_ref().map_or(0, |s| size_of::<Sum>() + s.increments.capacity() * size_of::<Incremented>());
+        spilled + parked + sum
+    }
+}
+
+impl Assigned {
+    /// Flagged dots rank below unflagged ones (T7), else effect order.
+    #[must_use]
+    pub fn rank(&self, other: &Self, origins: &Origins) -> Ordering {
+        other.reasserted.cmp(&self.reasserted).then_with(|| self.dot.effect_order(&other.dot, origins))
+    }
+}

@@ -1,0 +1,134 @@
+//! Pruning: metadata of what everyone has is dropped, a little at a time. Never changes a view (I-6).
+
+use super::key::KeyMeta;
+use super::path::{Base, PathMeta};
+use super::table::{KeyId, Queued, Table};
+use crate::clock::VectorClock;
+use crate::merge::Rules;
+use crate::number::Number;
+use crate::origin::Origin;
+
+impl Table {
+    /// Prunes what `stable` (S of DESIGN 2.2) allows, at most `steps` queue entries. Returns how many it took:
+    /// fewer than `steps` means that nothing is left to do for now.
+    ///
+    /// Rule 4: a path goes only when all its live dots are in S; while several types are live, the key.
+    pub fn prune(&mut self, stable: &VectorClock, steps: usize, rules: &Rules) -> usize {
+        let mut taken = 0;
+        for (origin, reached) in stable.iter() {
+            while taken < steps && self.prune_next(origin, |queued| queued.ts <= reached, stable, rules) {
+                taken += 1;
+            }
+        }
+        self.shrink();
+        taken
+    }
+
+    /// Takes one queue entry of `origin` if it is due.
+    fn prune_next(
+        &mut self,
+        origin: Origin,
+        is_due: impl Fn(&Queued) -> bool,
+        stable: &VectorClock,
+        rules: &Rules,
+    ) -> bool {
+        let Some(queue) = self.queues.get_mut(origin.index()) else { return false };
+        let Some(queued) = queue.pop_front_if(|queued| is_due(queued)) else { return false };
+        let Some(slot) = self.slot(queued) else { return true };
+        slot.queued -= 1;
+        slot.popped += 1;
+        if slot.queued == 0 || slot.popped as usize >= slot.meta.scan_cost() {
+            slot.popped = 0;
+            slot.meta.prune(stable, rules);
+            let gone = slot.meta.is_empty();
+            if gone {
+                self.remove(KeyId::of(queued));
+            }
+        }
+        true
+    }
+
+    /// Gives memory back after a long cut.
+    fn shrink(&mut self) {
+        for queue in self.queues.iter_mut().filter(|q| q.capacity() > 4096 && q.len() < q.capacity() / 4) {
+            queue.shrink_to(queue.len() * 2);
+        }
+    }
+}
+
+impl KeyId {
+    fn of(queued: Queued) -> Self {
+        Self::from_slot(queued.slot)
+    }
+}
+
+impl KeyMeta {
+    /// How many queue entries must have come up before looking through the paths pays: so the work per entry stays bounded.
+    fn scan_cost(&self) -> usize {
+        let increments = self.kinds.iter().flat_map(|k| k.paths.iter().take(1)).map(|(_, p)| p.increments().len());
+        let paths: usize = self.kinds.iter().map(|k| k.paths.len()).sum();
+        8 + (paths + increments.max().unwrap_or(0)) / 2
+    }
+
+    fn prune(&mut self, stable: &VectorClock, rules: &Rules) {
+        let all_in = |path: &PathMeta| path.dots().all(|dot| dot.is_in(stable));
+        // Rule 4: while several types are live, only all of them together. The losers go then too.
+        if self.kinds.len() > 1 && !self.kinds.iter().all(|k| k.paths.iter().all(|(_, path)| all_in(path))) {
+            return;
+        }
+        for kind in &mut self.kinds {
+            kind.paths.retain(|_, path| !path.prune(stable, rules));
+        }
+        self.kinds.retain(|k| !k.paths.is_empty());
+        if self.ttl.dots.iter().all(|t| t.dot.is_in(stable)) {
+            // The dataset has the view's TTL, or no key: then the TTL dot dangles (T9).
+            self.ttl = super::ttl::TtlMeta::default();
+        }
+    }
+}
+
+impl PathMeta {
+    /// Prunes one path; whether nothing of it needs to be kept.
+    fn prune(&mut self, stable: &VectorClock, rules: &Rules) -> bool {
+        if !rules.prune_whole_paths {
+            self.prune_dot_by_dot(stable);
+        }
+        if !self.assigns.iter().all(|a| a.dot.is_in(stable)) {
+            return false;
+        }
+        // A sum that does not fit is kept exactly: dropped at different times it would be clamped at different times.
+        if self.sum.as_ref().is_some_and(|sum| sum.clamped) {
+            return false;
+        }
+        if self.increments().iter().all(|i| i.dot.is_in(stable)) {
+            return true;
+        }
+        self.fold_integers(stable);
+        false
+    }
+
+    /// The control of rule 4: stable dots lose their timestamps although others live beside them.
+    fn prune_dot_by_dot(&mut self, stable: &VectorClock) {
+        let found = self.assigns.iter().position(|a| a.dot.is_in(stable));
+        if let (Some(at), true) = (found, self.assigns.len() > 1) {
+            let payload = self.assigns.remove(at).payload;
+            self.sum.get_or_insert_default().base = Base::Stable(payload);
+        }
+    }
+
+    /// A hot counter always has an unstable increment, so the stable ones below are folded into the base: the
+    /// base is implied (dataset minus live increments), hence dropping them is all. No `Assign` can still come that
+    /// had not seen them, but a regressed one, and that counts nothing stable as seen (rule 5). Only integers:
+    /// floats must be added in effect order.
+    fn fold_integers(&mut self, stable: &VectorClock) {
+        let integers = self.increments().iter().all(|i| matches!(i.delta, Number::Integer(_)));
+        let Some(sum) = &mut self.sum else { return };
+        let implied =
+            matches!(sum.base, Base::None | Base::Stable(None)) && self.assigns.iter().all(|a| a.payload.is_none());
+        if integers && implied {
+            self.assigns.clear();
+            sum.base = Base::Stable(None);
+            sum.increments.retain(|i| !i.dot.is_in(stable));
+        }
+    }
+}

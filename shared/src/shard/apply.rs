@@ -1,0 +1,434 @@
+//! Remote groups: checked as a whole, then applied in order, each exactly once (I-2, I-3, I-10).
+
+use super::{Shard, Start};
+use crate::context::StreamContext;
+use crate::dot::{Dot, Seen};
+use crate::effect::{Effect, Op};
+use crate::group::{self, Frame, GroupView};
+use crate::instance::InstanceId;
+use crate::keyspace::Keyspace;
+use crate::origin::{Origin, OriginError};
+use crate::record::Record;
+use crate::replid::ReplId;
+use crate::timestamp::Timestamp;
+use crate::wire::WireError;
+
+/// Frames of a peer's backlog, as `SYNCER.APPLY` brings them.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// The peer whose backlog it is.
+    pub peer: InstanceId,
+    /// Its replication ID.
+    pub replid: ReplId,
+    /// Offset of the first frame there.
+    pub from: u64,
+    /// Offset behind the last frame.
+    pub next: u64,
+    /// Where that backlog ended when the frames were read.
+    pub end: u64,
+    /// The peer's wall clock then, Unix milliseconds.
+    pub source_ms: u64,
+    /// The frames.
+    pub frames: &'a [u8],
+}
+
+/// How far a batch got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it.
+    Done,
+    /// The next group needs this first (I-3).
+    Waits(ReplId, Timestamp),
+    /// The time budget was used up.
+    Slice,
+}
+
+/// The answer to a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// How far it got.
+    pub outcome: Outcome,
+    /// The position now.
+    pub offset: u64,
+    /// Groups applied.
+    pub groups: u32,
+    /// Groups that were here already.
+    pub duplicates: u32,
+}
+
+/// Why a batch was refused. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// This server is a replica.
+    #[error("SYNCERROLE this server is a replica; apply to its primary")]
+    Role,
+    /// Reordered, replayed, or another agent was faster.
+    #[error("SYNCERPOSITION expected {replid} {offset}")]
+    Position {
+        /// The replication ID of the position.
+        replid: String,
+        /// Its offset.
+        offset: u64,
+    },
+    /// Broken or truncated.
+    #[error("SYNCERFRAME {0}; nothing was applied, read again from the last position")]
+    Frame(#[from] WireError),
+    /// Frames are missing or too many for the offsets named.
+    #[error("SYNCERFRAME the frames span {spanned} bytes of backlog, the offsets {named}; nothing was applied")]
+    Span {
+        /// Sum of what the frames stand for.
+        spanned: u64,
+        /// `next` - `from`.
+        named: u64,
+    },
+    /// A group is missing before this one (I-2).
+    #[error("SYNCERGAP a group of {replid} follows {prev}, but {have} is the last one here")]
+    Gap {
+        /// Whose group.
+        replid: ReplId,
+        /// What it follows.
+        prev: Timestamp,
+        /// What is here.
+        have: Timestamp,
+    },
+    /// The author's clock is too far ahead.
+    #[error(
+        "SYNCERDRIFT the clock of instance {instance} is {ahead_ms} ms ahead (limit {limit_ms}, CONFIG syncer.max-drift-ms); set the clocks right"
+    )]
+    Drift {
+        /// Whose clock.
+        instance: InstanceId,
+        /// By how much.
+        ahead_ms: u64,
+        /// What is allowed.
+        limit_ms: u64,
+    },
+    /// An instance id is used twice, or an instance came back without its state.
+    #[error("SYNCERID {0}")]
+    Identity(String),
+    /// The peer's server is a past reign: its successor is known here.
+    #[error("SYNCERFENCED {0} is a past reign of an instance that has a newer primary")]
+    Fenced(ReplId),
+    /// It wrote before it joined.
+    #[error("SYNCERMEMBER instance {0} wrote before it was a member; empty it and let it join again")]
+    WroteBeforeJoin(InstanceId),
+}
+
+impl From<OriginError> for ApplyError {
+    fn from(error: OriginError) -> Self {
+        ApplyError::Identity(error.to_string())
+    }
+}
+
+/// A checked frame and the offset behind it.
+struct Item<'a> {
+    group: Option<(GroupView<'a>, Origin)>,
+    end: u64,
+}
+
+impl Shard {
+    /// Applies a batch: all of it is checked before anything changes (I-10). `budget` says before each further group whether there
+    /// is time for it. Records for replicas are in [`Shard::take_records`].
+    ///
+    /// # Errors
+    /// See [`ApplyError`]; nothing has changed then.
+    pub fn apply<K: Keyspace>(
+        &mut self,
+        batch: &Batch<'_>,
+        keyspace: &mut K,
+        now_ms: u64,
+        budget: &mut dyn FnMut() -> bool,
+    ) -> Result<Applied, ApplyError> {
+        let checked = self.check(batch, now_ms);
+        let items = checked.inspect_err(|error| {
+            self.counters.refused += 1;
+            self.counters.drift_refused += u64::from(matches!(error, ApplyError::Drift { .. }));
+        })?;
+        let mut applied = Applied { outcome: Outcome::Done, offset: batch.from, groups: 0, duplicates: 0 };
+        let mut record = Vec::new();
+        for item in &items {
+            if let Some((group, origin)) = &item.group {
+                if self.clock.has(*origin, group.ts) {
+                    applied.duplicates += 1;
+                } else if let Some((replid, ts)) = self.missing(group, *origin) {
+                    applied.outcome = Outcome::Waits(replid, ts);
+                    break;
+                } else if applied.groups > 0 && !budget() {
+                    applied.outcome = Outcome::Slice;
+                    break;
+                } else {
+                    self.apply_group(group, *origin, &mut record, batch, keyspace, now_ms);
+                    applied.groups += 1;
+                }
+            }
+            applied.offset = item.end;
+        }
+        self.close_record(&mut record, batch, applied.offset);
+        self.counters.groups_applied += u64::from(applied.groups);
+        self.counters.duplicates += u64::from(applied.duplicates);
+        self.move_peer(batch, &applied);
+        keyspace.finish();
+        Ok(applied)
+    }
+
+    /// Everything that can be wrong with a batch. Interns names only of frames that are whole.
+    fn check<'a>(&mut self, batch: &Batch<'a>, now_ms: u64) -> Result<Vec<Item<'a>>, ApplyError> {
+        if !self.is_primary() {
+            return Err(ApplyError::Role);
+        }
+        self.check_position(batch)?;
+        let frames = parse_all(batch)?;
+        if let Some(via) = self.origins.find(&batch.replid) {
+            self.check_fence(via, batch.replid)?;
+        }
+        let mut last: Vec<(Origin, Timestamp, StreamContext)> = Vec::new();
+        let mut items = Vec::with_capacity(frames.len());
+        for (frame, end) in frames {
+            let group = match frame {
+                Frame::Skip(_) => None,
+                Frame::Group(group) => {
+                    let origin = self.check_group(&group, &mut last, now_ms)?;
+                    Some((group, origin))
+                }
+            };
+            items.push(Item { group, end });
+        }
+        Ok(items)
+    }
+
+    fn check_position(&self, batch: &Batch<'_>) -> Result<(), ApplyError> {
+        let position = self.peers.get(&batch.peer).and_then(|peer| peer.position);
+        match position {
+            Some((replid, offset)) if replid == batch.replid && offset == batch.from => Ok(()),
+            Some((replid, offset)) => Err(ApplyError::Position { replid: replid.to_string(), offset }),
+            None => Err(ApplyError::Position { replid: "?".into(), offset: 0 }),
+        }
+    }
+
+    /// Rule 3, the fence: who has applied a newer reign of an instance takes the older one only from members, not
+    /// from that reign's own server.
+    pub(super) fn check_fence(&self, via: Origin, replid: ReplId) -> Result<(), ApplyError> {
+        let instance = self.origins.instance(via);
+        let start = self.stability.start(via);
+        let newer = |(origin, begun): (Origin, Timestamp)| origin != via && start.is_none_or(|start| begun > start);
+        if self.stability.reigns(instance, &self.origins).any(newer) { Err(ApplyError::Fenced(replid)) } else { Ok(()) }
+    }
+
+    fn check_group(
+        &mut self,
+        group: &GroupView<'_>,
+        last: &mut Vec<(Origin, Timestamp, StreamContext)>,
+        now_ms: u64,
+    ) -> Result<Origin, ApplyError> {
+        let ahead_ms = group.ts.ms().saturating_sub(now_ms);
+        if ahead_ms > self.config.drift_ms_max {
+            let limit_ms = self.config.drift_ms_max;
+            return Err(ApplyError::Drift { instance: group.instance, ahead_ms, limit_ms });
+        }
+        self.check_identity(group)?;
+        let origin = self.intern(group.replid, group.instance)?;
+        if self.clock.has(origin, group.ts) {
+            return Ok(origin);
+        }
+        let at = last.iter().position(|(o, ..)| *o == origin).unwrap_or_else(|| {
+            let context = self.streams.get(origin.index()).map(|s| s.context.clone()).unwrap_or_default();
+            last.push((origin, self.clock.get(origin), context));
+            last.len() - 1
+        });
+        let (_, have, context) = &mut last[at];
+        if group.ts <= *have {
+            return Ok(origin);
+        }
+        if group.prev != *have {
+            return Err(ApplyError::Gap { replid: group.replid, prev: group.prev, have: *have });
+        }
+        context.apply_change(group.change)?;
+        if group.prev == Timestamp::ZERO {
+            self.check_first(group, context)?;
+        }
+        self.check_gate(group, context)?;
+        *have = group.ts;
+        Ok(origin)
+    }
+
+    /// A reign of our own that we never had is someone else's with our id.
+    fn check_identity(&self, group: &GroupView<'_>) -> Result<(), ApplyError> {
+        let ours = group.replid == self.replid || self.past.contains(&group.replid);
+        if group.instance == self.config.instance && !ours {
+            let id = group.instance;
+            let text = format!(
+                "effects of replication ID {} claim instance id {id}, which is this server's own",
+                group.replid
+            );
+            return Err(ApplyError::Identity(text));
+        }
+        Ok(())
+    }
+
+    /// The first group of a reign begins with `Reign`, and its author had seen the start of every earlier reign of its instance
+    /// that is known here: else it is another server with the same id, or one that lost its state.
+    fn check_first(&self, group: &GroupView<'_>, context: &StreamContext) -> Result<(), ApplyError> {
+        if !matches!(group::effects(group.body).next(), Some(Effect { op: Op::Reign, .. })) {
+            return Err(ApplyError::Identity(format!("replication ID {} does not begin with its reign", group.replid)));
+        }
+        let has =
+            |replid: ReplId, ts: Timestamp| context.entries().iter().any(|(r, _, seen)| *r == replid && *seen >= ts);
+        let unseen = self
+            .stability
+            .reigns(group.instance, &self.origins)
+            .find(|(origin, start)| !has(self.origins.replid(*origin), *start));
+        match unseen {
+            None => Ok(()),
+            Some((origin, _)) => Err(ApplyError::Identity(format!(
+                "instance {} is known here as replication ID {}, of which {} has seen nothing: two servers use one id, or it came back without its state",
+                group.instance,
+                self.origins.replid(origin),
+                group.replid
+            ))),
+        }
+    }
+
+    /// What a late comer wrote before it was admitted (membership, for now).
+    fn check_gate(&self, group: &GroupView<'_>, context: &StreamContext) -> Result<(), ApplyError> {
+        let Some((origin, join)) = self.gates.get(&group.instance) else { return Ok(()) };
+        let admitter = self.origins.replid(*origin);
+        let admitted = context.entries().iter().any(|(r, _, seen)| *r == admitter && seen >= join);
+        let control = |effect: Effect<'_>| matches!(effect.op, Op::Reign | Op::Join { .. } | Op::Forget { .. });
+        if admitted || group::effects(group.body).all(control) {
+            Ok(())
+        } else {
+            Err(ApplyError::WroteBeforeJoin(group.instance))
+        }
+    }
+
+    /// What a group's context has and this shard does not (I-3).
+    fn missing(&self, group: &GroupView<'_>, origin: Origin) -> Option<(ReplId, Timestamp)> {
+        if group.change.len() <= StreamContext::EMPTY_CHANGE.len() {
+            // Unchanged since its previous group, which is applied.
+            return None;
+        }
+        let mut context = self.streams.get(origin.index()).map(|s| s.context.clone()).unwrap_or_default();
+        context.apply_change(group.change).ok()?;
+        let lacks = |(replid, _, ts): &&(ReplId, InstanceId, Timestamp)| {
+            self.origins.find(replid).is_none_or(|origin| !self.clock.has(origin, *ts))
+        };
+        context.entries().iter().find(lacks).map(|(replid, _, ts)| (*replid, *ts))
+    }
+
+    fn apply_group<K: Keyspace>(
+        &mut self,
+        group: &GroupView<'_>,
+        origin: Origin,
+        record: &mut Vec<u8>,
+        batch: &Batch<'_>,
+        keyspace: &mut K,
+        now_ms: u64,
+    ) {
+        self.update_stream(group, origin);
+        if self.is_regressed(origin) && self.config.rules.regressed_reassert {
+            let at_risk: Vec<_> = group::effects(group.body).flat_map(|e| self.merge(keyspace).at_risk(&e)).collect();
+            if !at_risk.is_empty() {
+                self.close_record(record, batch, batch.from);
+                self.reassert_at_risk(&at_risk, keyspace, now_ms);
+            }
+        }
+        let revivals = self.merge_group(group, origin, keyspace);
+        if record.is_empty() {
+            Record::applied(record, batch.peer, &batch.replid);
+        }
+        record.extend_from_slice(group.frame);
+        if !revivals.is_empty() {
+            self.close_record(record, batch, batch.from);
+        }
+        for (revival, dot) in revivals {
+            self.revive(revival, dot, keyspace, now_ms);
+        }
+    }
+
+    /// The effects of one group, its clock entry, its place in the backlog: the part that replicas repeat.
+    pub(super) fn merge_group<K: Keyspace>(
+        &mut self,
+        group: &GroupView<'_>,
+        origin: Origin,
+        keyspace: &mut K,
+    ) -> Vec<(crate::merge::Revival, Dot)> {
+        let stable = !self.is_regressed(origin) || !self.config.rules.regressed_reassert;
+        let context = std::mem::take(&mut self.streams[origin.index()].clock);
+        let itself = if self.config.rules.group_sees_itself { group.ts } else { Timestamp::ZERO };
+        let seen = Seen::Context { clock: &context, group: (origin, itself), stable };
+        let mut revivals = Vec::new();
+        let mut count = 0;
+        for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
+            let dot = Dot { ts: group.ts, index, origin };
+            self.drop_revived(&effect, &seen);
+            if let Some(revival) = self.merge(keyspace).remote(&effect, dot, &seen) {
+                revivals.push((revival, dot));
+            }
+            self.control_effect(&effect, dot, &seen);
+            count += 1;
+        }
+        self.streams[origin.index()].clock = context;
+        self.counters.effects_applied += count;
+        self.advance_clock(origin, group.ts);
+        self.backlog.append(group.frame, origin, group.instance, group.ts);
+        revivals
+    }
+
+    /// Takes the change of context that a group carries into its stream. The batch was checked, so it fits.
+    pub(super) fn update_stream(&mut self, group: &GroupView<'_>, origin: Origin) {
+        let mut stream = std::mem::take(&mut self.streams[origin.index()]);
+        if stream.context.apply_change(group.change).is_ok() && group.change.len() > StreamContext::EMPTY_CHANGE.len() {
+            for i in stream.origins.len()..stream.context.entries().len() {
+                let (replid, instance, _) = stream.context.entries()[i];
+                if let Ok(known) = self.intern(replid, instance) {
+                    stream.origins.push(known);
+                }
+            }
+            for (&(_, _, ts), &origin) in stream.context.entries().iter().zip(&stream.origins) {
+                stream.clock.raise(origin, ts);
+            }
+        }
+        stream.clock.raise(origin, group.prev);
+        self.streams[origin.index()] = stream;
+    }
+
+    /// 2.2 rule 5: whether the author of a group lacks what is stable here.
+    fn is_regressed(&self, origin: Origin) -> bool {
+        !self.streams[origin.index()].clock.covers(self.stability.stable())
+    }
+
+    /// Frames applied so far go to the replicas as one record, with the position reached.
+    fn close_record(&mut self, record: &mut Vec<u8>, batch: &Batch<'_>, offset: u64) {
+        if !record.is_empty() {
+            Record::finish_applied(record, offset);
+            self.records.push(std::mem::take(record));
+        } else if offset != batch.from {
+            let mut moved = Vec::new();
+            Record::position(&mut moved, batch.peer, &batch.replid, offset);
+            self.records.push(moved);
+        }
+    }
+
+    /// How this shard began.
+    #[must_use]
+    pub fn start(&self) -> Start {
+        self.start
+    }
+}
+
+/// Splits a batch into frames and checks that they are exactly what its offsets name.
+fn parse_all<'a>(batch: &Batch<'a>) -> Result<Vec<(Frame<'a>, u64)>, ApplyError> {
+    let mut frames = Vec::new();
+    let (mut rest, mut offset) = (batch.frames, batch.from);
+    while !rest.is_empty() {
+        let (frame, tail) = Frame::parse(rest)?;
+        offset = offset.saturating_add(frame.advance());
+        frames.push((frame, offset));
+        rest = tail;
+    }
+    let named = batch.next.checked_sub(batch.from).unwrap_or_default();
+    if offset - batch.from != named || batch.next < batch.from {
+        return Err(ApplyError::Span { spanned: offset - batch.from, named });
+    }
+    Ok(frames)
+}

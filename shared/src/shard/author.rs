@@ -1,0 +1,88 @@
+//! Groups that this shard authors by itself, to keep what would be lost (I-8 names them as its exceptions).
+
+use super::Shard;
+use crate::dot::{Dot, Seen};
+use crate::effect::{Effect, Op, TtlNote, UnixMs};
+use crate::group::{self, GroupBuilder};
+use crate::keyspace::Keyspace;
+use crate::merge::{Aside, AtRisk, Element, Revival};
+use crate::record::Record;
+
+impl Shard {
+    /// 2.2 rule 5: gives new, flagged dots to stable elements that a regressed effect is about to remove elsewhere.
+    pub(super) fn reassert_at_risk<K: Keyspace>(&mut self, at_risk: &[AtRisk], keyspace: &mut K, now_ms: u64) {
+        let mut group = GroupBuilder::new();
+        for key in at_risk {
+            push_elements(&mut group, key.db, &key.name, &key.elements);
+            if let Some(at) = key.expire_at {
+                group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::None, op: Op::Expire { at } });
+            }
+        }
+        self.author(&group, keyspace, now_ms);
+    }
+
+    /// T6, T7: writes a key again that another instance expired, or leaves it to who extended it (T8).
+    pub(super) fn revive<K: Keyspace>(&mut self, revival: Revival, expired: Dot, keyspace: &mut K, now_ms: u64) {
+        let passed = |at: UnixMs| u64::try_from(at).is_ok_and(|at| at <= now_ms);
+        if revival.expire_at.is_some_and(passed) {
+            return;
+        }
+        if !revival.authors.contains(self.config.instance) {
+            self.aside.push(Aside { revival, expired });
+            return;
+        }
+        let mut group = GroupBuilder::new();
+        push_elements(&mut group, revival.db, &revival.name, &revival.elements);
+        let op = revival.expire_at.map_or(Op::Persist, |at| Op::Expire { at });
+        group.push(&Effect { db: revival.db, key: &revival.name, ttl: TtlNote::None, op });
+        self.author(&group, keyspace, now_ms);
+    }
+
+    /// Logs and applies a group of this shard's own: it has seen everything here.
+    fn author<K: Keyspace>(&mut self, group: &GroupBuilder, keyspace: &mut K, now_ms: u64) {
+        if group.is_empty() || self.me.is_none() {
+            return;
+        }
+        let ts = self.hlc.tick(now_ms);
+        self.encode_own(group, ts, Record::authored);
+        self.records.push(self.frame.clone());
+        self.apply_authored(group.body(), ts, keyspace);
+        self.counters.reasserted += 1;
+    }
+
+    /// Applies an authored group natively, here and when it is replayed on a replica.
+    pub(super) fn apply_authored<K: Keyspace>(
+        &mut self,
+        body: &[u8],
+        ts: crate::timestamp::Timestamp,
+        keyspace: &mut K,
+    ) {
+        let Some(origin) = self.me else { return };
+        for (index, effect) in (0_u32..).zip(group::effects(body)) {
+            self.merge(keyspace).remote(&effect, Dot { ts, index, origin }, &Seen::Everything);
+        }
+    }
+
+    /// T8: another instance has written the key again, having seen the expiry.
+    pub(super) fn drop_revived(&mut self, effect: &Effect<'_>, seen: &Seen<'_>) {
+        if let Op::Assign { reasserted: true, .. } = effect.op {
+            let is_it = |a: &Aside| a.revival.db == effect.db && *a.revival.name == *effect.key && seen.has(&a.expired);
+            self.aside.retain(|aside| !is_it(aside));
+        }
+    }
+
+    /// T8: every member has the expiry, and whoever had to write the key again has decided.
+    pub(super) fn drop_settled_asides(&mut self) {
+        let (stable, members) = (self.stability.stable(), self.membership.members());
+        let settled = |a: &Aside| a.expired.is_in(stable) && a.revival.authors.iter().all(|i| members.contains(i));
+        self.aside.retain(|aside| !settled(aside));
+    }
+}
+
+fn push_elements(group: &mut GroupBuilder, db: u32, key: &[u8], elements: &[Element]) {
+    for element in elements {
+        let path = element.path.get();
+        let op = Op::Assign { path, value: element.payload.value(path), reasserted: true };
+        group.push(&Effect { db, key, ttl: TtlNote::None, op });
+    }
+}

@@ -1,0 +1,102 @@
+//! Local writes: the hot path. Their effects become one group in the backlog and in the metadata.
+
+use super::Shard;
+use crate::dot::Dot;
+use crate::effect::{Effect, Op};
+use crate::group::{self, GroupBuilder};
+use crate::keyspace::Keyspace;
+use crate::record::{Before, Record};
+use crate::timestamp::Timestamp;
+
+impl Shard {
+    /// Logs a captured group: the dataset has changed already. Returns the record for `SYNCER.LOG`; the group is left to be
+    /// cleared by the caller.
+    ///
+    /// I-1: the caller replicates the record in the same unit as the write.
+    pub fn commit<K: Keyspace>(
+        &mut self,
+        group: &GroupBuilder,
+        before: &Before,
+        keyspace: &mut K,
+        now_ms: u64,
+    ) -> &[u8] {
+        let ts = self.hlc.tick(now_ms);
+        let start = self.encode_own(group, ts, |record| Record::captured(record, before));
+        self.absorb_own(group.body(), before, ts, keyspace);
+        debug_assert!(start <= self.frame.len());
+        &self.frame
+    }
+
+    /// Encodes an own group into `self.frame` (record header, then frame), appends the frame to the backlog and moves the clock.
+    pub(super) fn encode_own(
+        &mut self,
+        group: &GroupBuilder,
+        ts: Timestamp,
+        header: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
+        let Some(me) = self.me else { return 0 };
+        self.change.clear();
+        self.encode_context_change(me);
+        self.frame.clear();
+        header(&mut self.frame);
+        let start = self.frame.len();
+        let (instance, prev) = (self.config.instance, self.clock.get(me));
+        group::encode_frame(&mut self.frame, instance, &self.replid, prev, ts, &self.change, group.body());
+        if let Some(frame) = self.frame.get(start..) {
+            self.backlog.append(frame, me, instance, ts);
+        }
+        self.clock.set(me, ts);
+        start
+    }
+
+    /// The context of an own group is the clock before it; the frame carries what changed since the last own group.
+    fn encode_context_change(&mut self, me: crate::origin::Origin) {
+        let Self { streams, dirty, origins, clock, change, .. } = self;
+        let Some(stream) = streams.get_mut(me.index()) else { return };
+        let changed = dirty.iter().filter(|origin| **origin != me);
+        let entries = changed.map(|&origin| (origins.replid(origin), origins.instance(origin), clock.get(origin)));
+        stream.context.encode_change(entries, change);
+        for &origin in dirty.iter().filter(|origin| **origin != me) {
+            stream.clock.set(origin, clock.get(origin));
+        }
+        dirty.clear();
+    }
+
+    /// Takes the effects of a local group into the metadata.
+    pub(super) fn absorb_own<K: Keyspace>(&mut self, body: &[u8], before: &Before, ts: Timestamp, keyspace: &mut K) {
+        let Some(me) = self.me else { return };
+        let mut count = 0;
+        for (index, effect) in (0_u32..).zip(group::effects(body)) {
+            let dot = Dot { ts, index, origin: me };
+            let look = before.iter().find(|(at, _)| *at == index).and_then(|(_, value)| value.as_deref());
+            self.merge(keyspace).local(&effect, dot, look);
+            self.control_effect(&effect, dot, &crate::dot::Seen::Everything);
+            count += 1;
+        }
+        self.counters.effects_captured += count;
+        if !before.is_empty() {
+            keyspace.finish();
+        }
+    }
+
+    /// Effects on the membership and on reigns.
+    pub(super) fn control_effect(&mut self, effect: &Effect<'_>, dot: Dot, seen: &crate::dot::Seen<'_>) {
+        match effect.op {
+            Op::Reign => self.stability.begin_reign(dot.origin, dot.ts),
+            Op::Join { instance } => self.membership.join(instance, dot, seen),
+            Op::Forget { instance } => self.membership.forget(instance, seen),
+            _ => {}
+        }
+    }
+
+    /// Logs a group of control effects, which change no data.
+    pub(super) fn log_control(&mut self, group: &mut GroupBuilder, now_ms: u64) {
+        let Some(me) = self.me else { return };
+        let ts = self.hlc.tick(now_ms);
+        self.encode_own(group, ts, Record::authored);
+        for (index, effect) in (0_u32..).zip(group::effects(group.body())) {
+            self.control_effect(&effect, Dot { ts, index, origin: me }, &crate::dot::Seen::Everything);
+        }
+        self.records.push(self.frame.clone());
+    }
+}

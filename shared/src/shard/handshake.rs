@@ -1,0 +1,194 @@
+//! A peer's agent asks where to read on (`SYNCER.PSYNC`).
+
+use super::{Shard, Start};
+use crate::clock::VectorClock;
+use crate::effect::{Effect, Op, TtlNote};
+use crate::group::GroupBuilder;
+use crate::instance::InstanceId;
+use crate::replid::ReplId;
+use crate::token::ClockToken;
+
+/// The version of the data plane.
+pub const PROTOCOL: u32 = 1;
+
+/// Who asks, and what it has.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    /// Version of the data plane that it speaks.
+    pub protocol: u32,
+    /// Its instance.
+    pub instance: InstanceId,
+    /// Its replication ID.
+    pub replid: ReplId,
+    /// Where it stopped reading, if it did.
+    pub position: Option<(ReplId, u64)>,
+    /// What it has applied.
+    pub clock: ClockToken,
+}
+
+/// Where it may read on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// From this offset.
+    Continue(u64),
+    /// Nowhere: the backlog does not reach back to what it lacks.
+    FullResync(String),
+}
+
+/// The answer to a handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// Where to read on.
+    pub answer: Answer,
+    /// This instance.
+    pub instance: InstanceId,
+    /// The replication ID of this backlog.
+    pub replid: ReplId,
+    /// Where the backlog ends.
+    pub end: u64,
+    /// What is applied here.
+    pub clock: ClockToken,
+}
+
+/// Why a peer is turned away.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeError {
+    /// This server is a replica.
+    #[error("SYNCERROLE this server is a replica; connect to its primary")]
+    Role,
+    /// Other programs.
+    #[error("SYNCERVERSION this server speaks protocol {PROTOCOL}, the agent {0}; upgrade the older one")]
+    Version(u32),
+    /// An agent was pointed at its own server, or two instances have one id.
+    #[error("SYNCERID instance id {0} is this server's own; every instance needs its own id")]
+    SameId(InstanceId),
+    /// Two servers claim one id, or one lost its state.
+    #[error(
+        "SYNCERID instance id {instance} is known here as replication ID {known}, which {claimed} does not continue: another server uses this id, or it came back without its state"
+    )]
+    OtherServer {
+        /// The id in question.
+        instance: InstanceId,
+        /// Whose it is.
+        known: ReplId,
+        /// Who claims it.
+        claimed: ReplId,
+    },
+}
+
+impl Shard {
+    /// Answers a peer's agent. A newcomer becomes a member here before it gets its first effect, so that nothing it lacks is
+    /// counted as stable (2.2 rule 2); `records` then has the Join.
+    ///
+    /// # Errors
+    /// See [`HandshakeError`].
+    pub fn handshake(&mut self, hello: &Hello, now_ms: u64) -> Result<Welcome, HandshakeError> {
+        if !self.is_primary() {
+            return Err(HandshakeError::Role);
+        }
+        if hello.protocol != PROTOCOL {
+            return Err(HandshakeError::Version(hello.protocol));
+        }
+        if hello.instance == self.config.instance {
+            return Err(HandshakeError::SameId(hello.instance));
+        }
+        self.check_claim(hello)?;
+        self.admit(hello, now_ms);
+        let answer = self.answer(hello);
+        match answer {
+            Answer::Continue(_) => self.counters.sync_partial_ok += 1,
+            Answer::FullResync(_) => {
+                self.counters.sync_partial_err += 1;
+                self.counters.sync_full_out += 1;
+            }
+        }
+        Ok(Welcome {
+            answer,
+            instance: self.config.instance,
+            replid: self.replid,
+            end: self.backlog.end_offset(),
+            clock: self.clock_token(),
+        })
+    }
+
+    /// Whoever claims an instance id must have seen the reigns that are known of it.
+    fn check_claim(&mut self, hello: &Hello) -> Result<(), HandshakeError> {
+        let has =
+            |replid: ReplId| replid == hello.replid || hello.clock.get(&replid) > crate::timestamp::Timestamp::ZERO;
+        let reigns =
+            self.stability.reigns(hello.instance, &self.origins).map(|(origin, _)| self.origins.replid(origin));
+        let introduced = self.introduced.get(&hello.instance).copied();
+        if let Some(known) = reigns.chain(introduced).find(|replid| !has(*replid)) {
+            return Err(HandshakeError::OtherServer { instance: hello.instance, known, claimed: hello.replid });
+        }
+        self.introduced.insert(hello.instance, hello.replid);
+        Ok(())
+    }
+
+    fn admit(&mut self, hello: &Hello, now_ms: u64) {
+        if self.membership.contains(hello.instance) {
+            return;
+        }
+        let late = self.is_established();
+        let mut group = GroupBuilder::new();
+        let op = Op::Join { instance: hello.instance };
+        group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op });
+        self.log_control(&mut group, now_ms);
+        if let (true, Some(me)) = (late, self.me) {
+            self.gates.insert(hello.instance, (me, self.clock.get(me)));
+        }
+    }
+
+    fn answer(&mut self, hello: &Hello) -> Answer {
+        if let Some((replid, offset)) = hello.position
+            && replid == self.replid
+            && self.backlog.holds(offset).is_ok()
+        {
+            return Answer::Continue(offset);
+        }
+        let have = self.known_clock(&hello.clock);
+        match self.backlog.seek(&have) {
+            Some(offset) => Answer::Continue(offset),
+            None => Answer::FullResync(self.why_full(hello)),
+        }
+    }
+
+    fn why_full(&self, hello: &Hello) -> String {
+        if self.start == Start::Seeded {
+            return "this instance began with data that no backlog has".into();
+        }
+        let asked = hello.position.map_or_else(|| "?".into(), |(replid, offset)| format!("{replid} {offset}"));
+        let first = self.backlog.first_offset();
+        format!("backlog begins at {first}, asked for {asked}; raise backlog-size")
+    }
+
+    /// What of a portable clock is known here, as a clock of this shard.
+    pub(super) fn known_clock(&self, token: &ClockToken) -> VectorClock {
+        let mut clock = VectorClock::default();
+        for &(replid, _, ts) in token.entries() {
+            if let Some(origin) = self.origins.find(&replid) {
+                clock.raise(origin, ts);
+            }
+        }
+        clock
+    }
+
+    /// Everything applied here, in portable form (`SYNCER.CLOCK`).
+    #[must_use]
+    pub fn clock_token(&self) -> ClockToken {
+        self.token(&self.clock)
+    }
+
+    pub(super) fn token(&self, clock: &VectorClock) -> ClockToken {
+        clock.iter().map(|(origin, ts)| (self.origins.replid(origin), self.origins.instance(origin), ts)).collect()
+    }
+
+    /// Whether everything in a token is applied here (`SYNCER.AWAIT`).
+    #[must_use]
+    pub fn covers(&self, token: &ClockToken) -> bool {
+        token
+            .entries()
+            .iter()
+            .all(|&(replid, _, ts)| self.origins.find(&replid).is_some_and(|origin| self.clock.has(origin, ts)))
+    }
+}

@@ -1,0 +1,337 @@
+//! The whole state of one shard, without IO: events in, effects and records out, time as an argument.
+//!
+//! The module wraps it around the server's dataset, the simulation around a map: the same code in both.
+
+mod apply;
+mod author;
+mod commit;
+mod handshake;
+mod peers;
+mod replay;
+mod report;
+mod status;
+mod stream;
+
+pub use crate::record::Before;
+pub use apply::{Applied, ApplyError, Batch, Outcome};
+pub use handshake::{Answer, HandshakeError, Hello, Welcome};
+pub use peers::{Peer, PeerState};
+pub use replay::ReplayError;
+pub use report::{Heard, ReportError};
+pub use status::{DotInfo, KeyInfo, Status};
+
+use std::collections::BTreeMap;
+
+use crate::backlog::Backlog;
+use crate::clock::VectorClock;
+use crate::effect::{Effect, Op, TtlNote};
+use crate::group::GroupBuilder;
+use crate::instance::InstanceId;
+use crate::keyspace::Keyspace;
+use crate::membership::Membership;
+use crate::merge::{Aside, Merge, Rules};
+use crate::metadata::Table;
+use crate::origin::{Origin, Origins};
+use crate::replid::ReplId;
+use crate::stability::Stability;
+use crate::timestamp::{Hlc, Timestamp};
+use stream::Stream;
+
+/// What a shard must be told.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Which instance this is.
+    pub instance: InstanceId,
+    /// Size of the backlog in bytes.
+    pub backlog_bytes: u64,
+    /// How far ahead of the local wall clock an effect's timestamp may be, in milliseconds.
+    pub drift_ms_max: u64,
+    /// Controls of the simulation.
+    pub rules: Rules,
+}
+
+impl ShardConfig {
+    /// 256 MiB: at 100 bytes an effect about 40 seconds of 50,000 writes a second.
+    pub const BACKLOG_BYTES_DEFAULT: u64 = 256 << 20;
+    /// A minute: far more than NTP needs, far less than harms a TTL.
+    pub const DRIFT_MS_DEFAULT: u64 = 60_000;
+
+    /// The defaults.
+    #[must_use]
+    pub fn new(instance: InstanceId) -> Self {
+        Self {
+            instance,
+            backlog_bytes: Self::BACKLOG_BYTES_DEFAULT,
+            drift_ms_max: Self::DRIFT_MS_DEFAULT,
+            rules: Rules::default(),
+        }
+    }
+}
+
+/// How a shard begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// A primary without data: logs its reign and that it joins.
+    Empty,
+    /// A primary whose server has data that the Active-Active database knows nothing of: others can get it by a full
+    /// sync only.
+    Seeded,
+    /// A replica: everything comes from its primary.
+    Replica,
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Effects of local writes.
+    pub effects_captured: u64,
+    /// Effects of other instances.
+    pub effects_applied: u64,
+    /// Groups of other instances.
+    pub groups_applied: u64,
+    /// Groups that came again.
+    pub duplicates: u64,
+    /// Effects that met a concurrent one.
+    pub conflicts: u64,
+    /// Groups authored to keep what an expiry or an old backup would have lost.
+    pub reasserted: u64,
+    /// Batches refused.
+    pub refused: u64,
+    /// Effects refused for a clock too far ahead.
+    pub drift_refused: u64,
+    /// Handshakes answered with a full sync.
+    pub sync_full_out: u64,
+    /// Handshakes answered with CONTINUE.
+    pub sync_partial_ok: u64,
+    /// Handshakes whose position was not available.
+    pub sync_partial_err: u64,
+    /// Queue entries pruned.
+    pub pruned: u64,
+}
+
+/// The state of one shard.
+#[derive(Debug)]
+pub struct Shard {
+    config: ShardConfig,
+    start: Start,
+    replid: ReplId,
+    /// The current reign of this primary; on a replica, of its primary.
+    me: Option<Origin>,
+    past: Vec<ReplId>,
+    hlc: Hlc,
+    origins: Origins,
+    clock: VectorClock,
+    streams: Vec<Stream>,
+    /// Origins whose clock entry rose since the last own group.
+    dirty: Vec<Origin>,
+    backlog: Backlog,
+    table: Table,
+    membership: Membership,
+    stability: Stability,
+    peers: BTreeMap<InstanceId, Peer>,
+    heard: Heard,
+    /// First replication ID that introduced itself for an instance.
+    introduced: BTreeMap<InstanceId, ReplId>,
+    /// Members admitted when others had pruned already: what they wrote before is refused.
+    gates: BTreeMap<InstanceId, (Origin, Timestamp)>,
+    aside: Vec<Aside>,
+    counters: Counters,
+    /// Records for the replication stream, in order; the caller takes them.
+    records: Vec<Vec<u8>>,
+    /// Reused buffers: the hot path allocates nothing once warm.
+    frame: Vec<u8>,
+    change: Vec<u8>,
+    own_group: GroupBuilder,
+}
+
+impl Shard {
+    /// A shard at its start.
+    #[must_use]
+    pub fn new(config: ShardConfig, replid: ReplId, start: Start, now_ms: u64) -> Self {
+        let backlog = Backlog::new(config.backlog_bytes);
+        let mut shard = Self {
+            config,
+            start,
+            replid,
+            me: None,
+            past: Vec::new(),
+            hlc: Hlc::default(),
+            origins: Origins::default(),
+            clock: VectorClock::default(),
+            streams: Vec::new(),
+            dirty: Vec::new(),
+            backlog,
+            table: Table::default(),
+            membership: Membership::default(),
+            stability: Stability::default(),
+            peers: BTreeMap::new(),
+            heard: Heard::default(),
+            introduced: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            aside: Vec::new(),
+            counters: Counters::default(),
+            records: Vec::new(),
+            frame: Vec::new(),
+            change: Vec::new(),
+            own_group: GroupBuilder::new(),
+        };
+        if start != Start::Replica {
+            shard.begin_reign(replid, now_ms);
+        }
+        shard
+    }
+
+    /// Begins a reign: at a start as a primary, or at a promotion. Its first group carries the full context.
+    pub fn begin_reign(&mut self, replid: ReplId, now_ms: u64) {
+        if self.me.is_some() {
+            self.past.push(self.replid);
+        }
+        self.replid = replid;
+        let instance = self.config.instance;
+        let Ok(origin) = self.intern(replid, instance) else { return };
+        self.me = Some(origin);
+        self.dirty = self.clock.iter().map(|(origin, _)| origin).collect();
+        let mut group = std::mem::take(&mut self.own_group);
+        group.clear();
+        group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Reign });
+        if !self.membership.contains(instance) {
+            group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Join { instance } });
+        }
+        self.log_control(&mut group, now_ms);
+        self.own_group = group;
+        if self.start == Start::Seeded {
+            self.backlog.forget_before_end();
+        }
+    }
+
+    /// Whether this shard captures and merges; a replica only follows.
+    #[must_use]
+    pub fn is_primary(&self) -> bool {
+        self.me.is_some()
+    }
+
+    /// This instance.
+    #[must_use]
+    pub fn instance(&self) -> InstanceId {
+        self.config.instance
+    }
+
+    /// The current replication ID.
+    #[must_use]
+    pub fn replid(&self) -> ReplId {
+        self.replid
+    }
+
+    /// Limits and controls; what may change at run time.
+    pub fn config_mut(&mut self) -> &mut ShardConfig {
+        &mut self.config
+    }
+
+    /// Changes the size of the backlog.
+    pub fn resize_backlog(&mut self, bytes: u64) {
+        self.config.backlog_bytes = bytes;
+        self.backlog.resize(bytes);
+    }
+
+    /// The backlog.
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    /// The backlog; reading freezes its newest piece.
+    pub fn backlog_mut(&mut self) -> &mut Backlog {
+        &mut self.backlog
+    }
+
+    /// What is applied here.
+    #[must_use]
+    pub fn clock(&self) -> &VectorClock {
+        &self.clock
+    }
+
+    /// Names of the reigns known here.
+    #[must_use]
+    pub fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    /// Conflict metadata.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// S and the reports.
+    #[must_use]
+    pub fn stability(&self) -> &Stability {
+        &self.stability
+    }
+
+    /// Who is a member.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Records for `SYNCER.LOG`, in order, since the last call.
+    pub fn take_records(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.records)
+    }
+
+    /// Prunes at most `steps` queue entries (I-6); returns how many it took.
+    pub fn prune(&mut self, steps: usize) -> usize {
+        if self.may_prune() {
+            let taken = self.table.prune(self.stability.stable(), steps, &self.config.rules);
+            self.counters.pruned += taken as u64;
+            self.drop_settled_asides();
+            taken
+        } else {
+            0
+        }
+    }
+
+    /// A group of one keeps the metadata of what its backlog still has: a newcomer that already wrote can still be
+    /// met, and memory is bounded by the backlog.
+    fn may_prune(&self) -> bool {
+        self.membership.members().len() > 1 || self.backlog.evicted_any()
+    }
+
+    /// Whether others can rely on what was pruned here: a newcomer must not have written yet.
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        self.counters.pruned > 0 || self.backlog.evicted_any()
+    }
+
+    fn merge<'a, K: Keyspace>(&'a mut self, keyspace: &'a mut K) -> Merge<'a, K> {
+        Merge {
+            table: &mut self.table,
+            origins: &self.origins,
+            keyspace,
+            rules: &self.config.rules,
+            conflicts: &mut self.counters.conflicts,
+        }
+    }
+
+    fn intern(&mut self, replid: ReplId, instance: InstanceId) -> Result<Origin, crate::origin::OriginError> {
+        let origin = self.origins.intern(replid, instance)?;
+        if origin.index() >= self.streams.len() {
+            self.streams.resize_with(origin.index() + 1, Stream::default);
+        }
+        Ok(origin)
+    }
+
+    /// An entry of the clock rises: the next own group says so.
+    fn advance_clock(&mut self, origin: Origin, ts: Timestamp) {
+        self.clock.set(origin, ts);
+        self.hlc.observe(ts);
+        if Some(origin) != self.me && !self.dirty.contains(&origin) {
+            self.dirty.push(origin);
+        }
+    }
+}

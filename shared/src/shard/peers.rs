@@ -1,0 +1,143 @@
+//! What this shard knows of its peers: positions in their backlogs, lag, state. `SYNCER.PEERS` shows it.
+
+use super::{Applied, ApplyError, Batch, Shard};
+use crate::instance::InstanceId;
+use crate::record::Record;
+use crate::replid::ReplId;
+use crate::timestamp::Timestamp;
+
+/// What an agent does with a peer, in its own word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PeerState {
+    /// Nothing heard yet.
+    #[default]
+    Unknown,
+    /// Resolving, connecting, authenticating.
+    Connecting,
+    /// Asking where to read on.
+    Handshake,
+    /// Reading and applying.
+    Streaming,
+    /// What came needs another instance's effects first.
+    Waiting,
+    /// Not reachable.
+    Down,
+    /// Turned away, or a full sync is needed.
+    Refused,
+}
+
+impl PeerState {
+    const NAMES: [(&'static str, Self); 7] = [
+        ("unknown", Self::Unknown),
+        ("connecting", Self::Connecting),
+        ("handshake", Self::Handshake),
+        ("streaming", Self::Streaming),
+        ("waiting", Self::Waiting),
+        ("down", Self::Down),
+        ("refused", Self::Refused),
+    ];
+
+    /// The state of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, state)| *state)
+    }
+
+    /// Its name in commands and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, state)| *state == self).map_or("unknown", |(name, _)| name)
+    }
+}
+
+/// One peer.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// Where its backlog is read on: replication ID and offset.
+    pub position: Option<(ReplId, u64)>,
+    /// Where that backlog ended at the last word.
+    pub end: u64,
+    /// Timestamp of its newest group here, and the peer's wall clock when it was read: for the lag.
+    pub newest: Timestamp,
+    /// Unix milliseconds at the peer when the last batch was read.
+    pub source_ms: u64,
+    /// Groups taken from it.
+    pub groups: u64,
+    /// What its agent said.
+    pub state: PeerState,
+    /// The last error, empty when there was none since it streams.
+    pub error: String,
+    /// The durable and applied clock that it reported last came at this time.
+    pub report_ms: u64,
+}
+
+impl Peer {
+    /// Bytes of its backlog that are not applied here yet.
+    #[must_use]
+    pub fn lag_bytes(&self) -> u64 {
+        self.end.saturating_sub(self.position.map_or(0, |(_, offset)| offset))
+    }
+
+    /// How far behind the peer this shard is, in milliseconds; 0 when it has everything.
+    #[must_use]
+    pub fn lag_ms(&self) -> u64 {
+        if self.lag_bytes() == 0 { 0 } else { self.source_ms.saturating_sub(self.newest.ms()) }
+    }
+}
+
+impl Shard {
+    /// All peers heard of.
+    pub fn peers(&self) -> impl Iterator<Item = (InstanceId, &Peer)> {
+        self.peers.iter().map(|(id, peer)| (*id, peer))
+    }
+
+    /// One peer.
+    #[must_use]
+    pub fn peer(&self, id: InstanceId) -> Option<&Peer> {
+        self.peers.get(&id)
+    }
+
+    /// What its agent says about a peer.
+    pub fn set_peer_state(&mut self, id: InstanceId, state: PeerState, error: &str) {
+        /// Longer than any of ours; bounds what a caller can store.
+        const ERROR_BYTES_MAX: usize = 512;
+        let peer = self.peers.entry(id).or_default();
+        peer.state = state;
+        if state == PeerState::Streaming {
+            peer.error.clear();
+        }
+        if !error.is_empty() {
+            peer.error = error.chars().take(ERROR_BYTES_MAX).collect();
+        }
+    }
+
+    /// Where to read a peer's backlog on, as its handshake said.
+    ///
+    /// # Errors
+    /// [`ApplyError::Fenced`] for a past reign of an instance that has a newer one.
+    pub fn set_position(&mut self, id: InstanceId, replid: ReplId, offset: u64) -> Result<(), ApplyError> {
+        if let Some(via) = self.origins.find(&replid) {
+            self.check_fence(via, replid)?;
+        }
+        let peer = self.peers.entry(id).or_default();
+        if peer.position != Some((replid, offset)) {
+            peer.position = Some((replid, offset));
+            peer.end = peer.end.max(offset);
+            let mut record = Vec::new();
+            Record::position(&mut record, id, &replid, offset);
+            self.records.push(record);
+        }
+        Ok(())
+    }
+
+    /// After a batch.
+    pub(super) fn move_peer(&mut self, batch: &Batch<'_>, applied: &Applied) {
+        let newest = self.origins.find(&batch.replid).map(|origin| self.clock.get(origin)).unwrap_or_default();
+        let peer = self.peers.entry(batch.peer).or_default();
+        peer.position = Some((batch.replid, applied.offset));
+        peer.end = batch.end.max(applied.offset);
+        peer.newest = newest;
+        peer.source_ms = batch.source_ms;
+        peer.groups += u64::from(applied.groups);
+    }
+}

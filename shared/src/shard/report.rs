@@ -1,0 +1,128 @@
+//! Reports: members tell each other what they have (DESIGN 2.2 rules 1 to 3, 6).
+
+use std::collections::BTreeMap;
+
+use super::Shard;
+use crate::instance::InstanceId;
+use crate::origin::OriginError;
+use crate::record::Record;
+use crate::report::{self, MemberReport};
+use crate::token::ClockToken;
+use crate::wire::WireError;
+
+/// Why a report was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// It is broken.
+    #[error("SYNCERFRAME {0}")]
+    Frame(#[from] WireError),
+    /// A replication ID has two owners.
+    #[error("SYNCERID {0}")]
+    Identity(#[from] OriginError),
+}
+
+/// The newest reports of members, as they came: passed on to others, and read by `SYNCER.WAIT`.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    members: BTreeMap<InstanceId, MemberReport>,
+}
+
+impl Heard {
+    /// What a member said last.
+    #[must_use]
+    pub fn get(&self, member: InstanceId) -> Option<&MemberReport> {
+        self.members.get(&member)
+    }
+}
+
+impl Shard {
+    /// This shard's report: its own clocks, and what it has heard of other members.
+    ///
+    /// The durable clock equals the applied one for now: persistence and failover come with the module's saved state.
+    #[must_use]
+    pub fn report(&self) -> Vec<u8> {
+        let own = self.clock_token();
+        let me = MemberReport { instance: self.config.instance, durable: own.clone(), applied: own };
+        let members = self.membership.members();
+        let others = self.heard.members.values().filter(|r| members.contains(r.instance) && r.instance != me.instance);
+        let reports: Vec<_> = others.cloned().chain([me.clone()]).collect();
+        let mut out = Vec::new();
+        report::encode(&reports, &mut out);
+        out
+    }
+
+    /// Takes in a report that a peer's agent brought. Returns whether a client in `SYNCER.WAIT` may be done.
+    ///
+    /// # Errors
+    /// See [`ReportError`].
+    pub fn accept_report(&mut self, bytes: &[u8], now_ms: u64) -> Result<bool, ReportError> {
+        let mut news = false;
+        for member in report::decode(bytes)? {
+            if member.instance == self.config.instance {
+                continue;
+            }
+            news |= self.hear(member, now_ms);
+        }
+        self.advance_stability();
+        Ok(news)
+    }
+
+    fn hear(&mut self, report: MemberReport, now_ms: u64) -> bool {
+        let older = |known: &MemberReport| report.applied.covers(&known.applied);
+        if self.heard.members.get(&report.instance).is_some_and(|known| !older(known)) {
+            // A report that took a longer way.
+            return false;
+        }
+        let known = self.heard.members.get(&report.instance).is_some_and(|known| *known == report);
+        self.peers.entry(report.instance).or_default().report_ms = now_ms;
+        if !known {
+            if self.all_known(&report.durable) {
+                let durable = self.known_clock(&report.durable);
+                self.stability.receive(report.instance, durable);
+            }
+            self.heard.members.insert(report.instance, report);
+        }
+        !known
+    }
+
+    /// A report that names a reign unknown here cannot be covered here; a later one will do.
+    fn all_known(&self, token: &ClockToken) -> bool {
+        token.entries().iter().all(|(replid, ..)| self.origins.find(replid).is_some())
+    }
+
+    /// Raises S if the reports allow; the replicas are told (2.2 rule 6).
+    pub fn advance_stability(&mut self) {
+        let members = self.membership.members();
+        let strict = self.config.rules.reports_are_covered;
+        let own = self.clock.clone();
+        if members.len() > 1 && self.stability.advance(self.config.instance, members, &own, &self.clock, strict) {
+            let mut record = Vec::new();
+            Record::stable(&mut record, &self.token(self.stability.stable()));
+            self.records.push(record);
+        } else if members.len() == 1 && self.backlog.evicted_any() {
+            // A group of one: what its backlog has lost, no newcomer can have concurrent effects to (see `may_prune`).
+            let floor = self.backlog.floor().clone();
+            self.stability.set_stable(&floor);
+        }
+    }
+
+    /// How many other members have applied everything up to this own timestamp (`SYNCER.WAIT`).
+    #[must_use]
+    pub fn applied_by(&self, own: crate::timestamp::Timestamp) -> usize {
+        let members = self.membership.members();
+        let has = |report: &&MemberReport| members.contains(report.instance) && report.applied.get(&self.replid) >= own;
+        self.heard.members.values().filter(has).count()
+    }
+
+    /// The timestamp of this shard's last own group.
+    #[must_use]
+    pub fn last_own(&self) -> crate::timestamp::Timestamp {
+        self.me.map(|me| self.clock.get(me)).unwrap_or_default()
+    }
+
+    /// What members said last.
+    #[must_use]
+    pub fn heard(&self) -> &Heard {
+        &self.heard
+    }
+}

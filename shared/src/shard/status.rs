@@ -1,0 +1,138 @@
+//! What there is to see: `SYNCER.STATUS`, `SYNCER.KEY`.
+
+use super::{Counters, Shard};
+use crate::effect::{Kind, UnixMs};
+use crate::instance::{InstanceId, InstanceSet};
+use crate::metadata::{KeyMeta, path_of};
+use crate::replid::ReplId;
+use crate::timestamp::Timestamp;
+use crate::token::ClockToken;
+
+/// The state of a shard in figures.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// This instance.
+    pub instance: InstanceId,
+    /// Primary or replica.
+    pub is_primary: bool,
+    /// Current replication ID.
+    pub replid: ReplId,
+    /// Past replication IDs of this instance, oldest first.
+    pub past: Vec<ReplId>,
+    /// Oldest offset that the backlog has.
+    pub backlog_first: u64,
+    /// Offset behind the newest entry.
+    pub backlog_end: u64,
+    /// Size that it may have.
+    pub backlog_capacity: u64,
+    /// What is applied here.
+    pub clock: ClockToken,
+    /// S.
+    pub stable: ClockToken,
+    /// Whose reports hold S back.
+    pub held_back_by: InstanceSet,
+    /// Members.
+    pub members: InstanceSet,
+    /// Keys with metadata.
+    pub metadata_keys: usize,
+    /// Estimated bytes of metadata.
+    pub metadata_bytes: usize,
+    /// Keys set aside for another instance's re-assertion.
+    pub aside: usize,
+    /// Counters since the start.
+    pub counters: Counters,
+}
+
+/// What is known of a key.
+#[derive(Clone, Debug, Default)]
+pub struct KeyInfo {
+    /// Live dots of values.
+    pub dots: Vec<DotInfo>,
+    /// Live TTL dots: author, timestamp, expiry (`None` = no TTL), strong.
+    pub ttl: Vec<(InstanceId, Timestamp, Option<UnixMs>, bool)>,
+    /// Nothing is known that others may not know.
+    pub stable: bool,
+}
+
+/// One live dot.
+#[derive(Clone, Debug)]
+pub struct DotInfo {
+    /// The value type it belongs to.
+    pub kind: Kind,
+    /// The element, empty for whole values.
+    pub element: Vec<u8>,
+    /// Who wrote it.
+    pub instance: InstanceId,
+    /// When.
+    pub ts: Timestamp,
+    /// An increment, not an assignment.
+    pub is_increment: bool,
+    /// Kept here because the dataset shows another value.
+    pub is_parked: bool,
+    /// Known to be everywhere.
+    pub is_stable: bool,
+}
+
+impl Shard {
+    /// The figures. Costs a walk over a sample of the metadata.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let members = self.membership.members();
+        Status {
+            instance: self.config.instance,
+            is_primary: self.is_primary(),
+            replid: self.replid,
+            past: self.past.clone(),
+            backlog_first: self.backlog.first_offset(),
+            backlog_end: self.backlog.end_offset(),
+            backlog_capacity: self.config.backlog_bytes,
+            clock: self.clock_token(),
+            stable: self.token(self.stability.stable()),
+            held_back_by: self.stability.held_back_by(self.config.instance, members, self.stability.stable()),
+            members,
+            metadata_keys: self.table.len(),
+            metadata_bytes: self.table.bytes(),
+            aside: self.aside.len(),
+            counters: self.counters,
+        }
+    }
+
+    /// What is known of a key (`SYNCER.KEY`).
+    #[must_use]
+    pub fn key_info(&self, db: u32, key: &[u8]) -> KeyInfo {
+        let Some(id) = self.table.find(db, key) else { return KeyInfo { stable: true, ..KeyInfo::default() } };
+        let meta = self.table.meta(id);
+        let ttl = meta.ttl.dots.iter();
+        let ttl: Vec<_> = ttl.map(|t| (self.origins.instance(t.dot.origin), t.dot.ts, t.at, t.strong)).collect();
+        let dots = self.dots(meta);
+        let stable =
+            dots.iter().all(|dot| dot.is_stable) && meta.ttl.dots.iter().all(|t| t.dot.is_in(self.stability.stable()));
+        KeyInfo { dots, ttl, stable }
+    }
+
+    fn dots(&self, meta: &KeyMeta) -> Vec<DotInfo> {
+        let mut dots = Vec::new();
+        for kind in &meta.kinds {
+            for (element, path) in kind.paths.iter() {
+                debug_assert_eq!(path_of(kind.kind, element).kind(), kind.kind);
+                let top = path.top(&self.origins);
+                let assigns = path
+                    .assigns
+                    .iter()
+                    .enumerate()
+                    .map(|(i, a)| (a.dot, false, top != crate::metadata::Top::Assign(i)));
+                let increments = path.increments().iter().map(|i| (i.dot, true, false));
+                dots.extend(assigns.chain(increments).map(|(dot, is_increment, is_parked)| DotInfo {
+                    kind: kind.kind,
+                    element: element.to_vec(),
+                    instance: self.origins.instance(dot.origin),
+                    ts: dot.ts,
+                    is_increment,
+                    is_parked,
+                    is_stable: dot.is_in(self.stability.stable()),
+                }));
+            }
+        }
+        dots
+    }
+}

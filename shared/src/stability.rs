@@ -1,0 +1,135 @@
+//! The stable clock S: what every member is known to have (DESIGN 2.2 rules 1 to 3).
+
+use std::collections::BTreeMap;
+
+use crate::clock::VectorClock;
+use crate::instance::{InstanceId, InstanceSet};
+use crate::origin::{Origin, Origins};
+use crate::timestamp::Timestamp;
+
+/// Reports of members, and S.
+///
+/// Invariant: S only rises, and is at or below every counted report of every member.
+#[derive(Clone, Debug, Default)]
+pub struct Stability {
+    reports: BTreeMap<InstanceId, Reports>,
+    starts: Vec<(Origin, Timestamp)>,
+    stable: VectorClock,
+}
+
+/// The reports of one member.
+#[derive(Clone, Debug, Default)]
+struct Reports {
+    /// The last one that counts.
+    counted: VectorClock,
+    has_counted: bool,
+    /// Not covered here yet. The first is kept until it is, so that under steady load one always gets there.
+    waiting: Option<VectorClock>,
+    /// Newer than `waiting`.
+    latest: Option<VectorClock>,
+}
+
+impl Stability {
+    /// S.
+    #[must_use]
+    pub fn stable(&self) -> &VectorClock {
+        &self.stable
+    }
+
+    /// A replica takes S from its primary (2.2 rule 6).
+    pub fn set_stable(&mut self, stable: &VectorClock) {
+        stable.iter().for_each(|(origin, ts)| self.stable.raise(origin, ts));
+    }
+
+    /// A reign begins with this effect.
+    pub fn begin_reign(&mut self, origin: Origin, start: Timestamp) {
+        self.starts.push((origin, start));
+    }
+
+    /// The first timestamp of a reign.
+    #[must_use]
+    pub fn start(&self, origin: Origin) -> Option<Timestamp> {
+        self.starts.iter().find(|(o, _)| *o == origin).map(|(_, start)| *start)
+    }
+
+    /// The reigns of an instance that have begun here, with their first timestamps.
+    pub fn reigns<'a>(
+        &'a self,
+        instance: InstanceId,
+        origins: &'a Origins,
+    ) -> impl Iterator<Item = (Origin, Timestamp)> + 'a {
+        self.starts.iter().copied().filter(move |(origin, _)| origins.instance(*origin) == instance)
+    }
+
+    /// A member reports its durable clock.
+    pub fn receive(&mut self, member: InstanceId, report: VectorClock) {
+        let reports = self.reports.entry(member).or_default();
+        if reports.waiting.is_none() {
+            reports.waiting = Some(report);
+        } else {
+            reports.latest = Some(report);
+        }
+    }
+
+    /// The last counted report of a member.
+    #[must_use]
+    pub fn counted(&self, member: InstanceId) -> Option<&VectorClock> {
+        self.reports.get(&member).filter(|r| r.has_counted).map(|r| &r.counted)
+    }
+
+    /// Counts what now counts and raises S. Returns whether S rose.
+    ///
+    /// `own` is this instance's durable clock. Rule 3: a report counts only when `applied` covers all of it and it covers the start of
+    /// every reign known here; `strict` off is the control of the simulation.
+    pub fn advance(
+        &mut self,
+        me: InstanceId,
+        members: InstanceSet,
+        own: &VectorClock,
+        applied: &VectorClock,
+        strict: bool,
+    ) -> bool {
+        let starts = &self.starts;
+        let counts = |report: &VectorClock| {
+            applied.covers(report)
+                && starts.iter().all(|&(origin, start)| !applied.has(origin, start) || report.has(origin, start))
+        };
+        for reports in self.reports.values_mut() {
+            while let Some(report) = reports.waiting.take_if(|report| !strict || counts(report)) {
+                reports.counted = report;
+                reports.has_counted = true;
+                reports.waiting = reports.latest.take();
+            }
+            // What waits in vain for the start of a reign is replaced by what may have it.
+            if reports.waiting.as_ref().is_some_and(|waiting| applied.covers(waiting)) && reports.latest.is_some() {
+                reports.waiting = reports.latest.take();
+            }
+        }
+        self.raise(me, members, own)
+    }
+
+    fn raise(&mut self, me: InstanceId, members: InstanceSet, own: &VectorClock) -> bool {
+        let mut counted = Vec::with_capacity(members.len());
+        for member in members.iter().filter(|member| *member != me) {
+            match self.counted(member) {
+                Some(report) => counted.push(report),
+                None => return false,
+            }
+        }
+        let lowest = |origin, ts| counted.iter().fold(ts, |low: Timestamp, report| low.min(report.get(origin)));
+        let risen: Vec<_> = own
+            .iter()
+            .map(|(origin, ts)| (origin, lowest(origin, ts)))
+            .filter(|(origin, ts)| self.stable.get(*origin) < *ts)
+            .collect();
+        risen.iter().for_each(|(origin, ts)| self.stable.raise(*origin, *ts));
+        !risen.is_empty()
+    }
+
+    /// The members whose reports hold S back most: who they are and for which origin.
+    #[must_use]
+    pub fn held_back_by(&self, me: InstanceId, members: InstanceSet, applied: &VectorClock) -> InstanceSet {
+        let lags = |member: &InstanceId| self.counted(*member).is_none_or(|report| !report.covers(applied));
+        members.iter().filter(|member| *member != me).filter(lags).collect()
+    }
+}

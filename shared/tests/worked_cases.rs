@@ -1,0 +1,347 @@
+//! The worked cases of DESIGN 2: two instances write at once, then hear of each other.
+
+use syncer_shared::backlog::Chunk;
+use syncer_shared::effect::{ClearReason, Effect, FlushScope, Op, Path, TtlNote, UnixMs, Value};
+use syncer_shared::group::GroupBuilder;
+use syncer_shared::instance::{InstanceId, InstanceSet};
+use syncer_shared::keyspace::{Keyspace, SetTtl};
+use syncer_shared::memory::MemoryKeyspace;
+use syncer_shared::number::Number;
+use syncer_shared::replid::ReplId;
+use syncer_shared::shard::{Answer, Batch, Hello, Outcome, Shard, ShardConfig, Start};
+
+const NOW: u64 = 1_700_000_000_000;
+const K: &[u8] = b"k";
+
+struct Site {
+    shard: Shard,
+    data: MemoryKeyspace,
+    now: u64,
+}
+
+impl Site {
+    fn new(id: u8) -> Self {
+        let instance = InstanceId::new(id).expect("valid");
+        let shard = Shard::new(ShardConfig::new(instance), ReplId::from_bytes([id; 20]), Start::Empty, NOW);
+        Self { shard, data: MemoryKeyspace::default(), now: NOW + u64::from(id) }
+    }
+
+    fn log(&mut self, ops: &[(TtlNote, Op<'_>)]) {
+        let mut group = GroupBuilder::new();
+        for (ttl, op) in ops {
+            group.push(&Effect { db: 0, key: K, ttl: *ttl, op: *op });
+        }
+        self.now += 10;
+        self.shard.commit(&group, &Vec::new(), &mut self.data, self.now);
+    }
+
+    fn set(&mut self, value: &str) {
+        self.data.set_string(0, K, value.as_bytes(), SetTtl::Clear);
+        self.log(&[(TtlNote::None, Op::Set { value: value.as_bytes(), expire_at: None })]);
+    }
+
+    fn incr(&mut self, delta: i64) {
+        let created = self.data.kind(0, K).is_none();
+        self.data.add_integer(0, K, delta).expect("a number");
+        let note = if created { TtlNote::Created } else { self.kept() };
+        self.log(&[(note, Op::Increment { path: Path::String, delta: Number::Integer(delta) })]);
+    }
+
+    fn kept(&mut self) -> TtlNote {
+        self.data.expire_at(0, K).map_or(TtlNote::None, TtlNote::Kept)
+    }
+
+    fn put(&mut self, path: Path<'_>, value: Value<'_>) {
+        let note = if self.data.kind(0, K).is_none() { TtlNote::Created } else { self.kept() };
+        self.data.put(0, K, path, value);
+        self.log(&[(note, Op::Assign { path, value, reasserted: false })]);
+    }
+
+    fn take(&mut self, path: Path<'_>) {
+        let note = self.kept();
+        self.data.take(0, K, path);
+        self.log(&[(note, Op::Remove { path })]);
+    }
+
+    fn del(&mut self) {
+        self.data.delete(0, K, ClearReason::Deleted);
+        self.log(&[(TtlNote::None, Op::Clear { reason: ClearReason::Deleted })]);
+    }
+
+    fn expire(&mut self, at: UnixMs) {
+        self.data.set_expire_at(0, K, Some(at));
+        self.log(&[(TtlNote::None, Op::Expire { at })]);
+    }
+
+    fn persist(&mut self) {
+        self.data.set_expire_at(0, K, None);
+        self.log(&[(TtlNote::None, Op::Persist)]);
+    }
+
+    fn flush(&mut self) {
+        self.data.flush(FlushScope::All);
+        let mut group = GroupBuilder::new();
+        group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Flush { scope: FlushScope::All } });
+        self.shard.commit(&group, &Vec::new(), &mut self.data, self.now);
+    }
+
+    fn string(&mut self) -> Option<String> {
+        self.data.string(0, K).map(|v| String::from_utf8(v).expect("text"))
+    }
+}
+
+/// `to` reads everything of `from`.
+fn pull(from: &mut Site, to: &mut Site) {
+    let hello = Hello {
+        protocol: 1,
+        instance: to.shard.instance(),
+        replid: to.shard.replid(),
+        position: to.shard.peer(from.shard.instance()).and_then(|peer| peer.position),
+        clock: to.shard.clock_token(),
+    };
+    let welcome = from.shard.handshake(&hello, from.now).expect("welcome");
+    let Answer::Continue(offset) = welcome.answer else { panic!("{welcome:?}") };
+    to.shard.set_position(welcome.instance, welcome.replid, offset).expect("not fenced");
+    let wanted: InstanceSet = [from.shard.instance()].into_iter().collect();
+    let chunk: Chunk = from.shard.backlog_mut().read(offset, usize::MAX, wanted).expect("held");
+    let frames = chunk.assemble();
+    let batch = Batch {
+        peer: welcome.instance,
+        replid: welcome.replid,
+        from: chunk.from,
+        next: chunk.next,
+        end: chunk.end,
+        source_ms: from.now,
+        frames: &frames,
+    };
+    let applied = to.shard.apply(&batch, &mut to.data, to.now, &mut || true).expect("applied");
+    assert_eq!(applied.outcome, Outcome::Done, "two instances never wait for a third");
+}
+
+fn report(from: &Site, to: &mut Site) {
+    to.shard.accept_report(&from.shard.report(), to.now).expect("a report");
+}
+
+fn settle(a: &mut Site, b: &mut Site) {
+    for _ in 0..3 {
+        pull(a, b);
+        pull(b, a);
+    }
+    assert_eq!(a.data, b.data, "diverged");
+    assert_eq!(a.data.digest(), b.data.digest());
+}
+
+/// Pruning everything changes nothing that can be seen (I-6), and leaves no metadata (I-9).
+fn prune(a: &mut Site, b: &mut Site) {
+    let before = a.data.clone();
+    for _ in 0..3 {
+        report(a, b);
+        report(b, a);
+    }
+    while a.shard.prune(1000) + b.shard.prune(1000) > 0 {}
+    assert_eq!(a.data, before);
+    assert_eq!(b.data, before);
+    assert!(a.shard.table().is_empty(), "{:?}", a.shard.key_info(0, K));
+    assert!(b.shard.table().is_empty());
+}
+
+fn met() -> (Site, Site) {
+    let (mut a, mut b) = (Site::new(1), Site::new(2));
+    settle(&mut a, &mut b);
+    (a, b)
+}
+
+/// Both at once, after a common past that is stable; in both orders of arrival and with and without metadata of the past.
+fn conflict(past: impl Fn(&mut Site), left: impl Fn(&mut Site), right: impl Fn(&mut Site), check: impl Fn(&mut Site)) {
+    for pruned in [false, true] {
+        let (mut a, mut b) = met();
+        past(&mut a);
+        settle(&mut a, &mut b);
+        if pruned {
+            prune(&mut a, &mut b);
+        }
+        left(&mut a);
+        b.now = a.now + 1;
+        right(&mut b);
+        settle(&mut a, &mut b);
+        check(&mut a);
+        prune(&mut a, &mut b);
+        check(&mut b);
+    }
+}
+
+#[test]
+fn increment_concurrent_with_set_stays() {
+    conflict(|s| s.set("5"), |s| s.set("10"), |s| s.incr(1), |s| assert_eq!(s.string().as_deref(), Some("11")));
+    conflict(|s| s.set("5"), |s| s.incr(1), |s| s.set("10"), |s| assert_eq!(s.string().as_deref(), Some("11")));
+    conflict(|s| s.set("5"), |s| s.incr(2), |s| s.incr(3), |s| assert_eq!(s.string().as_deref(), Some("10")));
+}
+
+#[test]
+fn increment_concurrent_with_del_counts_from_zero() {
+    conflict(|s| s.set("5"), Site::del, |s| s.incr(1), |s| assert_eq!(s.string().as_deref(), Some("1")));
+    conflict(|s| s.set("5"), |s| s.incr(1), Site::del, |s| assert_eq!(s.string().as_deref(), Some("1")));
+}
+
+#[test]
+fn sets_keep_the_later_and_park_the_other() {
+    conflict(|_| {}, |s| s.set("a"), |s| s.set("b"), |s| assert_eq!(s.string().as_deref(), Some("b")));
+}
+
+#[test]
+fn a_parked_value_shows_when_the_winner_is_deleted_by_one_who_saw_only_it() {
+    let (mut a, mut b) = met();
+    a.set("a");
+    b.now = a.now + 5;
+    b.set("b");
+    b.del();
+    settle(&mut a, &mut b);
+    assert_eq!(a.string().as_deref(), Some("a"));
+    prune(&mut a, &mut b);
+}
+
+#[test]
+fn set_members_that_are_added_win() {
+    let m = Path::Member(b"a");
+    let add = |s: &mut Site| s.put(m, Value::Present);
+    conflict(add, |s| s.take(m), add, |s| assert!(s.data.has_member(0, K, b"a")));
+    conflict(add, add, |s| s.take(m), |s| assert!(s.data.has_member(0, K, b"a")));
+    conflict(add, |s| s.take(m), |s| s.take(m), |s| assert!(s.data.kind(0, K).is_none()));
+}
+
+#[test]
+fn deleting_a_hash_keeps_a_concurrent_field() {
+    let f = |s: &mut Site| s.put(Path::Field(b"f"), Value::Bytes(b"v"));
+    let g = |s: &mut Site| s.put(Path::Field(b"g"), Value::Bytes(b"w"));
+    conflict(f, Site::del, g, |s| {
+        assert_eq!(s.data.field(0, K, b"g").as_deref(), Some(&b"w"[..]));
+        assert!(s.data.field(0, K, b"f").is_none());
+    });
+}
+
+#[test]
+fn score_removed_and_incremented_counts_from_zero() {
+    let x = Path::Scored(b"x");
+    let incr = |s: &mut Site| {
+        let before = s.data.score(0, K, b"x").unwrap_or_default();
+        s.data.put(0, K, x, Value::Score(before + 2.0));
+        let mut group = GroupBuilder::new();
+        let op = Op::Increment { path: x, delta: Number::Float(2.0) };
+        group.push(&Effect { db: 0, key: K, ttl: TtlNote::None, op });
+        let looks = vec![(0, Some(before.to_string().into_bytes()))];
+        s.now += 10;
+        s.shard.commit(&group, &looks, &mut s.data, s.now);
+    };
+    let add = |s: &mut Site| s.put(x, Value::Score(4.1));
+    conflict(add, |s| s.take(x), incr, |s| assert_eq!(s.data.score(0, K, b"x"), Some(2.0)));
+    conflict(add, incr, incr, |s| assert_eq!(s.data.score(0, K, b"x"), Some(4.1 + 2.0 + 2.0)));
+}
+
+#[test]
+fn ttls_merge() {
+    let at = |s: i64| NOW as i64 + s * 1000;
+    let ttl = |want: Option<UnixMs>| move |s: &mut Site| assert_eq!(s.data.expire_at(0, K), want);
+    conflict(|s| s.set("v"), |s| s.expire(at(10)), |s| s.expire(at(50)), ttl(Some(at(50))));
+    conflict(|s| s.set("v"), |s| s.expire(at(50)), |s| s.expire(at(10)), ttl(Some(at(50))));
+    conflict(
+        |s| {
+            s.set("v");
+            s.expire(at(5));
+        },
+        |s| s.expire(at(10)),
+        Site::persist,
+        ttl(None),
+    );
+    conflict(|s| s.set("v"), |s| s.set("w"), |s| s.expire(at(10)), ttl(None));
+}
+
+#[test]
+fn a_counter_whose_key_expires_elsewhere_keeps_its_ttl() {
+    let at = NOW as i64 + 10_000;
+    let expired = |s: &mut Site| {
+        s.data.delete(0, K, ClearReason::Expired);
+        s.log(&[(TtlNote::None, Op::Clear { reason: ClearReason::Expired })]);
+    };
+    conflict(
+        |s| {
+            s.set("1");
+            s.expire(at);
+        },
+        expired,
+        |s| s.incr(1),
+        |s| {
+            assert_eq!(s.string().as_deref(), Some("1"));
+            assert_eq!(s.data.expire_at(0, K), Some(at));
+        },
+    );
+}
+
+#[test]
+fn an_expiry_is_revived_by_who_extended_it() {
+    let at = |s: i64| NOW as i64 + s * 1000;
+    let expired = |s: &mut Site| {
+        s.data.delete(0, K, ClearReason::Expired);
+        s.log(&[(TtlNote::None, Op::Clear { reason: ClearReason::Expired })]);
+    };
+    conflict(
+        |s| {
+            s.set("v");
+            s.expire(at(1));
+        },
+        expired,
+        |s| s.expire(at(500)),
+        |s| {
+            assert_eq!(s.string().as_deref(), Some("v"));
+            assert_eq!(s.data.expire_at(0, K), Some(at(500)));
+        },
+    );
+    conflict(
+        |s| {
+            s.set("v");
+            s.expire(at(1));
+        },
+        |s| s.expire(at(500)),
+        expired,
+        |s| {
+            assert_eq!(s.string().as_deref(), Some("v"));
+        },
+    );
+}
+
+#[test]
+fn types_conflict_and_the_later_wins() {
+    let m = |s: &mut Site| s.put(Path::Member(b"m"), Value::Present);
+    conflict(|_| {}, |s| s.set("v"), m, |s| assert!(s.data.has_member(0, K, b"m")));
+    conflict(|_| {}, m, |s| s.set("v"), |s| assert_eq!(s.string().as_deref(), Some("v")));
+    let (mut a, mut b) = met();
+    a.set("v");
+    b.now = a.now + 5;
+    m(&mut b);
+    settle(&mut a, &mut b);
+    a.del();
+    settle(&mut a, &mut b);
+    assert!(a.data.kind(0, K).is_none());
+    prune(&mut a, &mut b);
+}
+
+#[test]
+fn flush_keeps_what_it_has_not_seen() {
+    conflict(|s| s.set("old"), Site::flush, |s| s.set("new"), |s| assert_eq!(s.string().as_deref(), Some("new")));
+    conflict(|s| s.set("old"), |s| s.set("new"), Site::flush, |s| assert_eq!(s.string().as_deref(), Some("new")));
+    conflict(|s| s.set("old"), Site::flush, |_| {}, |s| assert!(s.data.kind(0, K).is_none()));
+}
+
+#[test]
+fn a_sum_beyond_64_bits_shows_the_limit_and_comes_back() {
+    let near = (i64::MAX - 1).to_string();
+    let (mut a, mut b) = met();
+    a.set(&near);
+    settle(&mut a, &mut b);
+    a.incr(1);
+    b.incr(1);
+    settle(&mut a, &mut b);
+    assert_eq!(a.string(), Some(i64::MAX.to_string()));
+    a.incr(-1);
+    settle(&mut a, &mut b);
+    assert_eq!(a.string(), Some(i64::MAX.to_string()), "the exact sum is one above what was shown");
+}
