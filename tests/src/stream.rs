@@ -108,7 +108,7 @@ impl Source {
 /// Sends a PSYNC for a target at this position, and returns the answer, an error or not.
 pub fn psync(source: &mut Client, position: &Position) -> Value {
     let (instance, offset) = (position.instance.to_string(), position.offset.to_string());
-    let unknown = position.replid.is_empty() || position.replid.bytes().all(|digit| digit == b'0');
+    let unknown = position.replid.bytes().all(|digit| matches!(digit, b'0' | b'?'));
     let (replid, offset) = if unknown { ("?", "-1") } else { (position.replid.as_str(), offset.as_str()) };
     let words = ["SYNCER.PSYNC", "1", "*", &instance, &position.own_replid, "*", replid, offset];
     let args: Vec<&[u8]> = words.into_iter().map(str::as_bytes).chain([position.clock.as_slice()]).collect();
