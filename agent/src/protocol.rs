@@ -75,7 +75,7 @@ pub struct Chunk {
     pub source_now_ms: u64,
     /// A client at the source waits in `SYNCER.WAIT`.
     pub report_now: bool,
-    /// Whole frames of the wanted instances; fewer bytes than `next - from` when others were left out.
+    /// Whole frames of the wanted instances; skip frames stand for the others'.
     pub frames: Bytes,
 }
 
@@ -106,8 +106,8 @@ pub struct Applied {
     pub progress: Progress,
     /// The position after it.
     pub offset: u64,
-    /// Frames used up, duplicates included.
-    pub frames: u64,
+    /// Groups used up, duplicates included.
+    pub groups: u64,
     /// How long the main thread was held.
     pub elapsed_us: u64,
     /// Everything applied locally, if that changed.
@@ -345,7 +345,7 @@ impl Applied {
             _ => return Err(Refusal::shape("SYNCER.APPLY")),
         };
         let clock = Some(fields.bytes()?).filter(|clock| !clock.is_empty());
-        Ok(Self { progress, offset, frames: applied.saturating_add(duplicates), elapsed_us, clock })
+        Ok(Self { progress, offset, groups: applied.saturating_add(duplicates), elapsed_us, clock })
     }
 }
 

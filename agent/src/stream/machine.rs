@@ -254,9 +254,10 @@ impl Stream {
     }
 
     fn applied(&mut self, applied: &Applied, batch: Vec<Piece>, bytes: usize, now: Instant) {
-        let Applied { progress, offset, frames, elapsed_us, .. } = *applied;
+        let Applied { progress, offset, elapsed_us, .. } = *applied;
+        let advanced = batch.first().is_some_and(|first| offset > first.from);
         self.applied_to = offset;
-        if frames > 0 {
+        if advanced {
             (self.wait_pause, self.standby_pause) = (WAIT_RETRY.0, STANDBY.0);
             self.starved = None;
         }
@@ -265,7 +266,7 @@ impl Stream {
             self.size.measured(bytes, elapsed_us);
             return;
         }
-        let rest = remainder(batch, frames, offset);
+        let rest = remainder(batch, offset);
         let rest_bytes: usize = rest.iter().map(|piece| piece.frames.len()).sum();
         self.size.measured(bytes - rest_bytes.min(bytes), elapsed_us);
         self.recall();
@@ -370,7 +371,7 @@ impl Stream {
         if !self.applies.is_empty() && self.queue.bytes() < size {
             return None;
         }
-        let idle = self.queue.bytes() == 0;
+        let idle = !self.queue.has_groups();
         if idle && now < self.heartbeat {
             return None;
         }
@@ -390,7 +391,7 @@ impl Stream {
 
     fn poll_report(&mut self) -> Option<Action> {
         let at = self.report_at?;
-        let idle = self.applies.is_empty() && self.queue.bytes() == 0;
+        let idle = self.applies.is_empty() && !self.queue.has_groups();
         (idle || self.applied_to >= at).then(|| {
             self.report_at = None;
             Action::Report

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
+use syncer_shared::group::{Frame, encode_skip};
 use syncer_shared::replid::ReplId;
 
 use super::*;
@@ -71,6 +72,10 @@ impl Source {
             self.offset += frame.len() as u64;
             if wanted {
                 bytes.extend_from_slice(&frame);
+            } else {
+                let mut skip = Vec::new();
+                encode_skip(&mut skip, frame.len() as u64);
+                bytes.extend_from_slice(&skip);
             }
         }
         let (next, frames) = (self.offset, bytes.freeze());
@@ -95,13 +100,13 @@ impl Target {
         if head.from.offset != self.position {
             return Some(Err(refusal(Code::Position(Some(at(self.position))))));
         }
-        let (frames, whole) = self.apply(&head, &frames, stop_after);
+        let (groups, whole) = self.apply(&head, &frames, stop_after);
         let progress = match (whole, wait) {
             (true, _) => Progress::Done,
             (false, true) => Progress::Wait(Some(Dependency { replid: replid(), ts: 1 })),
             (false, false) => Progress::Slice,
         };
-        Some(Ok(Applied { progress, offset: self.position, frames, elapsed_us: 100, clock: None }))
+        Some(Ok(Applied { progress, offset: self.position, groups, elapsed_us: 100, clock: None }))
     }
 
     fn apply(&mut self, head: &ApplyHead, mut frames: &[u8], stop_after: Option<usize>) -> (u64, bool) {
@@ -114,18 +119,20 @@ impl Target {
                 return (count, false);
             }
             let len = u32::from_le_bytes(frames[..4].try_into().unwrap()) as usize;
-            let number = numbers(&frames[..len])[0];
-            // As the module does: what it has already is a duplicate, what comes too early would be a gap.
-            let next = self.applied.last().map_or(0, |last| last + 1);
-            assert!(number <= next, "frame {number} came before {next}");
-            if number == next {
-                self.applied.push(number);
+            if let Ok((Frame::Skip(skip), _)) = Frame::parse(frames) {
+                self.position += skip.bytes;
+                frames = &frames[len..];
+                continue;
             }
+            let number = numbers(&frames[..len])[0];
+            let next = self.applied.last().map_or(0, |last| last + 1);
+            assert_eq!(number, next, "each frame comes once and in its turn");
+            self.applied.push(number);
             frames = &frames[len..];
             self.position += len as u64;
             count += 1;
         }
-        self.position = head.next;
+        assert_eq!(self.position, head.next, "the extents of the frames add up");
         (count, true)
     }
 }
@@ -263,8 +270,8 @@ fn any_nonsense() -> impl Strategy<Value = Nonsense> {
         Chunk { from, next: next.max(from), end, source_now_ms: end, report_now, frames }
     });
     let progress = prop_oneof![Just(Progress::Done), Just(Progress::Slice), Just(Progress::Wait(None))];
-    let applied = (progress, offset(), any::<u64>(), any::<u64>()).prop_map(|(progress, offset, frames, elapsed_us)| {
-        Applied { progress, offset, frames, elapsed_us, clock: None }
+    let applied = (progress, offset(), any::<u64>(), any::<u64>()).prop_map(|(progress, offset, groups, elapsed_us)| {
+        Applied { progress, offset, groups, elapsed_us, clock: None }
     });
     let code = prop_oneof![
         offset().prop_map(|offset| Code::Position(Some(at(offset)))),
@@ -309,7 +316,7 @@ fn waits_until_the_clock_covers_the_dependency() {
     feed(&mut stream, 0, 0..2, now);
     assert_eq!(applies(&mut stream, now), [(0, 200)]);
     let progress = Progress::Wait(Some(Dependency { replid: replid(), ts: 5 }));
-    let waits = Applied { progress, offset: 100, frames: 1, elapsed_us: 1, clock: None };
+    let waits = Applied { progress, offset: 100, groups: 1, elapsed_us: 1, clock: None };
     stream.on_applied(Ok(waits), now).unwrap();
     stream.on_clock(|dependency| dependency.ts <= 4);
     assert_eq!(applies(&mut stream, now), []);
@@ -326,7 +333,7 @@ fn a_long_wait_is_told_and_retried_less_and_less() {
     for _ in 0..3000 {
         for _ in applies(&mut stream, now) {
             tries += 1;
-            let waits = Applied { progress: Progress::Wait(None), offset: 0, frames: 0, elapsed_us: 1, clock: None };
+            let waits = Applied { progress: Progress::Wait(None), offset: 0, groups: 0, elapsed_us: 1, clock: None };
             stream.on_applied(Ok(waits), now).unwrap();
         }
         now += Duration::from_millis(1);
@@ -385,7 +392,7 @@ fn reports_once_the_flagged_effects_are_applied() {
     let chunk = Chunk { from: 0, next: 100, end: 100, source_now_ms: 1, report_now: true, frames };
     stream.on_chunk(Ok(chunk), now).unwrap();
     assert!(!actions(&mut stream, now).contains(&Action::Report));
-    let done = Applied { progress: Progress::Done, offset: 100, frames: 1, elapsed_us: 1, clock: None };
+    let done = Applied { progress: Progress::Done, offset: 100, groups: 1, elapsed_us: 1, clock: None };
     stream.on_applied(Ok(done), now).unwrap();
     assert_eq!(actions(&mut stream, now), [Action::Report]);
 }
