@@ -5,7 +5,7 @@ use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, FlushScope, Op, Path, TtlNote, UnixMs, Value};
 use crate::keyspace::Keyspace;
 use crate::metadata::{Base, PathMeta, Payload, TtlDot, TtlMeta};
-use crate::number::Number;
+use crate::number::{Number, parse_float};
 
 impl<K: Keyspace> Merge<'_, K> {
     /// Takes a captured effect into the metadata. `before` is the element before the write, for increments by floats:
@@ -186,8 +186,8 @@ fn note_ttl(ttl: &mut TtlMeta, dot: Dot, note: TtlNote) {
 /// A text as the payload of a path, less what the live integer increments had added to it.
 fn explicit(path: Path<'_>, bytes: &[u8], increments: i128) -> Payload {
     match path {
-        Path::Scored(_) => match Number::parse(bytes) {
-            Some(number) => Payload::Score(number.as_float()),
+        Path::Scored(_) => match parse_float(bytes) {
+            Some(score) => Payload::Score(score),
             None => Payload::from_value(Value::Score(0.0)),
         },
         _ => super::subtract(bytes.into(), increments),

@@ -1,0 +1,149 @@
+//! Random effects, groups and names, for the property tests.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use syncer_shared::context::Entry;
+use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
+use syncer_shared::group::GroupBuilder;
+use syncer_shared::instance::InstanceId;
+use syncer_shared::number::Number;
+use syncer_shared::replid::ReplId;
+use syncer_shared::timestamp::Timestamp;
+
+/// An effect with its own bytes.
+#[derive(Clone, Debug)]
+pub struct Owned {
+    pub db: u32,
+    pub key: Vec<u8>,
+    pub ttl: TtlNote,
+    pub op: OwnedOp,
+}
+
+#[derive(Clone, Debug)]
+pub enum OwnedOp {
+    Set(Vec<u8>, Option<i64>),
+    Assign(Kind, Vec<u8>, Vec<u8>, f64, bool),
+    Increment(Kind, Vec<u8>, Number),
+    Remove(Kind, Vec<u8>),
+    Clear(ClearReason),
+    Expire(i64),
+    Persist,
+    Flush(FlushScope),
+    Reign,
+    Join(InstanceId),
+    Forget(InstanceId),
+}
+
+fn path(kind: Kind, name: &[u8]) -> Path<'_> {
+    match kind {
+        Kind::String => Path::String,
+        Kind::Hash => Path::Field(name),
+        Kind::Set => Path::Member(name),
+        Kind::SortedSet => Path::Scored(name),
+        Kind::Opaque => Path::Opaque,
+    }
+}
+
+impl Owned {
+    pub fn effect(&self) -> Effect<'_> {
+        let op = match &self.op {
+            OwnedOp::Set(value, expire_at) => Op::Set { value, expire_at: *expire_at },
+            OwnedOp::Assign(kind, name, bytes, score, reasserted) => {
+                let value = match kind {
+                    Kind::String | Kind::Hash => Value::Bytes(bytes),
+                    Kind::Set => Value::Present,
+                    Kind::SortedSet => Value::Score(*score),
+                    Kind::Opaque => Value::Payload(bytes),
+                };
+                Op::Assign { path: path(*kind, name), value, reasserted: *reasserted }
+            }
+            OwnedOp::Increment(kind, name, delta) => Op::Increment { path: path(*kind, name), delta: *delta },
+            OwnedOp::Remove(kind, name) => Op::Remove { path: path(*kind, name) },
+            OwnedOp::Clear(reason) => Op::Clear { reason: *reason },
+            OwnedOp::Expire(at) => Op::Expire { at: *at },
+            OwnedOp::Persist => Op::Persist,
+            OwnedOp::Flush(scope) => Op::Flush { scope: *scope },
+            OwnedOp::Reign => Op::Reign,
+            OwnedOp::Join(instance) => Op::Join { instance: *instance },
+            OwnedOp::Forget(instance) => Op::Forget { instance: *instance },
+        };
+        let keyless = matches!(op, Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. });
+        if keyless {
+            return Effect { db: 0, key: &[], ttl: TtlNote::None, op };
+        }
+        Effect { db: self.db, key: &self.key, ttl: self.ttl, op }
+    }
+}
+
+pub fn instance() -> impl Strategy<Value = InstanceId> {
+    (InstanceId::MIN..=InstanceId::MAX).prop_map(|id| InstanceId::new(id).expect("in range"))
+}
+
+pub fn replid() -> impl Strategy<Value = ReplId> {
+    any::<[u8; 20]>().prop_map(ReplId::from_bytes)
+}
+
+pub fn timestamp() -> impl Strategy<Value = Timestamp> {
+    prop_oneof![1..1000_u64, 1..=Timestamp::MAX.bits()].prop_map(Timestamp::from_bits)
+}
+
+pub fn entry() -> impl Strategy<Value = Entry> {
+    (replid(), instance(), timestamp())
+}
+
+/// Names from a small pool, so that keys repeat; and any bytes.
+pub fn name() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![Just(b"a".to_vec()), Just(b"key".to_vec()), Just(Vec::new()), vec(any::<u8>(), 0..200)]
+}
+
+pub fn float() -> impl Strategy<Value = f64> {
+    prop_oneof![Just(0.0), Just(f64::INFINITY), any::<f64>().prop_filter("never NaN", |float| !float.is_nan())]
+}
+
+pub fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::String), Just(Kind::Hash), Just(Kind::Set), Just(Kind::SortedSet), Just(Kind::Opaque)]
+}
+
+pub fn number() -> impl Strategy<Value = Number> {
+    prop_oneof![any::<i64>().prop_map(Number::Integer), float().prop_map(Number::Float)]
+}
+
+pub fn op() -> impl Strategy<Value = OwnedOp> {
+    let number_kind = prop_oneof![Just(Kind::String), Just(Kind::Hash), Just(Kind::SortedSet)];
+    let reason = prop_oneof![Just(ClearReason::Deleted), Just(ClearReason::Expired), Just(ClearReason::Evicted)];
+    let scope = prop_oneof![Just(FlushScope::All), (0..1000_u32).prop_map(FlushScope::Db)];
+    prop_oneof![
+        (name(), any::<Option<i64>>()).prop_map(|(value, at)| OwnedOp::Set(value, at)),
+        (kind(), name(), name(), float(), any::<bool>()).prop_map(|(k, n, v, s, r)| OwnedOp::Assign(k, n, v, s, r)),
+        (number_kind, name(), number()).prop_map(|(k, n, d)| OwnedOp::Increment(k, n, d)),
+        (kind(), name()).prop_map(|(k, n)| OwnedOp::Remove(k, n)),
+        reason.prop_map(OwnedOp::Clear),
+        any::<i64>().prop_map(OwnedOp::Expire),
+        Just(OwnedOp::Persist),
+        scope.prop_map(OwnedOp::Flush),
+        Just(OwnedOp::Reign),
+        instance().prop_map(OwnedOp::Join),
+        instance().prop_map(OwnedOp::Forget),
+    ]
+}
+
+pub fn effect() -> impl Strategy<Value = Owned> {
+    let ttl = prop_oneof![Just(TtlNote::None), Just(TtlNote::Created), any::<i64>().prop_map(TtlNote::Kept)];
+    (prop_oneof![Just(0_u32), 0..16_u32, 0..=i32::MAX as u32], name(), ttl, op()).prop_map(|(db, key, ttl, op)| Owned {
+        db,
+        key,
+        ttl,
+        op,
+    })
+}
+
+pub fn effects() -> impl Strategy<Value = Vec<Owned>> {
+    vec(effect(), 0..12)
+}
+
+pub fn build(effects: &[Owned]) -> GroupBuilder {
+    let mut group = GroupBuilder::new();
+    effects.iter().for_each(|effect| group.push(&effect.effect()));
+    group
+}
