@@ -1,6 +1,51 @@
 //! The `SYNCER.*` commands for users and agents.
+//!
+//! | for | commands |
+//! |---|---|
+//! | people | `STATUS`, `PEERS`, `CLOCK`, `AWAIT`, `WAIT`, `KEY`, `DIGEST`, `HELP` |
+//! | agents at a source | `PSYNC`, `READ`, `REPORT` |
+//! | agents at a target | `PEER`, `APPLY`, `REPORT` |
+
+mod apply;
+mod arguments;
+mod assembler;
+mod clock;
+mod digest;
+mod help;
+mod key;
+mod peer;
+mod peers;
+mod psync;
+mod read;
+pub mod readers;
+mod report;
+mod status;
+mod turn;
+mod wait;
+mod waiters;
 
 use crate::redis::Command;
 
 /// Every command of this folder.
-pub const COMMANDS: &[Command] = &[];
+pub const COMMANDS: &[Command] = &[
+    status::COMMAND,
+    peers::COMMAND,
+    clock::CLOCK,
+    clock::AWAIT,
+    wait::COMMAND,
+    key::COMMAND,
+    digest::COMMAND,
+    help::COMMAND,
+    psync::COMMAND,
+    read::COMMAND,
+    report::COMMAND,
+    peer::COMMAND,
+    apply::COMMAND,
+];
+
+/// A client is gone: what it waited for, and where it read, goes too.
+pub fn forget(client: u64) {
+    readers::forget(client);
+    waiters::forget(client);
+    digest::forget(client);
+}

@@ -1,5 +1,6 @@
 //! The dataset of the server as the merge sees it.
 
+mod canonical;
 mod event;
 mod open;
 mod payload;

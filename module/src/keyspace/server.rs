@@ -6,10 +6,11 @@ use smallvec::SmallVec;
 use syncer_shared::effect::{ClearReason, FlushScope, Kind, Path, UnixMs, Value};
 use syncer_shared::keyspace::{Keyspace, NotAdded, SetTtl};
 
+use super::canonical;
 use super::event::Event;
 use super::open::OpenKey;
 use super::payload::{self, Payload};
-use crate::redis::{Context, ExpiryOff, KeyScan, KeyType, OwnedText, call, log};
+use crate::redis::{Context, ExpiryOff, KeyScan, KeyType, OwnedText, Reply, call, log};
 
 /// How many whole values no command of this server could take.
 static PAYLOADS_REFUSED: AtomicU64 = AtomicU64::new(0);
@@ -62,7 +63,7 @@ impl<'a> ServerKeyspace<'a> {
         self.at(db, name).key(context, expiry)
     }
 
-    fn call(&mut self, db: u32, name: &[u8], command: &std::ffi::CStr, rest: &[&[u8]]) -> crate::redis::Reply {
+    fn call(&mut self, db: u32, name: &[u8], command: &std::ffi::CStr, rest: &[&[u8]]) -> Reply {
         let context = self.context;
         self.at(db, name).call(context, command, rest)
     }
@@ -84,8 +85,33 @@ impl<'a> ServerKeyspace<'a> {
     fn list_payload(&mut self, db: u32, name: &[u8]) -> Vec<u8> {
         let reply = self.call(db, name, c"LRANGE", &[b"0", b"-1"]);
         let mut elements = Vec::new();
-        reply.each(&mut |element| elements.extend(element.bytes()));
+        reply.each(|element| elements.extend(element.bytes()));
         payload::encode_list(elements.into_iter())
+    }
+
+    /// The value of a key of kind [`Kind::Opaque`] in a form that is equal for equal values on every server.
+    pub fn canonical(&mut self, db: u32, name: &[u8]) -> Vec<u8> {
+        match self.key(db, name).key_type() {
+            KeyType::List => self.list_payload(db, name),
+            KeyType::Stream => {
+                let entries = self.call(db, name, c"XRANGE", &[b"-", b"+"]);
+                let info = self.xinfo(db, name, b"STREAM");
+                let groups = self.xinfo(db, name, b"GROUPS");
+                canonical::stream(&entries, &info, &groups)
+            }
+            _ => {
+                // Without the version, which differs between servers.
+                let payload = self.payload(db, name).unwrap_or_default();
+                payload.get(3..).unwrap_or_default().to_vec()
+            }
+        }
+    }
+
+    fn xinfo(&mut self, db: u32, name: &[u8], what: &[u8]) -> Reply {
+        self.close();
+        self.select(db);
+        let (what, name) = (OwnedText::new(what), OwnedText::new(name));
+        call(self.context, c"XINFO", &[what.text(), name.text()])
     }
 
     /// Replaces the whole value and keeps the TTL.

@@ -82,9 +82,9 @@ impl Reply {
     }
 
     /// Visits the elements of an array reply.
-    pub fn each<'a>(&'a self, visit: &mut dyn FnMut(Element<'a>)) {
+    pub fn each<'a>(&'a self, mut visit: impl FnMut(Element<'a>)) {
         if let Some(root) = self.root() {
-            root.each(visit);
+            root.each(&mut visit);
         }
     }
 

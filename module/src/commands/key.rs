@@ -1,0 +1,72 @@
+//! `SYNCER.KEY`: what is known of one key.
+
+use syncer_shared::effect::{Kind, UnixMs};
+use syncer_shared::instance::InstanceId;
+use syncer_shared::shard::{DotInfo, KeyInfo};
+use syncer_shared::timestamp::Timestamp;
+
+use super::arguments::Arguments;
+use crate::redis::{Answer, Args, Command, CommandResult, Context, Run, entry};
+use crate::state;
+
+/// `SYNCER.KEY key`.
+pub const COMMAND: Command = Command {
+    name: c"syncer.key",
+    entry: entry::<Key>(),
+    flags: c"readonly",
+    categories: c"read",
+    arity: 2,
+    keys: (1, 1, 1),
+    summary: c"Shows what is known of a key: live dots with instance and time, parked values, TTLs, whether stable.",
+    usage: "key",
+    complexity: c"O(N) with N elements written lately",
+};
+
+struct Key;
+
+impl Run for Key {
+    fn run(context: &Context, args: Args<'_>) -> CommandResult {
+        let info = state::shard()?.key_info(context.db(), Arguments(args).bytes(1)?);
+        context.reply().answer(&answer(&info));
+        Ok(())
+    }
+}
+
+fn answer(info: &KeyInfo) -> Answer {
+    Answer::Map(vec![
+        ("stable", u64::from(info.stable).into()),
+        ("dots", Answer::Array(info.dots.iter().map(dot).collect())),
+        ("ttls", Answer::Array(info.ttl.iter().map(ttl).collect())),
+    ])
+}
+
+fn dot(dot: &DotInfo) -> Answer {
+    let kind = match dot.kind {
+        Kind::String => "string",
+        Kind::Hash => "hash",
+        Kind::Set => "set",
+        Kind::SortedSet => "zset",
+        Kind::Opaque => "whole",
+    };
+    Answer::Map(vec![
+        ("type", kind.into()),
+        ("element", Answer::Bytes(dot.element.clone())),
+        ("instance", u64::from(dot.instance.get()).into()),
+        ("time_ms", dot.ts.ms().into()),
+        ("counter", u64::from(dot.ts.counter()).into()),
+        ("effect", if dot.is_increment { "increment" } else { "assign" }.into()),
+        ("parked", u64::from(dot.is_parked).into()),
+        ("stable", u64::from(dot.is_stable).into()),
+    ])
+}
+
+type Ttl = (InstanceId, Timestamp, Option<UnixMs>, bool);
+
+fn ttl(&(instance, ts, at, strong): &Ttl) -> Answer {
+    Answer::Map(vec![
+        ("instance", u64::from(instance.get()).into()),
+        ("time_ms", ts.ms().into()),
+        ("expire_at_ms", at.map_or(Answer::Null, Answer::Integer)),
+        ("strong", u64::from(strong).into()),
+    ])
+}

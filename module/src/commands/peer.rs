@@ -1,0 +1,87 @@
+//! `SYNCER.PEER`: what an agent asks and tells about one peer.
+
+use syncer_shared::instance::InstanceId;
+use syncer_shared::shard::PeerState;
+
+use super::arguments::{Arguments, CommandError};
+use crate::capture::replication;
+use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
+use crate::state;
+
+/// `SYNCER.PEER instance INFO|POSITION|STATE ...`.
+pub const COMMAND: Command = Command {
+    name: c"syncer.peer",
+    entry: entry::<Peer>(),
+    flags: c"readonly may-replicate deny-script",
+    categories: c"admin dangerous",
+    arity: -3,
+    keys: (0, 0, 0),
+    summary: c"Agents: where to read a peer on, and what goes on with it.",
+    usage: "instance INFO | POSITION replid offset | STATE word [error]",
+    complexity: c"O(1)",
+};
+
+struct Peer;
+
+impl Run for Peer {
+    fn run(context: &Context, args: Args<'_>) -> CommandResult {
+        let args = Arguments(args);
+        let peer = args.instance(1, "instance")?;
+        let word = args.text(2)?;
+        match (word.to_ascii_uppercase().as_str(), args.0.len()) {
+            ("INFO", 3) => info(context, peer)?,
+            ("POSITION", 5) => set_position(context, peer, args)?,
+            ("STATE", 4 | 5) => set_state(context, peer, args)?,
+            ("INFO" | "POSITION" | "STATE", _) => return Err(CommandError::Arity.into()),
+            _ => {
+                let known = "INFO, POSITION, STATE";
+                return Err(CommandError::Word { name: "subcommand", word: word.into(), known }.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn info(context: &Context, peer: InstanceId) -> Result<(), CommandError> {
+    let shard = state::shard()?;
+    let position = shard.peer(peer).and_then(|peer| peer.position);
+    let reply = context.reply();
+    reply.array(5);
+    reply.integer(i64::from(shard.instance().get()));
+    reply.text(&shard.replid().to_string());
+    match position {
+        Some((replid, offset)) => {
+            reply.text(&replid.to_string());
+            reply.number(offset);
+        }
+        None => {
+            reply.text("?");
+            reply.integer(-1);
+        }
+    }
+    reply.text(&shard.clock_token().to_string());
+    Ok(())
+}
+
+fn set_position(context: &Context, peer: InstanceId, args: Arguments<'_>) -> CommandResult {
+    let (replid, offset) = (args.replid(3, "replid")?, args.offset(4, "offset")?);
+    let mut shard = state::shard()?;
+    if !shard.is_primary() {
+        return Err(CommandError::Replica.into());
+    }
+    shard.set_position(peer, replid, offset)?;
+    replication::drain(context, &mut shard);
+    context.reply().ok();
+    Ok(())
+}
+
+fn set_state(context: &Context, peer: InstanceId, args: Arguments<'_>) -> CommandResult {
+    let known = "connecting, handshake, streaming, waiting, down, refused";
+    let word = args.text(3)?;
+    let unknown = || CommandError::Word { name: "state", word: word.into(), known };
+    let state = PeerState::from_name(word).ok_or_else(unknown)?;
+    let error = if args.0.len() > 4 { args.text(4)? } else { "" };
+    state::shard()?.set_peer_state(peer, state, error);
+    context.reply().ok();
+    Ok(())
+}

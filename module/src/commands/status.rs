@@ -1,0 +1,72 @@
+//! `SYNCER.STATUS`: this instance in figures.
+
+use syncer_shared::instance::{InstanceId, InstanceSet};
+use syncer_shared::replid::ReplId;
+use syncer_shared::shard::Status as Figures;
+use syncer_shared::timestamp::Timestamp;
+use syncer_shared::token::ClockToken;
+
+use crate::redis::{Answer, Args, Command, CommandResult, Context, Run, entry};
+use crate::state;
+
+/// `SYNCER.STATUS`.
+pub const COMMAND: Command = Command {
+    name: c"syncer.status",
+    entry: entry::<Status>(),
+    flags: c"readonly fast allow-loading allow-stale",
+    categories: c"read fast",
+    arity: 1,
+    keys: (0, 0, 0),
+    summary: c"Shows this instance: role, replication IDs, backlog, clocks, members, counters.",
+    usage: "",
+    complexity: c"O(1)",
+};
+
+struct Status;
+
+impl Run for Status {
+    fn run(context: &Context, _: Args<'_>) -> CommandResult {
+        let figures = state::shard()?.status();
+        context.reply().answer(&answer(&figures));
+        Ok(())
+    }
+}
+
+fn answer(figures: &Figures) -> Answer {
+    let role = if figures.is_primary { "primary" } else { "replica" };
+    let past = figures.past.iter().map(|replid| replid.to_string().into()).collect();
+    let ids = |set: InstanceSet| set.iter().map(|id| u64::from(id.get()).into()).collect();
+    Answer::Map(vec![
+        ("instance", u64::from(figures.instance.get()).into()),
+        ("role", role.into()),
+        ("replid", figures.replid.to_string().into()),
+        ("past_replids", Answer::Array(past)),
+        ("backlog_first_offset", figures.backlog_first.into()),
+        ("backlog_end_offset", figures.backlog_end.into()),
+        ("backlog_size", figures.backlog_capacity.into()),
+        ("clock", clock(&figures.clock)),
+        ("stable_clock", clock(&figures.stable)),
+        ("held_back_by", Answer::Array(ids(figures.held_back_by))),
+        ("members", Answer::Array(ids(figures.members))),
+        ("set_aside_keys", figures.aside.into()),
+        ("counters", counters(figures)),
+    ])
+}
+
+/// One entry a reign: whose, which, how far in Unix milliseconds.
+fn clock(token: &ClockToken) -> Answer {
+    let entry = |(replid, instance, ts): &(ReplId, InstanceId, Timestamp)| {
+        Answer::Map(vec![
+            ("instance", u64::from(instance.get()).into()),
+            ("replid", replid.to_string().into()),
+            ("time_ms", ts.ms().into()),
+            ("counter", u64::from(ts.counter()).into()),
+        ])
+    };
+    Answer::Array(token.entries().iter().map(entry).collect())
+}
+
+fn counters(figures: &Figures) -> Answer {
+    let entries = crate::info::counters(figures);
+    Answer::Map(entries.into_iter().map(|(name, value)| (name, value.into())).collect())
+}

@@ -1,0 +1,59 @@
+//! The `syncer` section of `INFO`, and the counters that `SYNCER.STATUS` shows too.
+
+use syncer_shared::shard::Status;
+
+use crate::commands::readers;
+use crate::keyspace::ServerKeyspace;
+use crate::redis::info::{Section, Source};
+use crate::redis::panics;
+use crate::{capture, state};
+
+/// Fills the section.
+pub struct Syncer;
+
+impl Source for Syncer {
+    fn fill(section: &mut Section) {
+        let Ok(figures) = state::shard().map(|shard| shard.status()) else { return };
+        section.number(c"instance_id", u64::from(figures.instance.get()));
+        section.text(c"role", if figures.is_primary { "primary" } else { "replica" });
+        section.text(c"replid", &figures.replid.to_string());
+        section.number(c"members", figures.members.len() as u64);
+        for (name, value) in counters(&figures) {
+            section.named(name, value);
+        }
+    }
+}
+
+/// Name and value of every counter and gauge.
+#[must_use]
+pub fn counters(figures: &Status) -> Vec<(&'static str, u64)> {
+    let (shard, capture) = (&figures.counters, capture::counters());
+    vec![
+        ("effects_captured", shard.effects_captured),
+        ("effects_applied", shard.effects_applied),
+        ("groups_applied", shard.groups_applied),
+        ("duplicates", shard.duplicates),
+        ("captured_whole", capture.captured_whole),
+        ("touches", capture.touches),
+        ("conflicts", shard.conflicts),
+        ("reasserted", shard.reasserted),
+        ("batches_refused", shard.refused),
+        ("drift_refused", shard.drift_refused),
+        ("payloads_refused", ServerKeyspace::payloads_refused()),
+        ("metadata_keys", figures.metadata_keys as u64),
+        ("metadata_bytes", figures.metadata_bytes as u64),
+        ("metadata_pruned", shard.pruned),
+        ("set_aside_keys", figures.aside as u64),
+        ("backlog_first_offset", figures.backlog_first),
+        ("backlog_end_offset", figures.backlog_end),
+        ("backlog_bytes", figures.backlog_end - figures.backlog_first),
+        ("backlog_size", figures.backlog_capacity),
+        ("readers", readers::count() as u64),
+        ("sync_full_in", 0),
+        ("sync_full_out", shard.sync_full_out),
+        ("sync_partial_ok", shard.sync_partial_ok),
+        ("sync_partial_err", shard.sync_partial_err),
+        ("writes_lost", capture.lost),
+        ("panics", panics()),
+    ]
+}
