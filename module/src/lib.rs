@@ -7,10 +7,13 @@
 //! | [`capture`] | from a local command to effects |
 //! | [`load`] | arguments, what the server must offer, registration |
 //! | [`commands`] | the `SYNCER.*` commands |
+//! | [`state`] | the one global: this server's shard |
 //! | [`keyspace`] | the dataset of the server as the merge sees it |
 
 pub mod capture;
 pub mod commands;
+pub mod info;
 pub mod keyspace;
 pub mod load;
 pub mod redis;
+pub mod state;

@@ -1,7 +1,11 @@
 //! Loading: arguments, what the server must offer, registration.
 
+use syncer_shared::instance::InstanceId;
+
 use crate::redis::command::NotRegistered;
-use crate::redis::{Args, Context, register};
+use crate::redis::config::{self, BACKLOG_SIZE, ConfigError, INSTANCE_ID, MAX_DRIFT_MS};
+use crate::redis::{Args, Context, register, server};
+use crate::{capture, state};
 
 /// Why the module did not load. The text goes to the server's log.
 #[derive(Debug, thiserror::Error)]
@@ -12,23 +16,54 @@ pub enum LoadError {
         .0.join(", ")
     )]
     Missing(Vec<&'static str>),
-    /// The server does not take our private class of keyspace events.
-    #[error("the server refused a subscription to keyspace events; is it a version that Syncer is tested with?")]
-    Subscription,
+    /// A server with the functions, but never tested.
+    #[error("this server is {0}; Redis 7.2 or later, or Valkey 8.0 or later is needed")]
+    TooOld(String),
+    /// The server does not take a callback.
+    #[error("the server refused {0}; is it a version that Syncer is tested with?")]
+    Callback(&'static str),
     /// A command name is taken.
     #[error(transparent)]
     Command(#[from] NotRegistered),
+    /// A setting has a wrong value.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Neither `loadmodule` nor the configuration file says which instance this is.
+    #[error("instance-id is missing: say `loadmodule .../libsyncer.so instance-id N` with N from 1 to 63, unique among all sites")]
+    NoInstance,
 }
 
 /// Everything that happens in `OnLoad`.
 ///
 /// # Errors
 /// [`LoadError`]; the server then unloads the module and, when it was told to load it at start, exits.
-pub fn load(context: &Context, _args: Args<'_>) -> Result<(), LoadError> {
+pub fn load(context: &Context, args: Args<'_>) -> Result<(), LoadError> {
+    if let Some(version) = server::too_old(context) {
+        return Err(LoadError::TooOld(version));
+    }
+    config::load(context, args)?;
+    let instance = u8::try_from(INSTANCE_ID.get()).ok().and_then(InstanceId::new).ok_or(LoadError::NoInstance)?;
+    state::init(instance);
+    settings_changed();
+
     crate::redis::signal_explicitly(context);
-    crate::redis::expiry::subscribe(context).ok_or(LoadError::Subscription)?;
-    for command in crate::capture::COMMANDS.iter().chain(crate::commands::COMMANDS) {
+    for command in capture::COMMANDS.iter().chain(crate::commands::COMMANDS) {
         register(context, command)?;
     }
+    let taken = |what, result: Option<()>| result.ok_or(LoadError::Callback(what));
+    taken("a subscription to keyspace events", crate::redis::expiry::subscribe(context))?;
+    taken("a subscription to keyspace events", crate::redis::notify::subscribe(context))?;
+    taken("a subscription to server events", crate::redis::events::subscribe(context))?;
+    taken("a command filter", crate::redis::filter::register(context))?;
+    taken("a section of INFO", crate::redis::info::register::<crate::info::Syncer>(context))?;
+    capture::init(context);
     Ok(())
+}
+
+/// Passes the settings on.
+pub fn settings_changed() {
+    state::configure(|config| {
+        config.backlog_bytes = BACKLOG_SIZE.get().unsigned_abs();
+        config.drift_ms_max = MAX_DRIFT_MS.get().unsigned_abs();
+    });
 }

@@ -1,6 +1,10 @@
 //! `SYNCER.LOG`: what the primary's shard logged, on its way to replicas and into the AOF (I-1).
 
-use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
+use syncer_shared::shard::ReplayError;
+
+use crate::keyspace::with_keyspace;
+use crate::redis::{Args, Command, CommandResult, Context, Run, entry, notify};
+use crate::state::{self, StateError};
 
 /// `SYNCER.LOG record`.
 pub const COMMAND: Command = Command {
@@ -24,6 +28,10 @@ enum LogError {
     NotReplicated,
     #[error("ERR wrong number of arguments for 'syncer.log' command")]
     Arity,
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
 }
 
 impl Run for Log {
@@ -32,7 +40,17 @@ impl Run for Log {
         if !flags.is_replicated() && !flags.is_loading() {
             return Err(LogError::NotReplicated.into());
         }
-        args.bytes(1).ok_or(LogError::Arity)?;
-        Ok(())
+        let record = args.bytes(1).ok_or(LogError::Arity)?;
+        replay(context, record)?;
+        notify::replicate_verbatim(context);
+        Ok(notify::reply_ok(context))
     }
+}
+
+fn replay(context: &Context, record: &[u8]) -> Result<(), LogError> {
+    if !state::has_shard() {
+        state::follow();
+    }
+    let mut shard = state::shard()?;
+    Ok(with_keyspace(context, |keyspace| shard.replay(record, keyspace))?)
 }

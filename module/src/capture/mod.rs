@@ -1,8 +1,289 @@
-//! From a local command to effects (DESIGN 3).
+//! From a local command to effects (DESIGN 3, CAPTURE.md).
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `mod.rs` | the four entries from the server: a command, an event, the end of a unit, a server event |
+//! | `name`, `shape`, `table`, `catalogue` | which command is this, and what is to be done with it |
+//! | `event`, `unit` | what happened in one execution unit |
+//! | `effects`, `group`, `dataset` | what that means as effects |
+//! | `wrap`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
+//! | `touch` | adds that change nothing, but mean an add |
+//! | `role`, `replication`, `heartbeat`, `log` | when to capture, who must hear of it, what runs by the clock, replicas |
 
+mod call;
+mod catalogue;
+mod dataset;
+mod effects;
+mod event;
+mod group;
+mod heartbeat;
 mod log;
+mod looks;
+mod name;
+pub mod replication;
+mod role;
+mod shape;
+mod table;
+mod touch;
+mod unit;
+mod wrap;
 
-use crate::redis::Command;
+use std::cell::{Cell, RefCell};
+
+pub use dataset::ServerDataset;
+pub use role::Mode;
+pub use touch::flush as flush_touches;
+
+use crate::keyspace::applying;
+use crate::redis::filter::Call;
+use crate::redis::{Command, Context, ServerEvent, detached, log as server_log, notify, timer};
+use crate::state;
+use event::Event;
+use group::Group;
+use shape::{Class, Shape};
+use table::Table;
+use touch::Touches;
+use unit::Unit;
 
 /// The internal commands of capture.
-pub const COMMANDS: &[Command] = &[log::COMMAND];
+pub const COMMANDS: &[Command] = &[log::COMMAND, call::PLAIN, call::OOM, call::TWIN, call::TWIN_OOM];
+
+/// Counters for `INFO`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Keys captured whole for want of a better way: where a specialised one may pay.
+    pub captured_whole: u64,
+    /// Adds that changed nothing, logged all the same.
+    pub touches: u64,
+    /// Units whose effects could not be logged. Anything above 0 is a bug to report.
+    pub lost: u64,
+}
+
+/// What capture remembers between its entries.
+struct Capture {
+    table: Table,
+    unit: Unit,
+    group: Group,
+    touches: Touches,
+    /// Whether the server will call [`on_unit_end`].
+    job: bool,
+    /// Clients that may be between MULTI and EXEC.
+    multi: std::collections::HashSet<u64>,
+    /// The client whose script or transaction runs, for commands that come from no connection.
+    outer: u64,
+    /// Valkey 8.1: the database to go back to after an event of COPY or MOVE (CAPTURE 6).
+    pinned_db: Option<u32>,
+    has_copy_bug: bool,
+    counters: Counters,
+}
+
+thread_local! {
+    /// Leaked, so that it has no destructor and reading it is one load. Other threads see `None`.
+    static CAPTURE: Cell<Option<&'static RefCell<Capture>>> = const { Cell::new(None) };
+    /// Whether a key may have a TTL, so that a write must look for it (T2). Kept by events, rechecked by the heartbeat.
+    static VOLATILE: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Starts capturing; once, at load. Until the role is known nothing is captured.
+pub fn init(context: &Context) {
+    let capture = Capture {
+        table: catalogue::read(context),
+        unit: Unit::default(),
+        group: Group::default(),
+        touches: Touches::default(),
+        job: false,
+        multi: std::collections::HashSet::new(),
+        outer: 0,
+        pinned_db: None,
+        has_copy_bug: wrap::has_copy_bug(context),
+        counters: Counters::default(),
+    };
+    CAPTURE.set(Some(Box::leak(Box::new(RefCell::new(capture)))));
+    heartbeat::start(context);
+}
+
+/// Runs `body` with the capture state; `None` before load, on another thread, or when it is in use.
+fn with<R>(body: impl FnOnce(&mut Capture) -> R) -> Option<R> {
+    let mut capture = CAPTURE.get()?.try_borrow_mut().ok()?;
+    Some(body(&mut capture))
+}
+
+/// Counters since load.
+#[must_use]
+pub fn counters() -> Counters {
+    with(|capture| capture.counters).unwrap_or_default()
+}
+
+/// Entry: the command filter. For reads it must cost next to nothing.
+#[inline]
+pub fn on_command(call: &mut Call) {
+    if role::mode() != Mode::Primary && !role::try_begin() {
+        return;
+    }
+    with(|capture| capture.command(call));
+}
+
+/// Entry: a keyspace event. Only collects: the state is not final yet (CAPTURE 2).
+#[inline]
+pub fn on_event(context: &Context, name: &[u8], key: &[u8]) {
+    let event = Event::parse(name);
+    if matches!(event, Event::Expire | Event::Replaced | Event::Other) {
+        VOLATILE.set(true);
+    }
+    if applying() || role::mode() != Mode::Primary {
+        return;
+    }
+    if with(|capture| capture.event(context, event, key)).is_none() {
+        server_log::warning("syncer: bug: a keyspace event while capture was busy; a write was not logged");
+    }
+}
+
+/// Entry: the post-notification job. The state of the unit is final now.
+pub fn on_unit_end(context: &Context) {
+    with(|capture| capture.unit_end(context));
+}
+
+/// Entry: a server event.
+pub fn on_server_event(context: &Context, event: ServerEvent) {
+    match event {
+        ServerEvent::Role { primary } => role::changed(context, primary),
+        ServerEvent::Loading(loading) => {
+            // DEBUG RELOAD empties the dataset before it loads it: no flush that anybody asked for (CAPTURE 11).
+            with(|capture| capture.unit.clear());
+            role::loading(loading);
+        }
+        ServerEvent::Forked | ServerEvent::Replicas => replication::assume(),
+        ServerEvent::Settings => drop(with(|capture| capture.table = catalogue::read(context))),
+        ServerEvent::Gone(client) => {
+            with(|capture| capture.gone(client));
+            crate::commands::forget(client);
+        }
+        ServerEvent::Flush(_) | ServerEvent::Swap(..) if applying() || role::mode() != Mode::Primary => {}
+        ServerEvent::Flush(scope) => drop(with(|capture| {
+            capture.unit.flush(scope);
+            capture.schedule(context);
+        })),
+        ServerEvent::Swap(a, b) => drop(with(|capture| {
+            capture.unit.swap(a, b);
+            capture.schedule(context);
+        })),
+    }
+}
+
+impl Capture {
+    #[inline]
+    fn command(&mut self, call: &mut Call) {
+        let Some(name) = call.bytes(0) else { return };
+        let Some(spec) = self.table.find(name).copied().or_else(|| self.learn(call)) else { return };
+        if self.unit.is_open() {
+            self.settle();
+        }
+        match spec.class {
+            Class::Read | Class::Events => {}
+            Class::Between if self.has_copy_bug => drop(self.wrap(call, spec)),
+            Class::Between => {}
+            Class::Stage(shape) if self.in_multi(call) => self.wrap_or_stage(call, spec, shape),
+            Class::StagePlain(shape) if self.in_multi(call) || shape::has_flags(call.bytes(2)) => {
+                self.wrap_or_stage(call, spec, shape);
+            }
+            Class::Stage(shape) | Class::StagePlain(shape) | Class::StageOnly(shape) => self.stage(call, shape),
+            Class::Call(_) => drop(self.wrap(call, spec)),
+            Class::Block(shape) => self.wrap_if_unblocked(call, spec, shape),
+            Class::Multi => drop(self.multi.insert(call.client())),
+            Class::EndMulti => {
+                self.outer = call.client();
+                self.multi.remove(&self.outer);
+                self.touches.forget_db();
+            }
+            Class::Script => self.outer = call.client(),
+            Class::Select => self.touches.forget_db(),
+        }
+    }
+
+    /// A name that the server did not have when its table was read: `rename-command`, or it does not exist.
+    #[cold]
+    fn learn(&mut self, call: &Call) -> Option<table::Spec> {
+        let name = call.bytes(0)?;
+        let command = catalogue::read_one(detached()?, name)?;
+        Some(self.table.insert(name, &command))
+    }
+
+    fn in_multi(&self, call: &Call) -> bool {
+        !self.multi.is_empty() && self.multi.contains(&call.client())
+    }
+
+    fn stage(&mut self, call: &Call, shape: Shape) {
+        let args = (0..call.len()).map(|index| if index == 0 { &[] } else { call.bytes(index).unwrap_or_default() });
+        self.unit.stage(shape, args);
+        if touch::may_touch(shape) {
+            self.touches.staged_by_client(call.client());
+        }
+    }
+
+    /// Forgets a staged command that did nothing, or remembers what it meant all the same.
+    fn settle(&mut self) {
+        let Self { unit, touches, outer, .. } = self;
+        unit.close(|shape, args| touches.unconsumed(shape, args, *outer));
+    }
+
+    fn gone(&mut self, client: u64) {
+        self.multi.remove(&client);
+        self.settle();
+        self.touches.forget_db();
+    }
+
+    fn event(&mut self, context: &Context, event: Event, key: &[u8]) {
+        self.unit.event(event, context.db(), key, timer::cached_ms());
+        if !self.job {
+            self.schedule(context);
+        }
+        if let Some(db) = self.pinned_db
+            && matches!(event, Event::New | Event::Replaced)
+        {
+            context.select(db);
+        }
+    }
+
+    fn schedule(&mut self, context: &Context) {
+        if !self.job {
+            self.job = notify::add_job(context).is_some();
+            if !self.job {
+                self.unit.clear();
+            }
+        }
+    }
+
+    fn unit_end(&mut self, context: &Context) {
+        self.job = false;
+        if self.unit.is_empty() {
+            return;
+        }
+        let mut dataset = ServerDataset::new(context);
+        self.counters.captured_whole +=
+            effects::resolve(&self.unit, &mut dataset, VOLATILE.get(), &mut self.group);
+        self.unit.clear();
+        self.commit(context, &mut dataset);
+    }
+
+    /// Logs the group that was built. I-1: within the propagation unit of the write.
+    fn commit(&mut self, context: &Context, dataset: &mut ServerDataset<'_>) {
+        if self.group.builder.is_empty() {
+            return;
+        }
+        match state::shard() {
+            Ok(mut shard) => {
+                replication::drain(context, &mut shard);
+                let now_ms = timer::cached_ms();
+                let record = shard.commit(&self.group.builder, &self.group.before, dataset, now_ms);
+                if replication::needed() {
+                    notify::replicate_log(context, record);
+                }
+            }
+            Err(error) => {
+                self.counters.lost += 1;
+                server_log::warning(&format!("syncer: bug: a write was not logged: {error}"));
+            }
+        }
+        self.group.clear();
+    }
+}

@@ -15,7 +15,7 @@ use crate::state;
 pub const COMMAND: Command = Command {
     name: c"syncer.apply",
     entry: entry::<Apply>(),
-    flags: c"readonly may-replicate deny-script no-monitor skip-slowlog",
+    flags: c"readonly may-replicate deny-script no-monitor no-slowlog",
     categories: c"admin dangerous",
     arity: 8,
     keys: (0, 0, 0),
@@ -32,6 +32,7 @@ struct Apply;
 impl Run for Apply {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
         let batch = parse(Arguments(args))?;
+        crate::capture::flush_touches(context);
         let begun = Instant::now();
         let mut shard = state::shard()?;
         let applied = with_keyspace(context, |keyspace| {

@@ -11,7 +11,7 @@ use crate::state;
 pub const COMMAND: Command = Command {
     name: c"syncer.read",
     entry: entry::<Read>(),
-    flags: c"readonly no-monitor skip-slowlog deny-script",
+    flags: c"readonly no-monitor no-slowlog deny-script",
     categories: c"admin dangerous blocking",
     arity: 3,
     keys: (0, 0, 0),

@@ -9,8 +9,8 @@ use redis_module::raw::{RedisModuleCtx, RedisModuleString};
 
 use super::context::Context;
 use super::guard::guard;
-use super::string::Args;
 use super::ok;
+use super::string::Args;
 
 /// What a handler gives back. `Ok`: it has replied itself (or blocked the client). `Err`: the text is the error
 /// reply; its first word is the code (`ERR`, `SYNCERROLE`, ...).

@@ -1,5 +1,6 @@
 //! The context of a call from the server.
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 use redis_module::raw;
@@ -47,6 +48,33 @@ impl Context {
         // SAFETY: the context is valid.
         unsafe { api!(RedisModule_GetClientId)(self.raw()) }
     }
+}
+
+thread_local! {
+    /// Made once at load and never freed. Other threads have none.
+    static DETACHED: Cell<Option<&'static Context>> = const { Cell::new(None) };
+}
+
+/// Makes the context for [`detached`]. Once, at load.
+pub(in crate::redis) fn make_detached(context: &Context) {
+    // SAFETY: the context is valid; the new one belongs to no client and is valid until freed, which never happens.
+    let raw = unsafe { api!(RedisModule_GetDetachedThreadSafeContext)(context.raw()) };
+    DETACHED.set(NonNull::new(raw).map(|raw| &*Box::leak(Box::new(Context(raw)))));
+}
+
+/// A context that belongs to no call, for entries from the server that bring none. On the main thread, after load.
+#[must_use]
+pub fn detached() -> Option<&'static Context> {
+    DETACHED.get()
+}
+
+/// Random bytes of the server's generator, for names: not for secrets.
+#[must_use]
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    // SAFETY: the array outlives the call.
+    unsafe { api!(RedisModule_GetRandomBytes)(bytes.as_mut_ptr(), N) };
+    bytes
 }
 
 /// Answers of `RM_GetContextFlags`.

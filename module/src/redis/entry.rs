@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use redis_module::raw;
 use redis_module::raw::{RedisModuleCtx, RedisModuleString};
 
-use super::context::{Context, log};
+use super::context::{Context, log, make_detached};
 use super::guard::guard;
 use super::required::missing_functions;
 use super::string::Args;
@@ -34,7 +34,12 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
         // SAFETY: the caller's contract.
         let (Some(context), args) = (unsafe { (Context::new(context), Args::new(argv, argc)) }) else { return ERR };
         let missing = missing_functions();
-        let result = if missing.is_empty() { load(&context, args) } else { Err(LoadError::Missing(missing)) };
+        let result = if missing.is_empty() {
+            make_detached(&context);
+            load(&context, args)
+        } else {
+            Err(LoadError::Missing(missing))
+        };
         match result {
             Ok(()) => raw::REDISMODULE_OK as c_int,
             Err(error) => {

@@ -14,23 +14,38 @@ macro_rules! api {
 }
 
 mod alloc;
+pub mod blocked;
 pub mod call;
+pub mod client;
 pub mod command;
+pub mod config;
 pub mod context;
 mod entry;
+pub mod event_loop;
+pub mod events;
 pub mod expiry;
+pub mod filter;
 mod guard;
+pub mod info;
 pub mod key;
+pub mod notify;
+pub mod passthrough;
+pub mod reply;
 mod required;
+pub mod server;
 pub mod scan;
 pub mod string;
+pub mod timer;
 
+pub use blocked::Blocked;
 pub use call::{Element, Reply, call};
 pub use command::{Command, CommandResult, Run, entry, register};
-pub use context::{Context, ContextFlags, log};
+pub use context::{Context, ContextFlags, detached, log, random_bytes};
+pub use events::ServerEvent;
 pub use expiry::{ExpiryOff, without_expiry};
 pub use guard::panics;
 pub use key::{EventClass, Key, KeyType, notify, signal_explicitly, signal_modified};
+pub use reply::{Answer, Replier};
 pub use scan::KeyScan;
 pub use string::{Args, OwnedText, Text};
 

@@ -74,6 +74,11 @@ impl OwnedText {
         Self { raw }
     }
 
+    /// Gives the reference away.
+    pub(in crate::redis) fn into_raw(self) -> *mut RedisModuleString {
+        std::mem::ManuallyDrop::new(self).raw.as_ptr()
+    }
+
     /// A borrow.
     #[must_use]
     pub fn text(&self) -> Text<'_> {

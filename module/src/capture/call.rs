@@ -1,0 +1,128 @@
+//! `SYNCER.CALL command ...`: runs the command as the client would, and sees what it replies.
+//!
+//! The filter puts it in front of commands whose arguments and events do not say what they change, and of those queued
+//! in MULTI, where no filter runs. It takes nothing away from the caller's rights and adds none.
+
+use super::looks::{After, Before};
+use super::shape::{Class, Shape};
+use super::{Mode, ServerDataset, role, with};
+use crate::redis::passthrough::{self, As};
+use crate::redis::{Args, Command, CommandResult, Context, Run, client, entry};
+
+/// For commands that run when memory is short.
+pub const PLAIN: Command = command(c"syncer.call", entry::<Plain>(), c"write getkeys-api");
+/// For commands that are refused when memory is short.
+pub const OOM: Command = command(c"syncer.call.oom", entry::<Plain>(), c"write deny-oom getkeys-api");
+/// The same for users who may not run `SYNCER.CALL`.
+pub const TWIN: Command = command(c"syncer.call.as", entry::<Twin>(), c"write no-auth getkeys-api");
+/// The same for users who may not run `SYNCER.CALL`.
+pub const TWIN_OOM: Command = command(c"syncer.call.as.oom", entry::<Twin>(), c"write deny-oom no-auth getkeys-api");
+
+const fn command(
+    name: &'static std::ffi::CStr,
+    entry: crate::redis::command::Entry,
+    flags: &'static std::ffi::CStr,
+) -> Command {
+    Command {
+        name,
+        entry,
+        flags,
+        categories: c"",
+        arity: -2,
+        keys: (0, 0, 0),
+        summary: c"Internal: runs a command and captures what it changes.",
+        usage: "command [argument ...]",
+        complexity: c"That of the command.",
+    }
+}
+
+struct Plain;
+struct Twin;
+
+/// Why a command was not run.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error("ERR wrong number of arguments for 'syncer.call' command")]
+    Arity,
+    /// The text of a client that has not authenticated; the twin is never put in front of a default user's command.
+    #[error("NOAUTH Authentication required.")]
+    DefaultUser,
+}
+
+impl Run for Plain {
+    fn run(context: &Context, args: Args<'_>) -> CommandResult {
+        Ok(run(context, args)?)
+    }
+}
+
+impl Run for Twin {
+    fn run(context: &Context, args: Args<'_>) -> CommandResult {
+        let is_default = |name: crate::redis::OwnedText| name.text().as_bytes().eq_ignore_ascii_case(b"default");
+        if !passthrough::is_keys_request(context) && client::current_user(context).is_none_or(is_default) {
+            return Err(CallError::DefaultUser.into());
+        }
+        Ok(run(context, args)?)
+    }
+}
+
+fn run(context: &Context, args: Args<'_>) -> Result<(), CallError> {
+    if passthrough::answer_key_positions(context, args, 1) {
+        return Ok(());
+    }
+    let inner = args.from(1);
+    if inner.is_empty() {
+        return Err(CallError::Arity);
+    }
+    let before = begin(context, inner);
+    let outcome = passthrough::run(context, inner, As { user: client::current_user(context).is_some() });
+    if let Some(before) = before {
+        finish(context, inner, before, &outcome);
+    }
+    outcome.reply(context);
+    Ok(())
+}
+
+/// Looks, then stages the command. `None` when nothing is captured here.
+fn begin(context: &Context, args: Args<'_>) -> Option<Before> {
+    if role::mode() != Mode::Primary {
+        return None;
+    }
+    let name = args.bytes(0)?;
+    let spec = with(|capture| capture.table.find(name).copied())??;
+    let shape = match spec.class {
+        Class::Stage(shape) | Class::StagePlain(shape) | Class::StageOnly(shape) => shape,
+        Class::Call(shape) | Class::Block(shape) => shape,
+        Class::Between => Shape::Events,
+        _ => return None,
+    };
+    // Outside the borrow: looking may expire a key, whose events come in.
+    let before = Before::look(context, &mut ServerDataset::new(context), shape, args);
+    let db = context.db();
+    with(|capture| {
+        capture.settle();
+        let staged = args.iter().enumerate().map(|(at, arg)| if at == 0 { &[] } else { arg.as_bytes() });
+        capture.unit.stage(shape, staged);
+        before.tell(&mut capture.unit);
+        capture.touches.staged_in_db(db);
+        capture.pinned_db = Some(db).filter(|_| capture.has_copy_bug && super::wrap::moves_between_dbs(name));
+    })?;
+    Some(before)
+}
+
+/// Takes what the reply and a look tell.
+fn finish(context: &Context, args: Args<'_>, before: Before, outcome: &passthrough::Outcome) {
+    let after = After::look(context, &mut ServerDataset::new(context), before, args, outcome);
+    let db = context.db();
+    with(|capture| {
+        capture.pinned_db = None;
+        after.tell(&mut capture.unit, db);
+        if outcome.is_error() {
+            capture.unit.close(|_, _| {});
+        } else {
+            capture.settle();
+        }
+        if !capture.unit.is_empty() {
+            capture.schedule(context);
+        }
+    });
+}

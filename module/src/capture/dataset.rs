@@ -1,0 +1,96 @@
+//! The server's dataset for looks: opened for each look, so that a unit without any pays nothing.
+
+use syncer_shared::effect::{ClearReason, FlushScope, Kind, Path, UnixMs, Value};
+use syncer_shared::keyspace::{Keyspace, NotAdded, SetTtl};
+
+use crate::keyspace::{ServerKeyspace, with_keyspace};
+use crate::redis::Context;
+
+/// See the module's documentation.
+pub struct ServerDataset<'a> {
+    context: &'a Context,
+}
+
+impl<'a> ServerDataset<'a> {
+    /// Looks through `context`, whose database is as before after each look.
+    #[must_use]
+    pub fn new(context: &'a Context) -> Self {
+        Self { context }
+    }
+
+    fn with<R>(&self, look: impl FnOnce(&mut ServerKeyspace<'_>) -> R) -> R {
+        with_keyspace(self.context, look)
+    }
+}
+
+impl Keyspace for ServerDataset<'_> {
+    fn kind(&mut self, db: u32, key: &[u8]) -> Option<Kind> {
+        self.with(|keyspace| keyspace.kind(db, key))
+    }
+
+    fn string(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>> {
+        self.with(|keyspace| keyspace.string(db, key))
+    }
+
+    fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>> {
+        self.with(|keyspace| keyspace.field(db, key, field))
+    }
+
+    fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool {
+        self.with(|keyspace| keyspace.has_member(db, key, member))
+    }
+
+    fn score(&mut self, db: u32, key: &[u8], member: &[u8]) -> Option<f64> {
+        self.with(|keyspace| keyspace.score(db, key, member))
+    }
+
+    fn payload(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>> {
+        self.with(|keyspace| keyspace.payload(db, key))
+    }
+
+    fn elements(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(Path<'_>, Value<'_>)) {
+        self.with(|keyspace| keyspace.elements(db, key, visit));
+    }
+
+    fn expire_at(&mut self, db: u32, key: &[u8]) -> Option<UnixMs> {
+        self.with(|keyspace| keyspace.expire_at(db, key))
+    }
+
+    fn set_string(&mut self, db: u32, key: &[u8], value: &[u8], ttl: SetTtl) {
+        self.with(|keyspace| keyspace.set_string(db, key, value, ttl));
+    }
+
+    fn add_integer(&mut self, db: u32, key: &[u8], delta: i64) -> Result<i64, NotAdded> {
+        self.with(|keyspace| keyspace.add_integer(db, key, delta))
+    }
+
+    fn add_integer_field(&mut self, db: u32, key: &[u8], field: &[u8], delta: i64) -> Result<i64, NotAdded> {
+        self.with(|keyspace| keyspace.add_integer_field(db, key, field, delta))
+    }
+
+    fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) {
+        self.with(|keyspace| keyspace.put(db, key, path, value));
+    }
+
+    fn take(&mut self, db: u32, key: &[u8], path: Path<'_>) {
+        self.with(|keyspace| keyspace.take(db, key, path));
+    }
+
+    fn set_expire_at(&mut self, db: u32, key: &[u8], at: Option<UnixMs>) {
+        self.with(|keyspace| keyspace.set_expire_at(db, key, at));
+    }
+
+    fn delete(&mut self, db: u32, key: &[u8], reason: ClearReason) {
+        self.with(|keyspace| keyspace.delete(db, key, reason));
+    }
+
+    fn flush(&mut self, scope: FlushScope) {
+        self.with(|keyspace| keyspace.flush(scope));
+    }
+
+    fn keys(&mut self, scope: FlushScope, visit: &mut dyn FnMut(u32, &[u8])) {
+        self.with(|keyspace| keyspace.keys(scope, visit));
+    }
+
+    fn finish(&mut self) {}
+}

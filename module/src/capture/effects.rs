@@ -1,0 +1,415 @@
+//! From what happened in a unit to effects. Pure over [`Keyspace`]; runs when the state of the unit is final.
+
+use std::collections::HashMap;
+
+use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
+use syncer_shared::keyspace::Keyspace;
+use syncer_shared::number::Number;
+
+use super::event::Event;
+use super::shape::Shape;
+use super::unit::{Item, Span, StageArgs, Unit};
+
+/// Where effects go.
+pub trait Sink {
+    /// Takes one effect. `before`: the element before an increment by a float, when it was looked at.
+    fn push(&mut self, effect: &Effect<'_>, before: Option<Option<&[u8]>>);
+}
+
+/// Turns a unit into effects. `volatile`: whether any key may have a TTL; when not, looking for TTLs is saved (T2).
+/// Returns how many keys were captured whole for want of a better way.
+pub fn resolve<D: Keyspace, S: Sink>(unit: &Unit, dataset: &mut D, volatile: bool, sink: &mut S) -> u64 {
+    let seals = Seals::of(unit);
+    let mut resolver = Resolver { unit, dataset, volatile, sink, whole: 0 };
+    for (at, item) in unit.items().iter().enumerate() {
+        resolver.item(at, item, &seals);
+    }
+    for (db, key) in seals.whole() {
+        resolver.whole_key(db, key);
+    }
+    for db in unit.items().iter().flat_map(swapped) {
+        let mut names = Vec::new();
+        resolver.dataset.keys(FlushScope::Db(db), &mut |_, key| names.push(key.to_vec()));
+        for key in names {
+            resolver.whole_key(db, &key);
+        }
+    }
+    resolver.whole
+}
+
+fn swapped(item: &Item) -> impl Iterator<Item = u32> + use<> {
+    let dbs = if let Item::Swap(a, b) = *item { [Some(a), Some(b).filter(|b| *b != a)] } else { [None, None] };
+    dbs.into_iter().flatten()
+}
+
+/// How an event is captured when no staged command explains it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unstaged {
+    /// It says all.
+    Clear(ClearReason),
+    /// The TTL is looked at: the same value twice does no harm.
+    Ttl,
+    /// The final value of the string is looked at, and seals the key.
+    Final,
+    /// The key is captured whole.
+    Whole,
+}
+
+fn unstaged(event: Event) -> Unstaged {
+    match event {
+        Event::Del | Event::MovedAway => Unstaged::Clear(ClearReason::Deleted),
+        Event::Expired => Unstaged::Clear(ClearReason::Expired),
+        Event::Evicted => Unstaged::Clear(ClearReason::Evicted),
+        Event::Expire | Event::Persist => Unstaged::Ttl,
+        Event::Set | Event::Patched | Event::IncrFloat => Unstaged::Final,
+        _ => Unstaged::Whole,
+    }
+}
+
+/// Keys whose final state was looked at, so that no other effect of the unit may count on top of it.
+#[derive(Default)]
+struct Seals<'a> {
+    keys: HashMap<(u32, &'a [u8]), Seal>,
+    order: Vec<(u32, &'a [u8])>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Seal {
+    finals: u32,
+    others: u32,
+    whole: bool,
+}
+
+impl<'a> Seals<'a> {
+    fn of(unit: &'a Unit) -> Self {
+        let mut seals = Self::default();
+        let way = |item: &Item| match *item {
+            Item::Event { event, key, db, .. } => Some((unstaged(event), db, key)),
+            _ => None,
+        };
+        for (way, db, key) in unit.items().iter().filter_map(way) {
+            if matches!(way, Unstaged::Final | Unstaged::Whole) {
+                let seal = seals.keys.entry((db, unit.bytes(key))).or_default();
+                seal.whole |= way == Unstaged::Whole;
+                seal.finals += u32::from(way == Unstaged::Final);
+            }
+        }
+        if !seals.keys.is_empty() {
+            seals.count_others(unit);
+        }
+        seals
+    }
+
+    fn count_others(&mut self, unit: &'a Unit) {
+        for item in unit.items() {
+            let (db, key, other) = match *item {
+                Item::Staged { key, db, .. } => (db, key, true),
+                Item::Event { event, key, db, .. } => (db, key, matches!(unstaged(event), Unstaged::Clear(_))),
+                Item::Flush(_) | Item::Swap(..) => continue,
+            };
+            let name = (db, unit.bytes(key));
+            let Some(seal) = self.keys.get_mut(&name) else { continue };
+            seal.others += u32::from(other);
+            if (seal.whole || seal.others > 0 && seal.finals > 0) && !self.order.contains(&name) {
+                self.order.push(name);
+            }
+        }
+        for name in &self.order {
+            if let Some(seal) = self.keys.get_mut(name) {
+                seal.whole = true;
+            }
+        }
+    }
+
+    fn is_whole(&self, db: u32, key: &[u8]) -> bool {
+        !self.keys.is_empty() && self.keys.get(&(db, key)).is_some_and(|seal| seal.whole)
+    }
+
+    fn whole(&self) -> impl Iterator<Item = (u32, &'a [u8])> + '_ {
+        self.order.iter().copied()
+    }
+}
+
+struct Resolver<'a, D, S> {
+    unit: &'a Unit,
+    dataset: &'a mut D,
+    volatile: bool,
+    sink: &'a mut S,
+    whole: u64,
+}
+
+impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
+    fn item(&mut self, at: usize, item: &Item, seals: &Seals<'_>) {
+        match *item {
+            Item::Staged { key, db, .. } | Item::Event { key, db, .. } if seals.is_whole(db, self.unit.bytes(key)) => {
+                let counts = |event| unstaged(event) == Unstaged::Whole && event != Event::Replaced;
+                self.whole += u64::from(matches!(*item, Item::Event { event, .. } if counts(event)));
+            }
+            Item::Staged { stage, key, db, at: arg, created } => {
+                let write = Write { db, key: self.unit.bytes(key), created };
+                if !self.emptied(at, db, write.key) || matches!(self.unit.shape(stage), Shape::SMove) {
+                    self.staged(stage, arg, write, at);
+                }
+            }
+            Item::Event { event, key, db, created } => {
+                let write = Write { db, key: self.unit.bytes(key), created };
+                self.event(event, write, at);
+            }
+            Item::Flush(scope) => self.flush(scope),
+            Item::Swap(a, b) => {
+                self.flush(FlushScope::Db(a));
+                self.flush(FlushScope::Db(b));
+            }
+        }
+    }
+
+    /// Whether the next thing that happened is that the key went away: then its `Clear` says more than removes do.
+    fn emptied(&self, at: usize, db: u32, name: &[u8]) -> bool {
+        let next = self.unit.items().get(at + 1);
+        let gone = |key: Span, in_db| in_db == db && self.unit.bytes(key) == name;
+        matches!(next, Some(Item::Event { event: Event::Del, key, db, .. }) if gone(*key, *db))
+    }
+
+    fn flush(&mut self, scope: FlushScope) {
+        self.sink.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Flush { scope } }, None);
+    }
+
+    fn event(&mut self, event: Event, write: Write<'a>, at: usize) {
+        match unstaged(event) {
+            Unstaged::Clear(reason) => self.push(write, TtlNote::None, Op::Clear { reason }),
+            Unstaged::Ttl if event == Event::Persist => self.push(write, TtlNote::None, Op::Persist),
+            Unstaged::Ttl => {
+                if let Some(at) = self.dataset.expire_at(write.db, write.key) {
+                    self.push(write, TtlNote::None, Op::Expire { at });
+                }
+            }
+            Unstaged::Final => self.final_string(event, write, at),
+            Unstaged::Whole => {}
+        }
+    }
+
+    /// The string as it is now; once, however often it was patched in the unit.
+    fn final_string(&mut self, event: Event, write: Write<'a>, at: usize) {
+        let later = self.unit.items().get(at + 1..).unwrap_or_default().iter().any(|item| {
+            matches!(*item, Item::Event { event: other, key, db, .. }
+                if db == write.db && unstaged(other) == Unstaged::Final && self.unit.bytes(key) == write.key)
+        });
+        if later && event != Event::Set && !write.created {
+            return;
+        }
+        let Some(value) = self.dataset.string(write.db, write.key) else { return };
+        if event == Event::Set {
+            let expire_at = self.dataset.expire_at(write.db, write.key);
+            self.push(write, TtlNote::None, Op::Set { value: &value, expire_at });
+        } else {
+            let note = self.note(write);
+            let op = Op::Assign { path: Path::String, value: Value::Bytes(&value), reasserted: false };
+            self.push(write, note, op);
+        }
+    }
+
+    /// `Clear`, every element, and the TTL.
+    fn whole_key(&mut self, db: u32, key: &[u8]) {
+        let write = Write { db, key, created: false };
+        let expire_at = self.dataset.expire_at(db, key);
+        if self.dataset.kind(db, key) == Some(Kind::String)
+            && let Some(value) = self.dataset.string(db, key)
+        {
+            return self.push(write, TtlNote::None, Op::Set { value: &value, expire_at });
+        }
+        self.push(write, TtlNote::None, Op::Clear { reason: ClearReason::Deleted });
+        let sink = &mut *self.sink;
+        let mut any = false;
+        self.dataset.elements(db, key, &mut |path, value| {
+            any = true;
+            let op = Op::Assign { path, value, reasserted: false };
+            sink.push(&Effect { db, key, ttl: TtlNote::None, op }, None);
+        });
+        if any {
+            self.push(write, TtlNote::None, expire_at.map_or(Op::Persist, |at| Op::Expire { at }));
+        }
+    }
+
+    /// T2, T3.
+    fn note(&mut self, write: Write<'_>) -> TtlNote {
+        if write.created {
+            TtlNote::Created
+        } else if self.volatile {
+            self.dataset.expire_at(write.db, write.key).map_or(TtlNote::None, TtlNote::Kept)
+        } else {
+            TtlNote::None
+        }
+    }
+
+    fn push(&mut self, write: Write<'_>, ttl: TtlNote, op: Op<'_>) {
+        self.sink.push(&Effect { db: write.db, key: write.key, ttl, op }, None);
+    }
+
+    /// Pushes effects of one command on one key; the first carries the note on the TTL.
+    fn push_all<'b>(&mut self, write: Write<'_>, ops: impl Iterator<Item = Op<'b>>) {
+        let mut note = self.note(write);
+        for op in ops {
+            self.push(write, std::mem::take(&mut note), op);
+        }
+    }
+
+    fn staged(&mut self, stage: usize, arg: usize, write: Write<'a>, at: usize) {
+        let unit = self.unit;
+        let args = unit.args(stage);
+        match unit.shape(stage) {
+            Shape::Set => self.set(stage, &args, write),
+            Shape::SetEx => self.replace(stage, args.get(3), write),
+            Shape::SetPlain => self.replace(stage, args.get(2), write),
+            Shape::MSet | Shape::MSetEx => self.replace(stage, args.get(arg + 1), write),
+            Shape::IncrOne(one) => self.increment(write, Path::String, i64::from(one)),
+            Shape::IncrBy(sign) => {
+                let delta = integer(args.get(2)).saturating_mul(i64::from(sign));
+                self.increment(write, Path::String, delta);
+            }
+            Shape::IncrFloat => self.increment_float(write, Path::String, args.get(2), &args),
+            Shape::HSet => self.push_all(write, args.pairs(2).map(|(field, value)| set_field(field, value))),
+            Shape::HDel => self.push_all(write, args.from(2).map(|field| remove(Path::Field(field)))),
+            Shape::HGetDel => self.push_all(write, args.from(4).map(|field| remove(Path::Field(field)))),
+            Shape::HIncrBy => {
+                if let Some(field) = args.get(2) {
+                    self.increment(write, Path::Field(field), integer(args.get(3)));
+                }
+            }
+            Shape::HIncrFloat => {
+                if let Some(field) = args.get(2) {
+                    self.increment_float(write, Path::Field(field), args.get(3), &args);
+                }
+            }
+            Shape::SAdd => self.push_all(write, args.from(2).map(add_member)),
+            Shape::SRem => self.push_all(write, args.from(2).map(|member| remove(Path::Member(member)))),
+            Shape::SMove => self.moved(stage, arg, &args, write, at),
+            Shape::SPop => self.push_all(write, args.told().map(|member| remove(Path::Member(member)))),
+            Shape::ZAdd => self.zadd(&args, write),
+            Shape::GeoAdd => self.scores(&args, write),
+            Shape::ZIncrBy => {
+                if let Some(member) = args.get(3) {
+                    self.increment_float(write, Path::Scored(member), args.get(2), &args);
+                }
+            }
+            Shape::ZRem => self.push_all(write, args.from(2).map(|member| remove(Path::Scored(member)))),
+            Shape::ZPop { .. } | Shape::ZRemByRank | Shape::ZRemByScore | Shape::ZRemByLex => {
+                self.push_all(write, args.told().map(|member| remove(Path::Scored(member))));
+            }
+            Shape::Ttl(_) | Shape::Events | Shape::Whole => {}
+        }
+    }
+
+    /// `SET`: with KEEPTTL the TTL stays, else it is replaced.
+    fn set(&mut self, stage: usize, args: &StageArgs<'a>, write: Write<'a>) {
+        let Some(value) = args.get(2) else { return };
+        if args.len() > 3 && args.from(3).any(|option| option.eq_ignore_ascii_case(b"keepttl")) {
+            let note = self.note(write);
+            let op = Op::Assign { path: Path::String, value: Value::Bytes(value), reasserted: false };
+            self.push(write, note, op);
+        } else {
+            self.replace(stage, Some(value), write);
+        }
+    }
+
+    fn replace(&mut self, stage: usize, value: Option<&[u8]>, write: Write<'a>) {
+        let Some(value) = value else { return };
+        let expire_at =
+            if self.unit.has_ttl(stage) { self.dataset.expire_at(write.db, write.key) } else { None };
+        self.push(write, TtlNote::None, Op::Set { value, expire_at });
+    }
+
+    fn increment(&mut self, write: Write<'_>, path: Path<'_>, delta: i64) {
+        let note = self.note(write);
+        self.push(write, note, Op::Increment { path, delta: Number::Integer(delta) });
+    }
+
+    /// The element before is told: absent, or one text.
+    fn increment_float(&mut self, write: Write<'_>, path: Path<'_>, delta: Option<&[u8]>, args: &StageArgs<'_>) {
+        let Some(delta) = delta.and_then(float) else { return };
+        let ttl = self.note(write);
+        let op = Op::Increment { path, delta: Number::Float(delta) };
+        self.sink.push(&Effect { db: write.db, key: write.key, ttl, op }, Some(args.told().next()));
+    }
+
+    /// `SMOVE`: gone at the source, there at the target, also when it was there already.
+    fn moved(&mut self, stage: usize, arg: usize, args: &StageArgs<'a>, write: Write<'a>, at: usize) {
+        let (Some(target), Some(member)) = (args.get(2), args.get(3)) else { return };
+        if arg == 2 {
+            return self.push_all(write, std::iter::once(add_member(member)));
+        }
+        if !self.emptied(at, write.db, write.key) {
+            self.push_all(write, std::iter::once(remove(Path::Member(member))));
+        }
+        let arrives = |item: &Item| matches!(*item, Item::Staged { stage: s, at: 2, .. } if s == stage);
+        if !self.unit.items().iter().any(arrives) {
+            let write = Write { key: target, created: false, ..write };
+            self.push_all(write, std::iter::once(add_member(member)));
+        }
+    }
+
+    /// `ZADD` without flags sets what its arguments say; with flags the wrapper has told what changed.
+    fn zadd(&mut self, args: &StageArgs<'a>, write: Write<'a>) {
+        if args.get(2).is_none_or(|first| float(first).is_none()) {
+            return self.scores(args, write);
+        }
+        let mut note = self.note(write);
+        for (text, member) in args.pairs(2) {
+            let score = float(text).or_else(|| self.dataset.score(write.db, write.key, member));
+            if let Some(score) = score {
+                self.push(write, std::mem::take(&mut note), assign_score(member, score));
+            }
+        }
+    }
+
+    /// What the wrapper has told: members that changed, which are looked at; or, for INCR, the score before.
+    fn scores(&mut self, args: &StageArgs<'a>, write: Write<'a>) {
+        if let Some(at) = (2..args.len()).find(|at| args.get(*at).is_some_and(|a| a.eq_ignore_ascii_case(b"incr"))) {
+            let flags = (at..args.len()).find(|at| args.get(*at).is_some_and(|a| float(a).is_some()));
+            if let Some((at, member)) = flags.and_then(|at| Some((at, args.get(at + 1)?))) {
+                self.increment_float(write, Path::Scored(member), args.get(at), args);
+            }
+            return;
+        }
+        let mut note = self.note(write);
+        for member in args.told() {
+            if let Some(score) = self.dataset.score(write.db, write.key, member) {
+                self.push(write, std::mem::take(&mut note), assign_score(member, score));
+            }
+        }
+    }
+}
+
+/// A key that a command wrote.
+#[derive(Clone, Copy)]
+struct Write<'a> {
+    db: u32,
+    key: &'a [u8],
+    created: bool,
+}
+
+fn set_field<'a>(field: &'a [u8], value: &'a [u8]) -> Op<'a> {
+    Op::Assign { path: Path::Field(field), value: Value::Bytes(value), reasserted: false }
+}
+
+fn add_member(member: &[u8]) -> Op<'_> {
+    Op::Assign { path: Path::Member(member), value: Value::Present, reasserted: false }
+}
+
+fn assign_score(member: &[u8], score: f64) -> Op<'_> {
+    Op::Assign { path: Path::Scored(member), value: Value::Score(score), reasserted: false }
+}
+
+fn remove(path: Path<'_>) -> Op<'_> {
+    Op::Remove { path }
+}
+
+/// An integer that the server has accepted.
+fn integer(text: Option<&[u8]>) -> i64 {
+    text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or_default()
+}
+
+/// A float as servers accept it, but for hexadecimal ones.
+#[must_use]
+pub fn float(text: &[u8]) -> Option<f64> {
+    std::str::from_utf8(text).ok()?.parse::<f64>().ok().filter(|number| !number.is_nan())
+}

@@ -1,0 +1,36 @@
+//! What runs by the clock: ten times a second, bounded work.
+
+use super::{VOLATILE, replication, role, touch};
+use crate::redis::timer::{self, Tick};
+use crate::redis::{Context, server};
+use crate::state;
+
+const PERIOD_MS: u32 = 100;
+/// Queue entries pruned in one tick: some 100 us.
+const PRUNE_STEPS: usize = 2000;
+
+/// The beat.
+struct Heartbeat;
+
+/// Starts it.
+pub fn start(context: &Context) {
+    timer::start::<Heartbeat>(context, PERIOD_MS);
+}
+
+impl Tick for Heartbeat {
+    fn tick(context: &Context) {
+        timer::start::<Self>(context, PERIOD_MS);
+        role::try_begin();
+        replication::recheck(context);
+        let (_, volatile) = server::key_counts(context, server::databases(context));
+        VOLATILE.set(volatile > 0);
+        touch::flush(context);
+        if let Ok(mut shard) = state::shard() {
+            shard.prune(PRUNE_STEPS);
+            if role::mode() == role::Mode::Primary {
+                replication::drain(context, &mut shard);
+            }
+        }
+    }
+}
+

@@ -1,0 +1,184 @@
+//! Looks at the dataset around a command that `SYNCER.CALL` runs, and what its reply says.
+
+use syncer_shared::digest::KeyDigest;
+use syncer_shared::keyspace::Keyspace;
+
+use super::ServerDataset;
+use super::shape::{Shape, has_flags};
+use super::unit::Unit;
+use crate::redis::passthrough::{self, Leaf, Outcome};
+use crate::redis::{Args, Context, call};
+
+/// What was there before the command.
+pub struct Before {
+    shape: Shape,
+    kind: Kind,
+}
+
+enum Kind {
+    Nothing,
+    /// The element that a float is added to, if it was there.
+    Element(Option<Vec<u8>>),
+    /// Members that will go.
+    Leaving(Vec<Vec<u8>>),
+    /// Members that may change, and their scores.
+    Scores(Vec<(usize, Option<f64>)>),
+    /// Digests of the keys that may change.
+    Digests(Vec<(usize, u128)>),
+    /// The keys that may change: whether they did, the reply tells.
+    Keys(Vec<usize>),
+}
+
+/// What the reply and a look afterwards tell.
+pub struct After {
+    members: Vec<Vec<u8>>,
+    changed: Vec<Vec<u8>>,
+}
+
+impl Before {
+    /// Looks.
+    pub fn look(context: &Context, dataset: &mut ServerDataset<'_>, shape: Shape, args: Args<'_>) -> Self {
+        let db = context.db();
+        let key = args.bytes(1).unwrap_or_default();
+        let score = |dataset: &mut ServerDataset<'_>, at| args.bytes(at).and_then(|member| dataset.score(db, key, member));
+        let kind = match shape {
+            Shape::IncrFloat => Kind::Element(dataset.string(db, key)),
+            Shape::HIncrFloat => Kind::Element(args.bytes(2).and_then(|field| dataset.field(db, key, field))),
+            Shape::ZIncrBy => Kind::Element(score(dataset, 3).map(text)),
+            Shape::ZAdd if !has_flags(args.bytes(2)) => Kind::Nothing,
+            Shape::ZAdd => {
+                let flags = leading_flags(args);
+                if (2..2 + flags).any(|at| args.bytes(at).is_some_and(|a| a.eq_ignore_ascii_case(b"incr"))) {
+                    Kind::Element(score(dataset, 3 + flags).map(text))
+                } else {
+                    Kind::Scores((3 + flags..args.len()).step_by(2).map(|at| (at, score(dataset, at))).collect())
+                }
+            }
+            Shape::GeoAdd => {
+                let first = 4 + leading_flags(args);
+                Kind::Scores((first..args.len()).step_by(3).map(|at| (at, score(dataset, at))).collect())
+            }
+            Shape::ZRemByRank => Kind::Leaving(range(context, c"ZRANGE", args)),
+            Shape::ZRemByScore => Kind::Leaving(range(context, c"ZRANGEBYSCORE", args)),
+            Shape::ZRemByLex => Kind::Leaving(range(context, c"ZRANGEBYLEX", args)),
+            Shape::Whole if is_stream_command(args) => Kind::Keys(written(context, args)),
+            Shape::Whole => {
+                let digest = |at| (at, digest(dataset, db, args.bytes(at).unwrap_or_default()));
+                Kind::Digests(written(context, args).into_iter().map(digest).collect())
+            }
+            _ => Kind::Nothing,
+        };
+        Self { shape, kind }
+    }
+
+    /// What the stage should know before its event.
+    pub fn tell(&self, unit: &mut Unit) {
+        match &self.kind {
+            Kind::Element(Some(before)) => unit.tell(before),
+            Kind::Leaving(members) => members.iter().for_each(|member| unit.tell(member)),
+            _ => {}
+        }
+    }
+}
+
+impl After {
+    /// Looks, and reads the reply.
+    pub fn look(
+        context: &Context,
+        dataset: &mut ServerDataset<'_>,
+        before: Before,
+        args: Args<'_>,
+        outcome: &Outcome,
+    ) -> Self {
+        let db = context.db();
+        let mut after = Self { members: Vec::new(), changed: Vec::new() };
+        if outcome.is_error() {
+            return after;
+        }
+        let name = |at| args.bytes(at).unwrap_or_default();
+        match before.kind {
+            Kind::Scores(scores) => {
+                let changed = |(at, was): &(usize, Option<f64>)| dataset.score(db, name(1), name(*at)) != *was;
+                after.members = scores.into_iter().filter(changed).map(|(at, _)| name(at).to_vec()).collect();
+            }
+            Kind::Digests(digests) => {
+                let changed = |(at, was): &(usize, u128)| digest(dataset, db, name(*at)) != *was;
+                after.changed = digests.into_iter().filter(changed).map(|(at, _)| name(at).to_vec()).collect();
+            }
+            Kind::Keys(keys) if says_something(outcome) => {
+                after.changed = keys.into_iter().map(|at| name(at).to_vec()).collect();
+            }
+            _ => after.members = popped(before.shape, outcome),
+        }
+        after
+    }
+
+    /// Completes the stage.
+    pub fn tell(&self, unit: &mut Unit, db: u32) {
+        self.members.iter().for_each(|member| unit.tell(member));
+        self.changed.iter().for_each(|key| unit.changed(db, key));
+    }
+}
+
+/// The members that the reply of a pop names.
+fn popped(shape: Shape, outcome: &Outcome) -> Vec<Vec<u8>> {
+    let (first, step) = match shape {
+        Shape::SPop => (0, 1),
+        // Members and scores by turns, after the key if there is one.
+        Shape::ZPop { names_key } => (usize::from(names_key), 2),
+        _ => return Vec::new(),
+    };
+    let (mut at, mut members) = (0, Vec::new());
+    outcome.leaves(&mut |leaf| {
+        if let Leaf::Bytes(member) = leaf
+            && at >= first
+            && (at - first) % step == 0
+        {
+            members.push(member.to_vec());
+        }
+        at += 1;
+    });
+    members
+}
+
+/// Commands on consumer groups: a digest would cost two copies of the stream, their reply says whether they did anything.
+fn is_stream_command(args: Args<'_>) -> bool {
+    const NAMES: [&[u8]; 5] = [b"xreadgroup", b"xack", b"xclaim", b"xautoclaim", b"xackdel"];
+    args.bytes(0).is_some_and(|name| NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)))
+}
+
+fn says_something(outcome: &Outcome) -> bool {
+    let mut any = false;
+    outcome.leaves(&mut |leaf| any |= !matches!(leaf, Leaf::Other | Leaf::Integer(0) | Leaf::Bytes(b"0-0")));
+    any
+}
+
+/// The positions of the keys that the command may write.
+fn written(context: &Context, args: Args<'_>) -> Vec<usize> {
+    let mut positions = Vec::new();
+    passthrough::written_keys(context, args, |position| positions.push(position));
+    positions
+}
+
+fn digest(dataset: &mut ServerDataset<'_>, db: u32, key: &[u8]) -> u128 {
+    let mut elements = KeyDigest::new();
+    dataset.elements(db, key, &mut |path, value| elements.element(path, value));
+    elements.finish(db, key, dataset.expire_at(db, key))
+}
+
+/// What a range command says about the same arguments.
+fn range(context: &Context, command: &std::ffi::CStr, args: Args<'_>) -> Vec<Vec<u8>> {
+    let args: Vec<_> = args.iter().skip(1).take(3).collect();
+    let mut members = Vec::new();
+    call(context, command, &args).each(|member| members.extend(member.bytes().map(<[u8]>::to_vec)));
+    members
+}
+
+/// How many flags follow the key of `ZADD` or `GEOADD`.
+fn leading_flags(args: Args<'_>) -> usize {
+    (2..args.len()).take_while(|at| has_flags(args.bytes(*at))).count()
+}
+
+fn text(score: f64) -> Vec<u8> {
+    score.to_string().into_bytes()
+}

@@ -1,0 +1,48 @@
+//! Whether anybody must hear of what is logged: an append-only file, replicas, or a replication backlog that one may
+//! come back to. Telling nobody costs a third of a write (DESIGN 9).
+
+use std::cell::Cell;
+
+use syncer_shared::shard::Shard;
+
+use crate::redis::server::Info;
+use crate::redis::{Context, notify};
+
+thread_local! {
+    static NEEDED: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Whether records must go to the replication stream.
+#[inline]
+#[must_use]
+pub fn needed() -> bool {
+    NEEDED.get()
+}
+
+/// They may have to, from this moment on: a child was forked, whose snapshot a replica or a file may begin from.
+pub fn assume() {
+    NEEDED.set(true);
+}
+
+/// Asks the server. Called by the heartbeat: what begins between two calls begins with a fork, which is an event.
+pub fn recheck(context: &Context) {
+    let replication = Info::section(context, c"replication");
+    let zero = |field| replication.number(field) == Some(0);
+    let nobody = zero(c"connected_slaves") && zero(c"repl_backlog_active");
+    NEEDED.set(!nobody || is_forking(context) || context.flags().has_aof());
+}
+
+fn is_forking(context: &Context) -> bool {
+    let persistence = Info::section(context, c"persistence");
+    let busy = |field| persistence.number(field) != Some(0);
+    busy(c"rdb_bgsave_in_progress") || busy(c"aof_rewrite_in_progress") || busy(c"aof_rewrite_scheduled")
+}
+
+/// Sends what the shard has logged of its own accord.
+pub fn drain(context: &Context, shard: &mut Shard) {
+    for record in shard.take_records() {
+        if needed() {
+            notify::replicate_log(context, &record);
+        }
+    }
+}

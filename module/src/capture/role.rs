@@ -1,0 +1,74 @@
+//! When to capture: on a primary whose dataset is loaded.
+
+use std::cell::Cell;
+
+use crate::redis::{Context, detached};
+use crate::state;
+
+/// What the server is doing, cached so that the filter need not ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Started or promoted: the reign begins with the first command or tick.
+    Waiting,
+    /// A primary that takes writes.
+    Primary,
+    /// Follows a primary.
+    Replica,
+    /// Loads a dataset.
+    Loading,
+}
+
+thread_local! {
+    static MODE: Cell<Mode> = const { Cell::new(Mode::Waiting) };
+    /// Whether the shard's reign is this server's.
+    static REIGNS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What the server is doing.
+#[must_use]
+pub fn mode() -> Mode {
+    MODE.get()
+}
+
+/// At the first command or tick after a start or a promotion: begins the reign. Whether the server is a primary that
+/// takes writes now.
+#[cold]
+pub fn try_begin() -> bool {
+    if MODE.get() != Mode::Waiting {
+        return false;
+    }
+    let Some(context) = detached() else { return false };
+    let flags = context.flags();
+    if flags.is_loading() {
+        return false;
+    }
+    if !flags.is_primary() {
+        changed(context, false);
+        return false;
+    }
+    if !REIGNS.replace(true) {
+        state::begin_reign(context);
+    }
+    MODE.set(Mode::Primary);
+    true
+}
+
+/// The role has changed.
+pub fn changed(_context: &Context, primary: bool) {
+    if primary {
+        MODE.set(Mode::Waiting);
+    } else {
+        MODE.set(Mode::Replica);
+        REIGNS.set(false);
+        state::follow();
+    }
+}
+
+/// A dataset is being loaded, or has been.
+pub fn loading(loading: bool) {
+    match (loading, MODE.get()) {
+        (_, Mode::Replica) => {}
+        (true, _) => MODE.set(Mode::Loading),
+        (false, _) => MODE.set(Mode::Waiting),
+    }
+}

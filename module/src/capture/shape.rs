@@ -1,0 +1,237 @@
+//! What we know about the write commands of the servers: how their arguments say what they change.
+
+/// How to read the arguments of a staged command, once its event has told that it did something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `SET key value [options]`.
+    Set,
+    /// `SETEX key ttl value`, `PSETEX`.
+    SetEx,
+    /// `SETNX key value`, `GETSET`.
+    SetPlain,
+    /// `MSET key value ...`, `MSETNX`.
+    MSet,
+    /// `MSETEX count key value ... [options]`.
+    MSetEx,
+    /// `INCR key` (1), `DECR key` (-1).
+    IncrOne(i8),
+    /// `INCRBY key delta` (1), `DECRBY key delta` (-1).
+    IncrBy(i8),
+    /// `INCRBYFLOAT key delta`.
+    IncrFloat,
+    /// `HSET key field value ...`, `HMSET`, `HSETNX`.
+    HSet,
+    /// `HDEL key field ...`.
+    HDel,
+    /// `HGETDEL key FIELDS count field ...`.
+    HGetDel,
+    /// `HINCRBY key field delta`.
+    HIncrBy,
+    /// `HINCRBYFLOAT key field delta`.
+    HIncrFloat,
+    /// `SADD key member ...`.
+    SAdd,
+    /// `SREM key member ...`.
+    SRem,
+    /// `SMOVE source target member`.
+    SMove,
+    /// `SPOP key [count]`.
+    SPop,
+    /// `ZADD key [flags] score member ...`.
+    ZAdd,
+    /// `ZINCRBY key delta member`.
+    ZIncrBy,
+    /// `ZREM key member ...`.
+    ZRem,
+    /// `ZPOPMIN key [count]`, `ZPOPMAX`; `BZPOPMIN key ... timeout`, `ZMPOP`, ...: whether the reply begins with the key.
+    ZPop {
+        /// `BZPOPMIN`, `BZPOPMAX`, `ZMPOP`, `BZMPOP`: it does.
+        names_key: bool,
+    },
+    /// `ZREMRANGEBYRANK key start stop`.
+    ZRemByRank,
+    /// `ZREMRANGEBYSCORE key min max`.
+    ZRemByScore,
+    /// `ZREMRANGEBYLEX key min max`.
+    ZRemByLex,
+    /// `GEOADD key [flags] longitude latitude member ...`.
+    GeoAdd,
+    /// `EXPIRE key ttl`, `GETEX key [options]`, ...: the event tells all, but for a time in the past.
+    Ttl(TtlUnit),
+    /// Its events tell all.
+    Events,
+    /// Events tell nothing, or too little: the keys it may write are compared before and after.
+    Whole,
+}
+
+/// What the time argument of a TTL command means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TtlUnit {
+    /// From now on: past when not above zero.
+    Relative,
+    /// Unix seconds.
+    Seconds,
+    /// Unix milliseconds.
+    Milliseconds,
+    /// In the options `EXAT`, `PXAT`.
+    Options,
+}
+
+/// What the filter does with a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Changes no data.
+    Read,
+    /// Its events tell all.
+    Events,
+    /// Its arguments are staged; in MULTI, where the filter does not run, it goes through `SYNCER.CALL`.
+    Stage(Shape),
+    /// The same, when it has no flags; with flags always through `SYNCER.CALL`.
+    StagePlain(Shape),
+    /// Its arguments are staged, in MULTI events are enough.
+    StageOnly(Shape),
+    /// Always through `SYNCER.CALL`.
+    Call(Shape),
+    /// Through `SYNCER.CALL` when it cannot or need not block.
+    Block(Shape),
+    /// `COPY`, `MOVE`: events tell all; on Valkey 8.1 they go through `SYNCER.CALL` all the same (CAPTURE 6).
+    Between,
+    /// `MULTI`.
+    Multi,
+    /// `EXEC`, `DISCARD`, `RESET`.
+    EndMulti,
+    /// `EVAL` and the like: commands of no connection follow.
+    Script,
+    /// `SELECT`.
+    Select,
+}
+
+/// The commands of Redis 8 and Valkey 9 that are not captured whole. A write command that is not here is
+/// [`Class::Call`] of [`Shape::Whole`], so that no write of a later server or another module is missed.
+pub const KNOWN: &[(&str, Class)] = &[
+    ("set", Class::Stage(Shape::Set)),
+    ("setex", Class::Stage(Shape::SetEx)),
+    ("psetex", Class::Stage(Shape::SetEx)),
+    ("setnx", Class::Stage(Shape::SetPlain)),
+    ("getset", Class::Stage(Shape::SetPlain)),
+    ("mset", Class::Stage(Shape::MSet)),
+    ("msetnx", Class::Stage(Shape::MSet)),
+    ("msetex", Class::Stage(Shape::MSetEx)),
+    ("incr", Class::Stage(Shape::IncrOne(1))),
+    ("decr", Class::Stage(Shape::IncrOne(-1))),
+    ("incrby", Class::Stage(Shape::IncrBy(1))),
+    ("decrby", Class::Stage(Shape::IncrBy(-1))),
+    ("incrbyfloat", Class::Call(Shape::IncrFloat)),
+    ("append", Class::Events),
+    ("setrange", Class::Events),
+    ("setbit", Class::Events),
+    ("bitfield", Class::Events),
+    ("bitop", Class::Events),
+    ("pfadd", Class::Events),
+    ("pfmerge", Class::Events),
+    ("pfcount", Class::Call(Shape::Whole)),
+    ("getdel", Class::Events),
+    ("delifeq", Class::Events),
+    ("getex", Class::StageOnly(Shape::Ttl(TtlUnit::Options))),
+    ("hset", Class::Stage(Shape::HSet)),
+    ("hmset", Class::Stage(Shape::HSet)),
+    ("hsetnx", Class::Stage(Shape::HSet)),
+    ("hdel", Class::Stage(Shape::HDel)),
+    ("hgetdel", Class::Stage(Shape::HGetDel)),
+    ("hsetex", Class::Events),
+    ("hgetex", Class::Events),
+    ("hexpire", Class::Events),
+    ("hpexpire", Class::Events),
+    ("hexpireat", Class::Events),
+    ("hpexpireat", Class::Events),
+    ("hpersist", Class::Events),
+    ("hincrby", Class::Stage(Shape::HIncrBy)),
+    ("hincrbyfloat", Class::Call(Shape::HIncrFloat)),
+    ("sadd", Class::Stage(Shape::SAdd)),
+    ("srem", Class::Stage(Shape::SRem)),
+    ("smove", Class::Stage(Shape::SMove)),
+    ("spop", Class::Call(Shape::SPop)),
+    ("sinterstore", Class::Events),
+    ("sunionstore", Class::Events),
+    ("sdiffstore", Class::Events),
+    ("zadd", Class::StagePlain(Shape::ZAdd)),
+    ("zincrby", Class::Call(Shape::ZIncrBy)),
+    ("zrem", Class::Stage(Shape::ZRem)),
+    ("zpopmin", Class::Call(Shape::ZPop { names_key: false })),
+    ("zpopmax", Class::Call(Shape::ZPop { names_key: false })),
+    ("zmpop", Class::Call(Shape::ZPop { names_key: true })),
+    ("bzpopmin", Class::Block(Shape::ZPop { names_key: true })),
+    ("bzpopmax", Class::Block(Shape::ZPop { names_key: true })),
+    ("bzmpop", Class::Block(Shape::ZPop { names_key: true })),
+    ("zremrangebyrank", Class::Call(Shape::ZRemByRank)),
+    ("zremrangebyscore", Class::Call(Shape::ZRemByScore)),
+    ("zremrangebylex", Class::Call(Shape::ZRemByLex)),
+    ("zrangestore", Class::Events),
+    ("zunionstore", Class::Events),
+    ("zinterstore", Class::Events),
+    ("zdiffstore", Class::Events),
+    ("geoadd", Class::Call(Shape::GeoAdd)),
+    ("geosearchstore", Class::Events),
+    ("georadius", Class::Events),
+    ("georadiusbymember", Class::Events),
+    ("del", Class::Events),
+    ("unlink", Class::Events),
+    ("rename", Class::Events),
+    ("renamenx", Class::Events),
+    ("copy", Class::Between),
+    ("move", Class::Between),
+    ("restore", Class::Events),
+    ("restore-asking", Class::Events),
+    ("migrate", Class::Events),
+    ("sort", Class::Events),
+    ("expire", Class::StageOnly(Shape::Ttl(TtlUnit::Relative))),
+    ("pexpire", Class::StageOnly(Shape::Ttl(TtlUnit::Relative))),
+    ("expireat", Class::StageOnly(Shape::Ttl(TtlUnit::Seconds))),
+    ("pexpireat", Class::StageOnly(Shape::Ttl(TtlUnit::Milliseconds))),
+    ("persist", Class::Events),
+    ("flushdb", Class::Events),
+    ("flushall", Class::Events),
+    ("swapdb", Class::Events),
+    ("lpush", Class::Events),
+    ("rpush", Class::Events),
+    ("lpushx", Class::Events),
+    ("rpushx", Class::Events),
+    ("lpop", Class::Events),
+    ("rpop", Class::Events),
+    ("ltrim", Class::Events),
+    ("linsert", Class::Events),
+    ("lset", Class::Events),
+    ("lrem", Class::Events),
+    ("lmove", Class::Events),
+    ("rpoplpush", Class::Events),
+    ("lmpop", Class::Events),
+    ("blpop", Class::Events),
+    ("brpop", Class::Events),
+    ("blmove", Class::Events),
+    ("brpoplpush", Class::Events),
+    ("blmpop", Class::Events),
+    ("xadd", Class::Events),
+    ("xtrim", Class::Events),
+    ("xdel", Class::Events),
+    ("xdelex", Class::Events),
+    ("xgroup", Class::Events),
+    ("xsetid", Class::Events),
+    ("xreadgroup", Class::Block(Shape::Whole)),
+    // Scripts and libraries: no data, though their subcommands have the write flag.
+    ("function", Class::Read),
+    ("script", Class::Read),
+    ("eval", Class::Script),
+    ("evalsha", Class::Script),
+    ("fcall", Class::Script),
+    ("multi", Class::Multi),
+    ("exec", Class::EndMulti),
+    ("discard", Class::EndMulti),
+    ("reset", Class::EndMulti),
+    ("select", Class::Select),
+];
+
+/// Whether the argument after the key of `ZADD` is a flag, and no score.
+#[must_use]
+pub fn has_flags(argument: Option<&[u8]>) -> bool {
+    argument.is_some_and(|text| text.first().is_some_and(u8::is_ascii_alphabetic) && super::effects::float(text).is_none())
+}

@@ -1,0 +1,353 @@
+//! One execution unit as the filter and the events see it: staged commands and what happened, in order.
+
+use syncer_shared::effect::FlushScope;
+
+use super::event::Event;
+use super::shape::{Shape, TtlUnit};
+
+/// Bytes in the arena of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    start: usize,
+    len: usize,
+}
+
+/// A staged command.
+#[derive(Clone, Copy, Debug)]
+struct Stage {
+    shape: Shape,
+    /// First argument in `Unit::spans`, and how many; what a look or the reply told comes behind.
+    first: usize,
+    args: usize,
+    /// Whether an event has confirmed that it did something.
+    used: bool,
+    /// A string got a TTL by it.
+    ttl: bool,
+    /// For commands with several keys: the next one that may have its event.
+    next: usize,
+}
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A staged command did what its arguments say.
+    Staged {
+        /// Which one.
+        stage: usize,
+        /// The key concerned.
+        key: Span,
+        /// Its database.
+        db: u32,
+        /// The argument index of the key.
+        at: usize,
+        /// Whether it created the key.
+        created: bool,
+    },
+    /// An event that says it all, or too little.
+    Event {
+        /// What it says.
+        event: Event,
+        /// The key concerned.
+        key: Span,
+        /// Its database.
+        db: u32,
+        /// Whether the key was created just before.
+        created: bool,
+    },
+    /// Databases were emptied.
+    Flush(FlushScope),
+    /// Two databases changed places.
+    Swap(u32, u32),
+}
+
+/// Buffers larger than this are given back after use.
+const KEEP_BYTES: usize = 1 << 20;
+
+/// See the module's documentation. All buffers are reused: once warm, nothing is allocated.
+#[derive(Debug, Default)]
+pub struct Unit {
+    arena: Vec<u8>,
+    spans: Vec<Span>,
+    stages: Vec<Stage>,
+    items: Vec<Item>,
+    /// Whether the last stage may still be matched by events.
+    open: bool,
+    created: Option<(u32, Span)>,
+}
+
+impl Unit {
+    /// Whether nothing happened.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Whether a stage waits for its event.
+    #[inline]
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// What happened, in order.
+    #[must_use]
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// Bytes of the arena.
+    #[must_use]
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        self.arena.get(span.start..span.start + span.len).unwrap_or_default()
+    }
+
+    /// Forgets everything, keeps the buffers.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.arena.shrink_to(KEEP_BYTES);
+        self.spans.clear();
+        self.stages.clear();
+        self.items.clear();
+        self.items.shrink_to(KEEP_BYTES / size_of::<Item>());
+        self.open = false;
+        self.created = None;
+    }
+
+    /// Copies `bytes`.
+    fn keep(&mut self, bytes: &[u8]) -> Span {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(bytes);
+        Span { start, len: bytes.len() }
+    }
+
+    /// Stages a command. Events match it until [`Unit::close`].
+    pub fn stage<'a>(&mut self, shape: Shape, args: impl Iterator<Item = &'a [u8]>) {
+        let first = self.spans.len();
+        for arg in args {
+            let span = self.keep(arg);
+            self.spans.push(span);
+        }
+        let args = self.spans.len() - first;
+        let next = if shape == Shape::MSetEx { 2 } else { 1 };
+        self.stages.push(Stage { shape, first, args, used: false, ttl: false, next });
+        self.open = true;
+    }
+
+    /// Adds what a look or the reply told about the last stage.
+    pub fn tell(&mut self, bytes: &[u8]) {
+        let span = self.keep(bytes);
+        self.spans.push(span);
+    }
+
+    /// No event belongs to the last stage any more. A stage that no event confirmed is dropped; its arguments are
+    /// given to `unconsumed` before.
+    pub fn close(&mut self, unconsumed: impl FnOnce(Shape, &StageArgs<'_>)) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        let Some(last) = self.stages.len().checked_sub(1) else { return };
+        let stage = self.stages[last];
+        if stage.used {
+            return;
+        }
+        unconsumed(stage.shape, &self.args(last));
+        let start = self.spans.get(stage.first).map(|span| span.start);
+        self.stages.truncate(last);
+        self.spans.truncate(stage.first);
+        // Events of other keys may have come meanwhile: their names lie behind.
+        if let Some(start) = start.filter(|_| self.items.is_empty()) {
+            self.arena.truncate(start);
+            self.created = None;
+        }
+    }
+
+    /// The arguments of a stage, its name first.
+    #[must_use]
+    pub fn args(&self, stage: usize) -> StageArgs<'_> {
+        let Some(s) = self.stages.get(stage) else { return StageArgs { unit: self, spans: &[], told: &[] } };
+        let end = self.stages.get(stage + 1).map_or(self.spans.len(), |next| next.first);
+        let all = self.spans.get(s.first..end).unwrap_or_default();
+        let (spans, told) = all.split_at(s.args.min(all.len()));
+        StageArgs { unit: self, spans, told }
+    }
+
+    /// The shape of a stage.
+    #[must_use]
+    pub fn shape(&self, stage: usize) -> Shape {
+        self.stages.get(stage).map_or(Shape::Whole, |stage| stage.shape)
+    }
+
+    /// Whether the stage gave a TTL to the strings it set.
+    #[must_use]
+    pub fn has_ttl(&self, stage: usize) -> bool {
+        self.stages.get(stage).is_some_and(|stage| stage.ttl)
+    }
+
+    /// Notes an event.
+    #[inline]
+    pub fn event(&mut self, event: Event, db: u32, key: &[u8], now_ms: u64) {
+        match event {
+            Event::Ignored => return,
+            Event::New => {
+                let key = self.keep(key);
+                self.created = Some((db, key));
+                return;
+            }
+            _ => {}
+        }
+        let created = match self.created.take() {
+            Some((at, span)) => {
+                let same = at == db && self.bytes(span) == key;
+                if !same {
+                    self.created = Some((at, span));
+                }
+                same
+            }
+            None => false,
+        };
+        if self.open && self.consume(event, db, key, created, now_ms) {
+            return;
+        }
+        let key = self.keep(key);
+        self.items.push(Item::Event { event, key, db, created });
+    }
+
+    /// Notes that databases were emptied.
+    pub fn flush(&mut self, scope: FlushScope) {
+        self.items.push(Item::Flush(scope));
+    }
+
+    /// Notes that two databases changed places.
+    pub fn swap(&mut self, a: u32, b: u32) {
+        self.items.push(Item::Swap(a, b));
+    }
+
+    /// Notes that a key must be captured whole, though no event says so.
+    pub fn changed(&mut self, db: u32, key: &[u8]) {
+        let key = self.keep(key);
+        self.items.push(Item::Event { event: Event::Other, key, db, created: false });
+    }
+
+    /// Whether the event belongs to the open stage, which then explains it.
+    fn consume(&mut self, event: Event, db: u32, key: &[u8], created: bool, now_ms: u64) -> bool {
+        let Some(last) = self.stages.len().checked_sub(1) else { return false };
+        let Stage { shape, next, .. } = self.stages[last];
+        let at = match (shape, event) {
+            (Shape::Set | Shape::SetEx | Shape::SetPlain, Event::Set)
+            | (Shape::IncrOne(_) | Shape::IncrBy(_), Event::Incr)
+            | (Shape::IncrFloat, Event::IncrFloat)
+            | (Shape::HSet, Event::HSet)
+            | (Shape::HDel | Shape::HGetDel, Event::HDel)
+            | (Shape::HIncrBy, Event::HIncr)
+            | (Shape::HIncrFloat, Event::HIncrFloat)
+            | (Shape::SAdd, Event::SAdd)
+            | (Shape::SRem | Shape::SMove, Event::SRem)
+            | (Shape::SPop, Event::SPop)
+            | (Shape::ZAdd, Event::ZAdd | Event::ZIncr)
+            | (Shape::GeoAdd, Event::ZAdd)
+            | (Shape::ZIncrBy, Event::ZIncr)
+            | (Shape::ZRem, Event::ZRem)
+            | (Shape::ZRemByRank | Shape::ZRemByScore | Shape::ZRemByLex, Event::ZRemRange)
+            | (Shape::ZPop { names_key: false }, Event::ZPop) => 1,
+            (Shape::SMove, Event::SAdd) => 2,
+            (Shape::MSet | Shape::MSetEx, Event::Set) => next,
+            (Shape::ZPop { names_key: true }, Event::ZPop) => return self.consume_popped(last, db, key, created),
+            (Shape::Set | Shape::SetEx | Shape::MSetEx, Event::Expire) => {
+                self.stages[last].ttl = true;
+                return self.stages[last].used;
+            }
+            (Shape::Set | Shape::Ttl(_), Event::Expired) => {
+                return self.consume_past(last, db, key, now_ms);
+            }
+            _ => return false,
+        };
+        let Some(span) = self.stages[last].args.gt(&at).then(|| self.spans[self.stages[last].first + at]) else {
+            return false;
+        };
+        if self.bytes(span) != key {
+            return false;
+        }
+        self.stages[last].used = true;
+        self.stages[last].next = at + 2;
+        self.items.push(Item::Staged { stage: last, key: span, db, at, created });
+        true
+    }
+
+    /// A pop from one of several keys: the event tells which.
+    fn consume_popped(&mut self, last: usize, db: u32, key: &[u8], created: bool) -> bool {
+        let key = self.keep(key);
+        self.stages[last].used = true;
+        self.items.push(Item::Staged { stage: last, key, db, at: 0, created });
+        true
+    }
+
+    /// `EXPIRE key -1` and the like delete the key: a user's `Clear`, not an expiry (CAPTURE 18).
+    fn consume_past(&mut self, last: usize, db: u32, key: &[u8], now_ms: u64) -> bool {
+        let args = self.args(last);
+        if args.get(1) != Some(key) || !sets_past_ttl(self.stages[last].shape, &args, now_ms) {
+            return false;
+        }
+        self.stages[last].used = true;
+        let key = self.keep(key);
+        self.items.push(Item::Event { event: Event::Del, key, db, created: false });
+        true
+    }
+}
+
+/// The arguments of a staged command, and what was told about it later.
+pub struct StageArgs<'a> {
+    unit: &'a Unit,
+    spans: &'a [Span],
+    told: &'a [Span],
+}
+
+impl<'a> StageArgs<'a> {
+    /// The argument at `index`; 0 is the name.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&'a [u8]> {
+        self.spans.get(index).map(|span| self.unit.bytes(*span))
+    }
+
+    /// The arguments from `first` on.
+    pub fn from(&self, first: usize) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let unit = self.unit;
+        self.spans.get(first..).unwrap_or_default().iter().map(move |span| unit.bytes(*span))
+    }
+
+    /// Pairs of arguments from `first` on.
+    pub fn pairs(&self, first: usize) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let unit = self.unit;
+        let pairs = self.spans.get(first..).unwrap_or_default().chunks_exact(2);
+        pairs.map(move |pair| (unit.bytes(pair[0]), unit.bytes(pair[1])))
+    }
+
+    /// What a look or the reply told.
+    pub fn told(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+        let unit = self.unit;
+        self.told.iter().map(move |span| unit.bytes(*span))
+    }
+
+    /// How many arguments, the name included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+}
+
+/// Whether the TTL that the arguments set is in the past.
+fn sets_past_ttl(shape: Shape, args: &StageArgs<'_>, now_ms: u64) -> bool {
+    let number = |index| args.get(index).and_then(|text| std::str::from_utf8(text).ok()?.parse::<i64>().ok());
+    let past = |at: Option<i64>, scale: i64| {
+        at.is_some_and(|at| i128::from(at) * i128::from(scale) <= i128::from(now_ms))
+    };
+    let option = |name: &[u8], scale| {
+        (2..args.len()).any(|at| args.get(at).is_some_and(|a| a.eq_ignore_ascii_case(name)) && past(number(at + 1), scale))
+    };
+    match shape {
+        Shape::Ttl(TtlUnit::Relative) => number(2).is_some_and(|ttl| ttl <= 0),
+        Shape::Ttl(TtlUnit::Seconds) => past(number(2), 1000),
+        Shape::Ttl(TtlUnit::Milliseconds) => past(number(2), 1),
+        Shape::Set | Shape::Ttl(TtlUnit::Options) => option(b"exat", 1000) || option(b"pxat", 1),
+        _ => false,
+    }
+}

@@ -1,0 +1,108 @@
+//! Putting `SYNCER.CALL` in front of a command (CAPTURE 8, 9).
+//!
+//! Four wrappers: refused when out of memory or not, as the command; and for users who may run the command but not
+//! `SYNCER.CALL`, twins that need no rights of their own. A command that the server would refuse right away is left
+//! alone, so that its error and, in MULTI, the EXECABORT stay stock. So is one of a default user who may not run
+//! `SYNCER.CALL`: unauthenticated clients are that user, too. What is left alone is still captured, by its events.
+
+use syncer_shared::keyspace::Keyspace;
+
+use super::shape::{Class, Shape};
+use super::table::Spec;
+use super::{Capture, ServerDataset, call};
+use crate::redis::client::{self, User};
+use crate::redis::filter::Call;
+use crate::redis::server::Info;
+use crate::redis::{Context, OwnedText, Text, detached, timer};
+
+/// Whether COPY and MOVE to another database leave the client there: Valkey 8.1 with any subscriber of keyspace events.
+#[must_use]
+pub fn has_copy_bug(context: &Context) -> bool {
+    Info::section(context, c"server").text(c"valkey_version").is_some_and(|version| version.starts_with("8."))
+}
+
+/// Whether the command may write to another database than the client's.
+#[must_use]
+pub fn moves_between_dbs(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"copy") || name.eq_ignore_ascii_case(b"move")
+}
+
+impl Capture {
+    /// A command whose arguments would be staged, but runs without the filter: in MULTI, or with flags.
+    #[cold]
+    pub(super) fn wrap_or_stage(&mut self, call: &mut Call, spec: Spec, shape: Shape) {
+        if !self.wrap(call, spec) && !matches!(spec.class, Class::StagePlain(_)) {
+            self.stage(call, shape);
+        }
+    }
+
+    /// Puts the wrapper in front, unless the server would refuse the command. Whether it did.
+    #[cold]
+    pub(super) fn wrap(&mut self, call: &mut Call, spec: Spec) -> bool {
+        if !spec.takes(call.len()) {
+            return false;
+        }
+        let name = {
+            let args = call.args();
+            wrapper(call.client(), self.outer, &args, spec.deny_oom)
+        };
+        name.inspect(|name| call.prefix(name)).is_some()
+    }
+
+    /// A command that may block: inside MULTI and scripts it cannot, and with something to take it will not.
+    #[cold]
+    pub(super) fn wrap_if_unblocked(&mut self, call: &mut Call, spec: Spec, shape: Shape) {
+        let client = client::info(call.client());
+        let runs = match client {
+            // Scripts and other modules.
+            None => true,
+            Some(info) if info.in_multi => true,
+            Some(_) if shape == Shape::Whole => !asks_to_block(call),
+            Some(info) => has_any_key(call, info.db),
+        };
+        if runs {
+            self.wrap(call, spec);
+        }
+    }
+}
+
+/// The name of the wrapper to use, if any.
+fn wrapper(client: u64, outer: u64, args: &[Text<'_>], deny_oom: bool) -> Option<&'static [u8]> {
+    let (plain, twin) = if deny_oom { (&call::OOM, &call::TWIN_OOM) } else { (&call::PLAIN, &call::TWIN) };
+    // Commands of a script run as the user who called it; those of a module's timer have no user and all rights.
+    let Some(name) = client::user_name(client).or_else(|| client::user_name(outer)) else {
+        return Some(plain.name.to_bytes());
+    };
+    let user = User::find(name.text())?;
+    if !user.may_run(args) {
+        return None;
+    }
+    let own = OwnedText::new(plain.name.to_bytes());
+    let wrapped: smallvec::SmallVec<[Text<'_>; 8]> = std::iter::once(own.text()).chain(args.iter().copied()).collect();
+    if user.may_run(&wrapped) {
+        Some(plain.name.to_bytes())
+    } else if !name.text().as_bytes().eq_ignore_ascii_case(b"default") {
+        Some(twin.name.to_bytes())
+    } else {
+        None
+    }
+}
+
+/// `XREADGROUP ... BLOCK milliseconds ... STREAMS ...`.
+fn asks_to_block(call: &Call) -> bool {
+    let is = |at: usize, word: &[u8]| call.bytes(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
+    (1..call.len()).take_while(|at| !is(*at, b"streams")).any(|at| is(at, b"block"))
+}
+
+/// Whether one of the keys of `BZPOPMIN key ... timeout` or `BZMPOP timeout count key ...` exists.
+fn has_any_key(call: &Call, db: u32) -> bool {
+    let Some(context) = detached() else { return false };
+    let is_multi = call.bytes(0).is_some_and(|name| name.eq_ignore_ascii_case(b"bzmpop"));
+    let count = |at| call.arg(at).and_then(Text::as_integer).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    let keys = if is_multi { 3..(3 + count(2)).min(call.len()) } else { 1..call.len().saturating_sub(1) };
+    let mut dataset = ServerDataset::new(context);
+    keys.filter_map(|at| call.bytes(at)).any(|key| {
+        let now_ms = i64::try_from(timer::now_ms()).unwrap_or(i64::MAX);
+        dataset.kind(db, key).is_some() && dataset.expire_at(db, key).is_none_or(|at| at > now_ms)
+    })
+}

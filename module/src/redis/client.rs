@@ -1,0 +1,84 @@
+//! Clients and users: who runs a command, and may they.
+
+use std::ffi::c_int;
+use std::ptr::NonNull;
+
+use redis_module::raw;
+use redis_module::raw::{RedisModuleClientInfoV1, RedisModuleUser};
+
+use super::string::{OwnedText, Text};
+use super::{Context, filter, ok};
+
+/// What the server tells about a connected client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// Selected logical database.
+    pub db: u32,
+    /// Whether it is between MULTI and EXEC.
+    pub in_multi: bool,
+}
+
+/// `None` for ids of no connection: scripts, other modules, clients gone.
+#[must_use]
+pub fn info(id: u64) -> Option<ClientInfo> {
+    // SAFETY: an all-zero value of this plain C structure is valid.
+    let mut raw: RedisModuleClientInfoV1 = unsafe { std::mem::zeroed() };
+    raw.version = 1;
+    // SAFETY: the structure's version is set and it outlives the call.
+    ok(unsafe { api!(RedisModule_GetClientInfoById)((&raw mut raw).cast(), id) })?;
+    let in_multi = raw.flags & u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_MULTI) != 0;
+    Some(ClientInfo { db: u32::from(raw.db), in_multi })
+}
+
+/// The name of the user that a connected client is authenticated as.
+#[must_use]
+pub fn user_name(id: u64) -> Option<OwnedText> {
+    let context = super::context::detached()?;
+    // SAFETY: the context is valid and without automatic memory, so the string is ours to free.
+    unsafe {
+        let name = api!(RedisModule_GetClientUserNameById)(context.raw(), id);
+        NonNull::new(name).map(|name| OwnedText::adopt(name))
+    }
+}
+
+/// The name of the user that runs the current command; none for calls of modules.
+#[must_use]
+pub fn current_user(context: &Context) -> Option<OwnedText> {
+    // SAFETY: the context is valid; the string is ours to free, since the context has no automatic memory.
+    unsafe {
+        let name = api!(RedisModule_GetCurrentUserName)(context.raw());
+        NonNull::new(name).map(|name| OwnedText::adopt(name))
+    }
+}
+
+/// A user of the ACL.
+pub struct User {
+    raw: NonNull<RedisModuleUser>,
+}
+
+impl User {
+    /// The user of that name, if there is one.
+    #[must_use]
+    pub fn find(name: Text<'_>) -> Option<Self> {
+        // SAFETY: the name is valid; null means no such user.
+        let raw = unsafe { api!(RedisModule_GetModuleUserFromUserName)(name.raw()) };
+        NonNull::new(raw).map(|raw| Self { raw })
+    }
+
+    /// Whether the user may run the command with these arguments, keys included.
+    #[must_use]
+    pub fn may_run(&self, args: &[Text<'_>]) -> bool {
+        let mut argv = filter::vector(args);
+        let Ok(argc) = c_int::try_from(argv.len()) else { return false };
+        // SAFETY: user and strings are valid during the call.
+        ok(unsafe { api!(RedisModule_ACLCheckCommandPermissions)(self.raw.as_ptr(), argv.as_mut_ptr(), argc) })
+            .is_some()
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        // SAFETY: a user looked up by name is a handle of our own.
+        unsafe { api!(RedisModule_FreeModuleUser)(self.raw.as_ptr()) };
+    }
+}

@@ -1,0 +1,171 @@
+//! Running a client's command for it: what `SYNCER.CALL` does.
+
+use std::ffi::{CStr, CString, c_int};
+use std::ptr::NonNull;
+
+use redis_module::raw;
+use redis_module::raw::RedisModuleCallReply;
+
+use super::string::Args;
+use super::Context;
+
+/// How a command is run for a client.
+#[derive(Clone, Copy, Debug)]
+pub struct As {
+    /// Check the rights of the current user. Without it, for callers that have no user: other modules.
+    pub user: bool,
+}
+
+/// Runs the command in `args` (its name first) so that it behaves as if the client had sent it: replicated, with the
+/// client's protocol and rights, refused when out of memory.
+#[must_use]
+pub fn run(context: &Context, args: Args<'_>, run_as: As) -> Outcome {
+    let none = Outcome { raw: None };
+    let Some(name) = args.bytes(0).and_then(|name| CString::new(name).ok()) else { return none };
+    let rest = args.from(1);
+    let format: &CStr = if run_as.user { c"!v0EMC" } else { c"!v0EM" };
+    // SAFETY: the context is valid, the strings are C strings, "v" takes a vector of strings and its length; the
+    // server takes its own references.
+    let raw = unsafe { api!(RedisModule_Call)(context.raw(), name.as_ptr(), format.as_ptr(), rest.raw(), rest.len()) };
+    Outcome { raw: NonNull::new(raw) }
+}
+
+/// The reply of the command. Freed on drop.
+pub struct Outcome {
+    raw: Option<NonNull<RedisModuleCallReply>>,
+}
+
+/// An element of a reply, without its nesting.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Leaf<'a> {
+    /// A string, or an error.
+    Bytes(&'a [u8]),
+    /// An integer.
+    Integer(i64),
+    /// Null, double, ...
+    Other,
+}
+
+impl Outcome {
+    /// Gives the reply to the client.
+    pub fn reply(&self, context: &Context) {
+        match self.raw {
+            // SAFETY: context and reply are valid.
+            Some(raw) => unsafe { api!(RedisModule_ReplyWithCallReply)(context.raw(), raw.as_ptr()) },
+            // SAFETY: the context is valid; the server copies the text.
+            None => unsafe {
+                api!(RedisModule_ReplyWithError)(context.raw(), c"ERR the command could not be run".as_ptr())
+            },
+        };
+    }
+
+    /// Whether the command failed.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.raw.is_none_or(|raw| kind(raw) == raw::REDISMODULE_REPLY_ERROR)
+    }
+
+    /// Visits the elements in order, arrays flattened.
+    pub fn leaves(&self, visit: &mut dyn FnMut(Leaf<'_>)) {
+        if let Some(raw) = self.raw {
+            walk(raw, visit);
+        }
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        if let Some(raw) = self.raw {
+            // SAFETY: the reply is ours and freed once.
+            unsafe { api!(RedisModule_FreeCallReply)(raw.as_ptr()) };
+        }
+    }
+}
+
+fn kind(raw: NonNull<RedisModuleCallReply>) -> isize {
+    // SAFETY: the reply is valid.
+    unsafe { api!(RedisModule_CallReplyType)(raw.as_ptr()) as isize }
+}
+
+fn walk(raw: NonNull<RedisModuleCallReply>, visit: &mut dyn FnMut(Leaf<'_>)) {
+    let elements = |get: &dyn Fn(usize) -> *mut RedisModuleCallReply, visit: &mut dyn FnMut(Leaf<'_>)| {
+        // SAFETY: the reply is valid and a collection.
+        let len = unsafe { api!(RedisModule_CallReplyLength)(raw.as_ptr()) };
+        (0..len).filter_map(|index| NonNull::new(get(index))).for_each(|element| walk(element, visit));
+    };
+    match kind(raw) {
+        raw::REDISMODULE_REPLY_STRING => {
+            let mut len = 0;
+            // SAFETY: the reply is valid and a string, which lives as long.
+            unsafe {
+                let start = api!(RedisModule_CallReplyStringPtr)(raw.as_ptr(), &mut len);
+                visit(Leaf::Bytes(std::slice::from_raw_parts(start.cast(), len)));
+            }
+        }
+        // SAFETY: the reply is valid and an integer.
+        raw::REDISMODULE_REPLY_INTEGER => {
+            visit(Leaf::Integer(unsafe { api!(RedisModule_CallReplyInteger)(raw.as_ptr()) }));
+        }
+        // SAFETY: the reply is valid and an array.
+        raw::REDISMODULE_REPLY_ARRAY => {
+            elements(&|at| unsafe { api!(RedisModule_CallReplyArrayElement)(raw.as_ptr(), at) }, visit);
+        }
+        // SAFETY: the reply is valid and a set.
+        raw::REDISMODULE_REPLY_SET => {
+            elements(&|at| unsafe { api!(RedisModule_CallReplySetElement)(raw.as_ptr(), at) }, visit);
+        }
+        _ => visit(Leaf::Other),
+    }
+}
+
+/// Whether the server calls a command only to be told where its keys are.
+#[must_use]
+pub fn is_keys_request(context: &Context) -> bool {
+    // SAFETY: the context is valid.
+    unsafe { api!(RedisModule_IsKeysPositionRequest)(context.raw()) != 0 }
+}
+
+/// Whether the server asks only where the keys of the arguments are (cluster routing, ACL, `COMMAND GETKEYS`), and
+/// then answers: those of the inner command, which begins at `first`.
+pub fn answer_key_positions(context: &Context, args: Args<'_>, first: usize) -> bool {
+    if !is_keys_request(context) {
+        return false;
+    }
+    keys(context, args.from(first), |position, flags| {
+        if let Ok(position) = c_int::try_from(position + first) {
+            // SAFETY: the context is that of a key position request.
+            unsafe { api!(RedisModule_KeyAtPosWithFlags)(context.raw(), position, flags) };
+        }
+    });
+    true
+}
+
+/// Visits the positions of a command's keys that it may write.
+pub fn written_keys(context: &Context, args: Args<'_>, mut visit: impl FnMut(usize)) {
+    const WRITTEN: u32 = raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_RM;
+    keys(context, args, |position, flags| {
+        if flags.cast_unsigned() & WRITTEN != 0 {
+            visit(position);
+        }
+    });
+}
+
+fn keys(context: &Context, args: Args<'_>, mut visit: impl FnMut(usize, c_int)) {
+    let Ok(argc) = c_int::try_from(args.len()) else { return };
+    let (mut count, mut flags) = (0, std::ptr::null_mut());
+    // SAFETY: context and strings are valid; the server allocates two arrays of `count` numbers with its allocator,
+    // or returns null (no keys, wrong arguments).
+    unsafe {
+        let positions =
+            api!(RedisModule_GetCommandKeysWithFlags)(context.raw(), args.raw(), argc, &mut count, &mut flags);
+        if positions.is_null() {
+            return;
+        }
+        for index in 0..usize::try_from(count).unwrap_or(0) {
+            visit(usize::try_from(*positions.add(index)).unwrap_or(0), *flags.add(index));
+        }
+        api!(RedisModule_Free)(positions.cast());
+        api!(RedisModule_Free)(flags.cast());
+    }
+}
+
