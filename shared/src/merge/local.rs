@@ -2,9 +2,9 @@
 
 use super::{KeyRef, Merge, view};
 use crate::dot::{Dot, Seen};
-use crate::effect::{Effect, FlushScope, Op, Path, TtlNote, UnixMs, Value};
+use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
 use crate::keyspace::Keyspace;
-use crate::metadata::{Base, PathMeta, Payload, TtlDot, TtlMeta};
+use crate::metadata::{Base, KindMeta, PathMeta, Paths, Payload, TtlDot, TtlMeta};
 use crate::number::{Number, parse_float};
 
 impl<K: Keyspace> Merge<'_, K> {
@@ -38,8 +38,13 @@ impl<K: Keyspace> Merge<'_, K> {
         let id = self.table.entry(key.db, key.name);
         self.table.queue(id, &dot);
         let meta = self.table.meta_mut(id);
-        meta.kinds.retain(|k| k.kind == Path::String.kind());
-        *meta.kind_or_insert(Path::String.kind()).paths.get_or_insert(Path::String) = PathMeta::shown(dot);
+        match meta.kinds.as_mut_slice() {
+            [KindMeta { kind: Kind::String, paths: Paths::Whole(path) }] => *path = PathMeta::shown(dot),
+            _ => {
+                meta.kinds.clear();
+                meta.kinds.push(KindMeta { kind: Kind::String, paths: Paths::Whole(PathMeta::shown(dot)) });
+            }
+        }
         meta.ttl = TtlMeta::only(TtlDot { dot, at: expire_at, strong: true });
     }
 

@@ -84,7 +84,7 @@ impl<K: Keyspace> Merge<'_, K> {
         let Some(id) = self.table.find(key.db, key.name) else { return true };
         let meta = self.table.meta(id);
         meta.ttl.dots.iter().all(|t| seen.has(&t.dot))
-            && meta.kinds.iter().all(|k| k.paths.iter().all(|(_, path)| path.dots().all(|dot| seen.has(dot))))
+            && !meta.kinds.iter().any(|k| k.paths.any(|path| path.dots().any(|dot| !seen.has(dot))))
     }
 
     /// A change of one element.

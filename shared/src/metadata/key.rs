@@ -186,6 +186,16 @@ impl Paths {
         }
     }
 
+    /// Whether some entry is as `test` says.
+    #[must_use]
+    pub fn any(&self, mut test: impl FnMut(&PathMeta) -> bool) -> bool {
+        match self {
+            Paths::Whole(meta) => test(meta),
+            Paths::Few(list) => list.iter().any(|(_, meta)| test(meta)),
+            Paths::Many(map) => map.values().any(test),
+        }
+    }
+
     /// How many paths are known.
     #[must_use]
     pub fn len(&self) -> usize {

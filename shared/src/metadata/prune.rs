@@ -37,7 +37,10 @@ impl Table {
         let Some(slot) = self.slot(queued) else { return true };
         slot.queued -= 1;
         slot.popped += 1;
-        if slot.queued == 0 || slot.popped as usize >= slot.meta.scan_cost() {
+        if slot.queued == 0 && !slot.meta.has_sums() {
+            // Every live dot had its place in a queue, and all have come up: the common end.
+            self.remove(KeyId::of(queued));
+        } else if slot.queued == 0 || slot.popped as usize >= slot.meta.scan_cost() {
             slot.popped = 0;
             slot.meta.prune(stable, rules);
             let gone = slot.meta.is_empty();
@@ -63,6 +66,11 @@ impl KeyId {
 }
 
 impl KeyMeta {
+    /// Whether a path may have a sum that must be kept (see [`Sum`](super::path::Sum)).
+    fn has_sums(&self) -> bool {
+        self.kinds.iter().any(|k| k.paths.any(|path| path.sum.is_some()))
+    }
+
     /// How many queue entries must have come up before looking through the paths pays: so the work per entry stays bounded.
     fn scan_cost(&self) -> usize {
         let increments = self.kinds.iter().flat_map(|k| k.paths.iter().take(1)).map(|(_, p)| p.increments().len());

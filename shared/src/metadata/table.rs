@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use super::key::KeyMeta;
 use crate::dot::Dot;
@@ -33,10 +34,13 @@ pub struct Table {
     pub(super) queues: Vec<VecDeque<Queued>>,
 }
 
+/// A key name; the usual ones take no memory of their own.
+type Name = SmallVec<[u8; 32]>;
+
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) meta: KeyMeta,
-    key: Box<[u8]>,
+    key: Name,
     db: u32,
     generation: u32,
     /// Queue entries that name this slot: 0 means that every live dot of the key is stable.
@@ -93,7 +97,8 @@ impl Table {
             (slots.len() - 1) as u32
         });
         let slot = &mut slots[i as usize];
-        (slot.db, slot.key) = (db, key.into());
+        slot.db = db;
+        slot.key = Name::from_slice(key);
         by_key.insert_unique(hash, i, |&i| hasher.hash_one((slots[i as usize].db, &*slots[i as usize].key)));
         KeyId(i)
     }
@@ -130,7 +135,7 @@ impl Table {
         self.key_bytes -= slot.key.len();
         slot.generation = slot.generation.wrapping_add(1);
         (slot.queued, slot.popped) = (0, 0);
-        slot.key = Box::default();
+        slot.key = Name::new();
         self.free.push(id.0);
         std::mem::take(&mut slot.meta)
     }
@@ -153,7 +158,7 @@ impl Table {
         ids.into_iter()
             .map(|i| {
                 let slot = &self.slots[i as usize];
-                let (db, key) = (slot.db, slot.key.clone());
+                let (db, key) = (slot.db, slot.key.as_slice().into());
                 (db, key, self.remove(KeyId(i)))
             })
             .collect()
@@ -180,7 +185,7 @@ impl Table {
 
 impl Slot {
     fn vacant() -> Self {
-        Self { meta: KeyMeta::default(), key: Box::default(), db: 0, generation: 0, queued: 0, popped: 0 }
+        Self { meta: KeyMeta::default(), key: Name::new(), db: 0, generation: 0, queued: 0, popped: 0 }
     }
 
     fn is(&self, db: u32, key: &[u8]) -> bool {

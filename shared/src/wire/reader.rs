@@ -34,6 +34,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`WireError::Truncated`].
+    #[inline]
     pub fn take(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], WireError> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated { what })?;
         self.rest = rest;
@@ -44,6 +45,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`WireError::Truncated`].
+    #[inline]
     pub fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], WireError> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(WireError::Truncated { what })?;
         self.rest = rest;
@@ -54,6 +56,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`WireError::Truncated`].
+    #[inline]
     pub fn u8(&mut self, what: &'static str) -> Result<u8, WireError> {
         self.array(what).map(|[byte]| byte)
     }
@@ -62,6 +65,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`WireError::Truncated`].
+    #[inline]
     pub fn u32(&mut self, what: &'static str) -> Result<u32, WireError> {
         self.array(what).map(u32::from_le_bytes)
     }
@@ -70,6 +74,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`WireError::Truncated`].
+    #[inline]
     pub fn u64(&mut self, what: &'static str) -> Result<u64, WireError> {
         self.array(what).map(u64::from_le_bytes)
     }
@@ -78,6 +83,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`WireError::Truncated`], [`WireError::Invalid`].
+    #[inline]
     pub fn f64(&mut self, what: &'static str) -> Result<f64, WireError> {
         let value = self.array(what).map(f64::from_le_bytes)?;
         if value.is_nan() { Err(WireError::Invalid { what }) } else { Ok(value) }
@@ -87,6 +93,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`WireError::Truncated`], [`WireError::Varint`].
+    #[inline]
     pub fn varint(&mut self, what: &'static str) -> Result<u64, WireError> {
         let mut value = 0_u64;
         for i in 0..limits::VARINT_BYTES_MAX {
@@ -108,6 +115,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As [`Reader::varint`].
+    #[inline]
     pub fn signed(&mut self, what: &'static str) -> Result<i64, WireError> {
         let zigzag = self.varint(what)?;
         Ok((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
@@ -117,6 +125,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As [`Reader::varint`], and [`WireError::TooLarge`].
+    #[inline]
     pub fn limited(&mut self, limit: u64, what: &'static str) -> Result<u64, WireError> {
         let found = self.varint(what)?;
         if found > limit { Err(WireError::TooLarge { what, found, limit }) } else { Ok(found) }
@@ -126,6 +135,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As [`Reader::limited`].
+    #[inline]
     pub fn prefixed(&mut self, limit: usize, what: &'static str) -> Result<&'a [u8], WireError> {
         let len = self.limited(limit as u64, what)?;
         self.take(len as usize, what)

@@ -5,21 +5,25 @@ use crate::replid::ReplId;
 use crate::timestamp::Timestamp;
 
 /// 32 bits, little endian.
+#[inline]
 pub fn u32(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// 64 bits, little endian.
+#[inline]
 pub fn u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// A double, little endian.
+#[inline]
 pub fn f64(out: &mut Vec<u8>, value: f64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// A variable-length number (LEB128): 7 bits in each byte, lowest first; the top bit says that more follow.
+#[inline]
 pub fn varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -29,11 +33,13 @@ pub fn varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// A variable-length number with a sign (zigzag: 0, -1, 1, -2, ...).
+#[inline]
 pub fn signed(out: &mut Vec<u8>, value: i64) {
     varint(out, (value << 1) as u64 ^ (value >> 63) as u64);
 }
 
 /// Bytes with their length in front.
+#[inline]
 pub fn prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
