@@ -5,8 +5,14 @@ use std::ffi::c_void;
 
 use redis_module::raw;
 
-/// What every allocator of a server aligns to (malloc on 64-bit platforms).
+/// What every allocator of a server aligns to, when the size is a multiple of it. Redis builds jemalloc with size
+/// classes of 8, 24, 40 and 56 bytes, which are aligned to 8 only.
 const MALLOC_ALIGN: usize = 16;
+
+/// The size to ask for, so that the address has the alignment.
+fn padded(size: usize, align: usize) -> usize {
+    size.next_multiple_of(align)
+}
 
 /// Allocates through the server. Aborts when used before the module API is there, which `OnLoad` rules out.
 pub struct ServerAlloc;
@@ -34,7 +40,7 @@ impl ServerAlloc {
 unsafe impl GlobalAlloc for ServerAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.align() <= MALLOC_ALIGN {
-            return Self::allocate(layout.size());
+            return Self::allocate(padded(layout.size(), layout.align()));
         }
         let start = Self::allocate(layout.size() + layout.align());
         // At least MALLOC_ALIGN bytes lie before the aligned address: room for the address to free.
@@ -60,7 +66,7 @@ unsafe impl GlobalAlloc for ServerAlloc {
             // SAFETY: `pointer` is a plain allocation of the server.
             if let Some(realloc) = unsafe { raw::RedisModule_Realloc } {
                 // SAFETY: as above.
-                return unsafe { realloc(pointer.cast(), new_size).cast() };
+                return unsafe { realloc(pointer.cast(), padded(new_size, layout.align())).cast() };
             }
         }
         // SAFETY: the caller's contract is that of GlobalAlloc::realloc: a valid layout and new size.
