@@ -14,6 +14,9 @@ use crate::wait;
 /// Lines of a log that a failure shows.
 const TAIL_LINES: usize = 40;
 
+/// How servers and Rust programs begin to tell of a crash.
+const CRASH_MARKS: [&str; 4] = ["BUG REPORT START", "crashed by signal", "ASSERTION FAILED", "panicked at"];
+
 /// A running child. Killed when dropped, and by the kernel when the *thread* that started it ends (so start it from
 /// the thread that keeps it). After a panic its last lines of output are printed.
 #[derive(Debug)]
@@ -107,11 +110,14 @@ impl Drop for Process {
     }
 }
 
+/// The end of a log, or what it says of a crash: that stands before pages of registers and settings.
 fn tail(log: &Path) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    let crash = lines.iter().position(|line| CRASH_MARKS.iter().any(|mark| line.contains(mark)));
+    let from = crash.unwrap_or(lines.len().saturating_sub(TAIL_LINES));
+    lines[from..].iter().take(TAIL_LINES).copied().collect::<Vec<_>>().join("\n")
 }
 
 /// A list of arguments of mixed kinds.

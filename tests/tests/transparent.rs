@@ -15,12 +15,16 @@ fn as_on_stock(groups: &[&[&str]]) {
             groups.iter().flat_map(|lines| replies(&mut server.client(), lines)).collect::<Vec<String>>()
         });
         let [stock, ours] = &replies;
-        assert_eq!(stock, ours, "left is the stock {kind}");
+        let differing = stock.iter().zip(ours).filter(|(stock, ours)| stock != ours);
+        let complaints: Vec<String> = differing.map(|(stock, ours)| format!("  {stock}\n  {ours}")).collect();
+        assert!(complaints.is_empty(), "replies of stock {kind}, and with the module:\n{}", complaints.join("\n"));
     }
 }
 
 fn replies(client: &mut Client, lines: &[&str]) -> Vec<String> {
-    lines.iter().map(|line| format!("{line} -> {}", client.text(line))).collect()
+    // The reply to HELLO lists connection ids and modules: rightly others.
+    let shown = |line: &str, answer: String| if line.starts_with("HELLO") { String::new() } else { answer };
+    lines.iter().map(|line| format!("{line} -> {}", shown(line, client.text(line)))).collect()
 }
 
 const USER: &str = "ACL SETUSER app on >pw ~app:* +set +get +hset +spop +sadd +zadd +zpopmin +multi +exec +eval +copy";
@@ -81,7 +85,9 @@ fn the_commands_of_the_module_are_no_way_around_access_control() {
         let lines =
             wrappers.iter().map(|line| (*line).to_owned()).chain(names.iter().map(|name| format!("{name} SET k w")));
         for line in lines {
-            assert!(stranger.text(&line).starts_with("-NOAUTH"), "{line}: {}", stranger.text(&line));
+            // The number of arguments is checked before the password, by stock servers too.
+            let answer = stranger.text(&line);
+            assert!(answer.starts_with("-NOAUTH") || answer.contains("number of arguments"), "{line}: {answer}");
         }
         let mut app = server.client();
         app.ok("AUTH app pw");

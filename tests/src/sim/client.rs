@@ -1,0 +1,237 @@
+//! Commands of clients: what a server would do to the dataset, and the effects that capture would make of it.
+
+use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
+use syncer_shared::group::GroupBuilder;
+use syncer_shared::keyspace::{Keyspace, SetTtl};
+use syncer_shared::memory::MemoryKeyspace;
+use syncer_shared::number::Number;
+use syncer_shared::record::Before;
+
+/// A command on one key, or a flush.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// `SET key value [PXAT at]`
+    Set(String, Option<UnixMs>),
+    /// `APPEND`, `SETRANGE`: replaces the string, keeps the TTL.
+    Append(String),
+    /// `INCRBY`
+    IncrBy(i64),
+    /// `INCRBYFLOAT`
+    IncrByFloat(f64),
+    /// `HSET key field value`
+    HSet(String, String),
+    /// `HINCRBY`
+    HIncrBy(String, i64),
+    /// `HINCRBYFLOAT`
+    HIncrByFloat(String, f64),
+    /// `HDEL`
+    HDel(String),
+    /// `SADD`
+    SAdd(String),
+    /// `SREM`
+    SRem(String),
+    /// `ZADD`
+    ZAdd(String, f64),
+    /// `ZINCRBY`
+    ZIncrBy(String, f64),
+    /// `ZREM`
+    ZRem(String),
+    /// A value captured whole.
+    Whole(String),
+    /// `DEL`
+    Del,
+    /// `SDIFFSTORE` and the like: the key becomes this set.
+    Store(Vec<String>),
+    /// `PEXPIREAT`
+    ExpireAt(UnixMs),
+    /// `PERSIST`
+    Persist,
+    /// `FLUSHDB` (of db 0) or `FLUSHALL`
+    Flush(FlushScope),
+}
+
+/// A server that runs commands and captures them.
+pub struct Client<'a> {
+    /// Its dataset.
+    pub keyspace: &'a mut MemoryKeyspace,
+    /// Its group in the making.
+    pub group: &'a mut GroupBuilder,
+    /// What increments by floats found.
+    pub before: &'a mut Before,
+    /// Its wall clock.
+    pub now_ms: i64,
+}
+
+impl Client<'_> {
+    /// Runs a command; one that fails, or changes nothing, does nothing.
+    pub fn run(&mut self, db: u32, key: &[u8], command: &Command) {
+        self.expire_if_due(db, key);
+        match command {
+            Command::Set(value, at) => {
+                let ttl = at.map_or(SetTtl::Clear, SetTtl::At);
+                self.keyspace.set_string(db, key, value.as_bytes(), ttl);
+                self.log(db, key, TtlNote::None, Op::Set { value: value.as_bytes(), expire_at: *at });
+            }
+            Command::Append(value) => self.assign(db, key, Path::String, Value::Bytes(value.as_bytes())),
+            Command::HSet(field, value) => {
+                self.assign(db, key, Path::Field(field.as_bytes()), Value::Bytes(value.as_bytes()));
+            }
+            Command::SAdd(member) => self.assign(db, key, Path::Member(member.as_bytes()), Value::Present),
+            Command::ZAdd(member, score) => self.assign(db, key, Path::Scored(member.as_bytes()), Value::Score(*score)),
+            Command::Whole(value) => self.whole(db, key, value),
+            Command::IncrBy(delta) => self.add(db, key, Path::String, Number::Integer(*delta)),
+            Command::IncrByFloat(delta) => self.add(db, key, Path::String, Number::Float(*delta)),
+            Command::HIncrBy(field, delta) => self.add(db, key, Path::Field(field.as_bytes()), Number::Integer(*delta)),
+            Command::HIncrByFloat(field, delta) => {
+                self.add(db, key, Path::Field(field.as_bytes()), Number::Float(*delta));
+            }
+            Command::ZIncrBy(member, delta) => self.add_score(db, key, member.as_bytes(), *delta),
+            Command::HDel(field) => self.remove(db, key, Path::Field(field.as_bytes())),
+            Command::SRem(member) => self.remove(db, key, Path::Member(member.as_bytes())),
+            Command::ZRem(member) => self.remove(db, key, Path::Scored(member.as_bytes())),
+            Command::Del => {
+                if self.keyspace.kind(db, key).is_some() {
+                    self.clear(db, key, ClearReason::Deleted);
+                }
+            }
+            Command::Store(members) => self.store(db, key, members),
+            Command::ExpireAt(at) => self.expire_at(db, key, *at),
+            Command::Persist => {
+                if self.keyspace.expire_at(db, key).is_some() {
+                    self.keyspace.set_expire_at(db, key, None);
+                    self.log(db, key, TtlNote::None, Op::Persist);
+                }
+            }
+            Command::Flush(scope) => {
+                self.keyspace.flush(*scope);
+                self.group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Flush { scope: *scope } });
+            }
+        }
+    }
+
+    /// T5: the server deletes a key whose TTL has passed, and the effect says why.
+    pub fn expire_if_due(&mut self, db: u32, key: &[u8]) {
+        if self.keyspace.expire_at(db, key).is_some_and(|at| at <= self.now_ms) {
+            self.clear(db, key, ClearReason::Expired);
+        }
+    }
+
+    fn log(&mut self, db: u32, key: &[u8], ttl: TtlNote, op: Op<'_>) {
+        self.group.push(&Effect { db, key, ttl, op });
+    }
+
+    fn clear(&mut self, db: u32, key: &[u8], reason: ClearReason) {
+        self.keyspace.delete(db, key, reason);
+        self.log(db, key, TtlNote::None, Op::Clear { reason });
+    }
+
+    /// T2, T3: what a write sees of the TTL, before it.
+    fn note(&mut self, db: u32, key: &[u8]) -> TtlNote {
+        match self.keyspace.kind(db, key) {
+            None => TtlNote::Created,
+            Some(_) => self.keyspace.expire_at(db, key).map_or(TtlNote::None, TtlNote::Kept),
+        }
+    }
+
+    fn is_of(&mut self, db: u32, key: &[u8], kind: Kind) -> bool {
+        self.keyspace.kind(db, key).is_none_or(|known| known == kind)
+    }
+
+    fn assign(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) {
+        if self.is_of(db, key, path.kind()) {
+            let ttl = self.note(db, key);
+            self.keyspace.put(db, key, path, value);
+            self.log(db, key, ttl, Op::Assign { path, value, reasserted: false });
+        }
+    }
+
+    fn whole(&mut self, db: u32, key: &[u8], value: &str) {
+        if self.keyspace.kind(db, key).is_some() {
+            self.clear(db, key, ClearReason::Deleted);
+        }
+        let value = Value::Payload(value.as_bytes());
+        self.keyspace.put(db, key, Path::Opaque, value);
+        self.log(db, key, TtlNote::None, Op::Assign { path: Path::Opaque, value, reasserted: false });
+        self.log(db, key, TtlNote::None, Op::Persist);
+    }
+
+    fn store(&mut self, db: u32, key: &[u8], members: &[String]) {
+        if self.keyspace.kind(db, key).is_some() {
+            self.clear(db, key, ClearReason::Deleted);
+        }
+        for member in members {
+            let path = Path::Member(member.as_bytes());
+            self.keyspace.put(db, key, path, Value::Present);
+            self.log(db, key, TtlNote::None, Op::Assign { path, value: Value::Present, reasserted: false });
+        }
+        if !members.is_empty() {
+            self.log(db, key, TtlNote::None, Op::Persist);
+        }
+    }
+
+    fn text(&mut self, db: u32, key: &[u8], path: Path<'_>) -> Option<Vec<u8>> {
+        match path {
+            Path::Field(field) => self.keyspace.field(db, key, field),
+            _ => self.keyspace.string(db, key),
+        }
+    }
+
+    fn add(&mut self, db: u32, key: &[u8], path: Path<'_>, delta: Number) {
+        if !self.is_of(db, key, path.kind()) {
+            return;
+        }
+        let before = self.text(db, key, path);
+        let base = before.as_deref().map_or(Some(Number::Integer(0)), Number::parse);
+        let sum = match (base, delta) {
+            (Some(Number::Integer(base)), Number::Integer(delta)) => base.checked_add(delta).map(Number::Integer),
+            // The server adds in `long double`; plain doubles stand for a difference that must be corrected.
+            (Some(base), Number::Float(delta)) => Some(Number::Float(base.as_float() + delta)),
+            _ => None,
+        };
+        let Some(sum) = sum.filter(|sum| sum.as_float().is_finite()) else { return };
+        let ttl = self.note(db, key);
+        self.keyspace.put(db, key, path, Value::Bytes(sum.format().as_bytes()));
+        if let Number::Float(_) = delta {
+            self.before.push((self.group.count(), before));
+        }
+        self.log(db, key, ttl, Op::Increment { path, delta });
+    }
+
+    fn add_score(&mut self, db: u32, key: &[u8], member: &[u8], delta: f64) {
+        if !self.is_of(db, key, Kind::SortedSet) {
+            return;
+        }
+        let (path, before) = (Path::Scored(member), self.keyspace.score(db, key, member));
+        let sum = before.unwrap_or(0.0) + delta;
+        if !sum.is_nan() {
+            let ttl = self.note(db, key);
+            self.keyspace.put(db, key, path, Value::Score(sum));
+            self.before.push((self.group.count(), before.map(|score| score.to_string().into_bytes())));
+            self.log(db, key, ttl, Op::Increment { path, delta: Number::Float(delta) });
+        }
+    }
+
+    fn remove(&mut self, db: u32, key: &[u8], path: Path<'_>) {
+        let mut there = false;
+        self.keyspace.elements(db, key, &mut |known, _| there |= known == path);
+        if !there {
+            return;
+        }
+        self.keyspace.take(db, key, path);
+        let kept = if self.keyspace.kind(db, key).is_some() { self.note(db, key) } else { TtlNote::None };
+        self.log(db, key, kept, Op::Remove { path });
+    }
+
+    fn expire_at(&mut self, db: u32, key: &[u8], at: UnixMs) {
+        if self.keyspace.kind(db, key).is_none() {
+            return;
+        }
+        if at <= self.now_ms {
+            // As servers do with a time in the past.
+            self.clear(db, key, ClearReason::Deleted);
+        } else {
+            self.keyspace.set_expire_at(db, key, Some(at));
+            self.log(db, key, TtlNote::None, Op::Expire { at });
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The deterministic simulation: 2 to 5 instances over the production shard, backlog and merge, and a dataset in memory.
+//!
+//! Everything comes from a seed. First faults, with safety checked at every step; then everything is healed and
+//! convergence is demanded. What an instance shows is compared with the [`oracle`], which keeps every live dot for
+//! ever and knows nothing of pruning, parked payloads or stability.
+
+pub mod chaos;
+pub mod client;
+pub mod instance;
+pub mod link;
+pub mod oracle;
+pub mod plan;
+pub mod registry;
+pub mod world;
+
+pub use plan::Plan;
+pub use world::World;
+
+/// What went wrong, for people.
+pub type Check = Result<(), String>;
+
+/// Runs one seed. `trace` prints what happens.
+///
+/// # Errors
+/// The invariant that does not hold.
+pub fn run(seed: u64, trace: bool) -> Check {
+    run_plan(&Plan::from_seed(seed), trace)
+}
+
+/// Runs one plan.
+///
+/// # Errors
+/// The invariant that does not hold.
+pub fn run_plan(plan: &Plan, trace: bool) -> Check {
+    let mut world = World::new(plan, trace);
+    world.chaos()?;
+    world.heal()
+}

@@ -1,0 +1,269 @@
+//! What an instance must show: every live dot kept for ever, in the plainest form, and `view` over them (DESIGN 2).
+//!
+//! Written from the rules, not from the merge: it shares no code with it but the number texts.
+
+use std::collections::BTreeMap;
+
+use syncer_shared::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
+use syncer_shared::instance::InstanceId;
+use syncer_shared::memory::{Entry, MemoryKeyspace};
+use syncer_shared::metadata::Payload;
+use syncer_shared::number::{Number, add_decimal};
+use syncer_shared::replid::ReplId;
+use syncer_shared::timestamp::Timestamp;
+
+use super::registry::Context;
+
+/// Effect order: as the fields are (DESIGN 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DotName {
+    /// Of the group.
+    pub ts: Timestamp,
+    /// Of the author.
+    pub instance: InstanceId,
+    /// Of the reign.
+    pub replid: ReplId,
+    /// In the group.
+    pub index: u32,
+}
+
+/// A live dot of a value.
+#[derive(Clone, Debug, PartialEq)]
+struct Live {
+    dot: DotName,
+    kind: Kind,
+    element: Vec<u8>,
+    what: What,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum What {
+    Assign { payload: Payload, flagged: bool },
+    Increment(Number),
+}
+
+/// A live TTL dot.
+#[derive(Clone, Debug, PartialEq)]
+struct LiveTtl {
+    dot: DotName,
+    at: Option<UnixMs>,
+    strong: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Key {
+    values: Vec<Live>,
+    ttl: Vec<LiveTtl>,
+}
+
+/// The live dots of every key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Oracle {
+    keys: BTreeMap<(u32, Vec<u8>), Key>,
+}
+
+/// What the author of an effect had seen: its context, its reign so far, and its group so far (G2).
+struct Author<'a> {
+    me: DotName,
+    context: &'a Context,
+}
+
+impl Author<'_> {
+    fn saw(&self, dot: &DotName) -> bool {
+        if dot.replid == self.me.replid {
+            return (dot.ts, dot.index) < (self.me.ts, self.me.index);
+        }
+        self.context.get(&dot.replid).is_some_and(|seen| *seen >= dot.ts)
+    }
+}
+
+fn split(path: Path<'_>) -> (Kind, &[u8]) {
+    match path {
+        Path::String => (Kind::String, &[]),
+        Path::Field(name) => (Kind::Hash, name),
+        Path::Member(name) => (Kind::Set, name),
+        Path::Scored(name) => (Kind::SortedSet, name),
+        Path::Opaque => (Kind::Opaque, &[]),
+    }
+}
+
+fn payload(value: Value<'_>) -> Payload {
+    match value {
+        Value::Bytes(bytes) | Value::Payload(bytes) => Payload::Bytes(bytes.into()),
+        Value::Score(score) => Payload::Score(score),
+        Value::Present => Payload::Present,
+    }
+}
+
+impl Oracle {
+    /// Adds one effect to what was applied. Effects may come in any causal order.
+    pub fn apply(&mut self, effect: &Effect<'_>, me: DotName, context: &Context) {
+        let author = Author { me, context };
+        if let Op::Flush { scope } = effect.op {
+            let in_scope = |db: u32| scope == FlushScope::All || scope == FlushScope::Db(db);
+            self.keys.iter_mut().filter(|((db, _), _)| in_scope(*db)).for_each(|(_, key)| key.clear(&author));
+        } else if !matches!(effect.op, Op::Reign | Op::Join { .. } | Op::Forget { .. }) {
+            self.keys.entry((effect.db, effect.key.to_vec())).or_default().apply(effect, &author);
+        }
+        self.keys.retain(|_, key| !key.values.is_empty() || !key.ttl.is_empty());
+    }
+
+    /// The dataset that an instance must show.
+    #[must_use]
+    pub fn view(&self) -> BTreeMap<(u32, Vec<u8>), Entry> {
+        self.keys.iter().filter_map(|(name, key)| Some((name.clone(), key.view()?))).collect()
+    }
+
+    /// Where a dataset differs, for people.
+    #[must_use]
+    pub fn difference(&self, native: &MemoryKeyspace) -> Option<String> {
+        let expected = self.view();
+        if expected == *native.entries() {
+            return None;
+        }
+        let names = expected.keys().chain(native.entries().keys());
+        let differs = |name: &&(u32, Vec<u8>)| expected.get(*name) != native.entries().get(*name);
+        let name = names.clone().find(differs)?;
+        Some(format!(
+            "key {:?} of db {}:\n  shows    {:?}\n  expected {:?}\n  live dots {:#?}",
+            String::from_utf8_lossy(&name.1),
+            name.0,
+            native.entries().get(name),
+            expected.get(name),
+            self.keys.get(name)
+        ))
+    }
+
+    /// The same live dots, in whatever order they came?
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        let sorted = |oracle: &Self| {
+            let mut keys = oracle.keys.clone();
+            for key in keys.values_mut() {
+                key.values.sort_by_key(|live| live.dot);
+                key.ttl.sort_by_key(|live| live.dot);
+            }
+            keys
+        };
+        sorted(self) == sorted(other)
+    }
+}
+
+impl Key {
+    fn clear(&mut self, author: &Author<'_>) {
+        self.values.retain(|live| !author.saw(&live.dot));
+        self.ttl.retain(|live| !author.saw(&live.dot));
+    }
+
+    /// Removes what was seen at a path, and of other types.
+    fn replace(&mut self, kind: Kind, element: Option<&[u8]>, author: &Author<'_>) {
+        let dominated = |live: &Live| live.kind != kind || element.is_some_and(|element| *live.element == *element);
+        self.values.retain(|live| !(dominated(live) && author.saw(&live.dot)));
+    }
+
+    fn apply(&mut self, effect: &Effect<'_>, author: &Author<'_>) {
+        match effect.op {
+            Op::Set { value, expire_at } => {
+                self.clear(author);
+                self.add(author, Path::String, What::Assign { payload: Payload::Bytes(value.into()), flagged: false });
+                self.ttl.push(LiveTtl { dot: author.me, at: expire_at, strong: true });
+            }
+            Op::Assign { path, value, reasserted } => {
+                let (kind, element) = split(path);
+                self.replace(kind, Some(element), author);
+                self.add(author, path, What::Assign { payload: payload(value), flagged: reasserted });
+            }
+            Op::Increment { path, delta } => {
+                self.replace(split(path).0, None, author);
+                self.add(author, path, What::Increment(delta));
+            }
+            Op::Remove { path } => {
+                let (kind, element) = split(path);
+                self.replace(kind, Some(element), author);
+            }
+            Op::Clear { .. } => self.clear(author),
+            Op::Expire { at } => self.set_ttl(author, Some(at), true),
+            Op::Persist => self.set_ttl(author, None, true),
+            Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } => {}
+        }
+        match effect.ttl {
+            TtlNote::None => {}
+            TtlNote::Created => self.set_ttl(author, None, false),
+            TtlNote::Kept(at) => self.ttl.push(LiveTtl { dot: author.me, at: Some(at), strong: false }),
+        }
+    }
+
+    fn add(&mut self, author: &Author<'_>, path: Path<'_>, what: What) {
+        let (kind, element) = split(path);
+        self.values.push(Live { dot: author.me, kind, element: element.to_vec(), what });
+    }
+
+    fn set_ttl(&mut self, author: &Author<'_>, at: Option<UnixMs>, strong: bool) {
+        self.ttl.retain(|live| !author.saw(&live.dot));
+        self.ttl.push(LiveTtl { dot: author.me, at, strong });
+    }
+
+    fn view(&self) -> Option<Entry> {
+        let rank = |live: &&Live| (!matches!(live.what, What::Assign { flagged: true, .. }), live.dot);
+        let kind = self.values.iter().max_by_key(rank)?.kind;
+        let mut elements: BTreeMap<Vec<u8>, Vec<&Live>> = BTreeMap::new();
+        for live in self.values.iter().filter(|live| live.kind == kind) {
+            elements.entry(live.element.clone()).or_default().push(live);
+        }
+        let elements = elements.into_iter().map(|(name, lives)| (name, show(kind, lives))).collect();
+        Some(Entry { kind, elements, expire_at: self.ttl_view() })
+    }
+
+    /// T4.
+    fn ttl_view(&self) -> Option<UnixMs> {
+        let of = |strong: bool| self.ttl.iter().filter(move |live| live.strong == strong).map(|live| live.at);
+        let highest = |times: Vec<Option<UnixMs>>| if times.contains(&None) { None } else { times.into_iter().max()? };
+        let strong: Vec<_> = of(true).collect();
+        if strong.is_empty() { highest(of(false).collect()) } else { highest(strong) }
+    }
+}
+
+/// One path.
+fn show(kind: Kind, mut lives: Vec<&Live>) -> Payload {
+    lives.sort_by_key(|live| live.dot);
+    let assigns = lives.iter().filter_map(|live| match &live.what {
+        What::Assign { payload, flagged } => Some(((!flagged, live.dot), payload)),
+        What::Increment(_) => None,
+    });
+    let top = assigns.max_by_key(|(rank, _)| *rank).map(|(_, payload)| payload);
+    let deltas: Vec<Number> = lives.iter().filter_map(|live| if let What::Increment(delta) = live.what { Some(delta) } else { None }).collect();
+    match (kind, top) {
+        (Kind::Set, _) => Payload::Present,
+        (Kind::SortedSet, top) => {
+            let base = if let Some(Payload::Score(score)) = top { *score } else { 0.0 };
+            let sum = deltas.iter().fold(base, |sum, delta| sum + delta.as_float());
+            Payload::Score(if sum.is_nan() { 0.0 } else { sum })
+        }
+        (_, Some(top)) if deltas.is_empty() => top.clone(),
+        (_, top) => {
+            let base = match top {
+                Some(Payload::Bytes(bytes)) => Number::parse(bytes),
+                _ => Some(Number::Integer(0)),
+            };
+            match (base, top) {
+                (Some(base), _) => Payload::Bytes(total(base, &deltas).format().into_bytes().into()),
+                (None, Some(top)) => top.clone(),
+                (None, None) => Payload::Present,
+            }
+        }
+    }
+}
+
+fn total(base: Number, deltas: &[Number]) -> Number {
+    let exact = deltas.iter().chain([&base]).try_fold(0_i128, |sum, number| match number {
+        Number::Integer(integer) => Some(sum + i128::from(*integer)),
+        Number::Float(_) => None,
+    });
+    match exact {
+        Some(sum) => Number::Integer(sum.clamp(i64::MIN.into(), i64::MAX.into()) as i64),
+        None => {
+            let sum = deltas.iter().fold(base.as_float(), |sum, delta| add_decimal(sum, delta.as_float()));
+            Number::Float(if sum.is_nan() { 0.0 } else { sum.clamp(f64::MIN, f64::MAX) })
+        }
+    }
+}

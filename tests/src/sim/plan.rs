@@ -1,0 +1,64 @@
+//! What a seed decides before the first step.
+
+use syncer_shared::merge::Rules;
+
+/// The shape of one run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Of the random numbers.
+    pub seed: u64,
+    /// 2 to 5.
+    pub instances: u8,
+    /// Random events before healing.
+    pub steps: u32,
+    /// Size of the backlogs.
+    pub backlog_bytes: u64,
+    /// TTLs, expiry.
+    pub ttl: bool,
+    /// `FLUSHALL`, `FLUSHDB`.
+    pub flush: bool,
+    /// Primaries fail over to replicas that lag.
+    pub failover: Failover,
+    /// Wall clocks that jump.
+    pub clock_jumps: bool,
+    /// Metadata is pruned at random times; else never.
+    pub prune: bool,
+    /// The controls.
+    pub rules: Rules,
+}
+
+/// What a failover may lose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failover {
+    /// There is none.
+    Never,
+    /// What no peer was told of (2.2 rule 1).
+    LosesUnreported,
+    /// Anything: an old backup comes back (2.2 rule 5).
+    LosesAnything,
+}
+
+impl Plan {
+    /// Everything that can happen, by chance.
+    #[must_use]
+    pub fn from_seed(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
+        let small_backlog = random.u8(0..10) == 0;
+        Self {
+            seed,
+            instances: *random.choice(&[2, 3, 3, 3, 4, 5]).unwrap_or(&3),
+            steps: random.u32(100..600),
+            backlog_bytes: if small_backlog { random.u64(500..8000) } else { 1 << 30 },
+            ttl: random.bool(),
+            flush: random.u8(0..4) == 0,
+            failover: match random.u8(0..6) {
+                0 => Failover::LosesAnything,
+                1 | 2 => Failover::LosesUnreported,
+                _ => Failover::Never,
+            },
+            clock_jumps: random.bool(),
+            prune: random.u8(0..5) != 0,
+            rules: Rules::default(),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Every group that was ever authored, as its author made it: who had seen what.
+
+use std::collections::{BTreeMap, HashMap};
+
+use syncer_shared::context::StreamContext;
+use syncer_shared::group::GroupView;
+use syncer_shared::replid::ReplId;
+use syncer_shared::timestamp::Timestamp;
+
+/// A vector clock by names.
+pub type Context = BTreeMap<ReplId, Timestamp>;
+
+/// One group.
+#[derive(Clone, Debug)]
+pub struct Authored {
+    /// Its frame.
+    pub frame: Vec<u8>,
+    /// What its author had seen of others.
+    pub context: Context,
+}
+
+/// All groups by (replication ID, timestamp).
+#[derive(Default)]
+pub struct Registry {
+    groups: HashMap<(ReplId, Timestamp), Authored>,
+    streams: HashMap<ReplId, StreamContext>,
+}
+
+impl Registry {
+    /// A group that its author has just made, in order.
+    ///
+    /// # Errors
+    /// I-7: the dot was used before.
+    pub fn author(&mut self, group: &GroupView<'_>) -> Result<(), String> {
+        let stream = self.streams.entry(group.replid).or_default();
+        stream.apply_change(group.change).map_err(|error| format!("an author's own context change: {error}"))?;
+        let context = stream.entries().iter().map(|(replid, _, ts)| (*replid, *ts)).collect();
+        let made = Authored { frame: group.frame.to_vec(), context };
+        match self.groups.insert((group.replid, group.ts), made) {
+            None => Ok(()),
+            Some(_) => Err(format!("I-7: {:?} has used timestamp {} twice", group.replid, group.ts)),
+        }
+    }
+
+    /// A group that came to another instance.
+    ///
+    /// # Errors
+    /// I-7: it is not what its author made.
+    pub fn find(&self, group: &GroupView<'_>) -> Result<&Authored, String> {
+        match self.groups.get(&(group.replid, group.ts)) {
+            Some(authored) if authored.frame == group.frame => Ok(authored),
+            Some(_) => Err(format!("I-7: {:?} at {} names two groups", group.replid, group.ts)),
+            None => Err(format!("nobody has authored {:?} at {}", group.replid, group.ts)),
+        }
+    }
+}
