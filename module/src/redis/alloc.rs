@@ -36,7 +36,7 @@ impl ServerAlloc {
     }
 }
 
-// SAFETY: sizes and alignments are those asked for: malloc aligns to 16, more is arranged by over-allocating.
+// SAFETY: sizes and alignments are those asked for: the server's malloc aligns to 8, more is arranged by over-allocating.
 unsafe impl GlobalAlloc for ServerAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.align() <= MALLOC_ALIGN {
