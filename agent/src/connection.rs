@@ -18,7 +18,7 @@ use crate::resp::{Outgoing, Reply, RespError, decode};
 /// Room made for each read, in bytes. Small replies then share one allocation.
 const READ_BYTES: usize = 64 << 10;
 
-/// A connection; it does its reading and writing in [`Connection::ready`] only.
+/// A connection; it reads and writes in [`Connection::poll_ready`] only.
 #[derive(Debug)]
 pub struct Connection {
     transport: Transport,
@@ -120,7 +120,7 @@ impl Connection {
         }
     }
 
-    /// Queues a command; [`Connection::ready`] sends it.
+    /// Queues a command; [`Connection::poll_ready`] sends it.
     pub fn send(&mut self, args: &[&[u8]]) {
         self.output.command(args);
     }
@@ -138,17 +138,14 @@ impl Connection {
         if self.input.is_empty() { Ok(None) } else { decode(&mut self.input) }
     }
 
-    /// Sends what is queued, as far as the other end takes it, and returns when something was received. With `read` false
-    /// nothing is read, which slows the other end down, and it never returns unless the connection breaks. Cancel safe.
+    /// Sends what is queued, as far as the other end takes it, and is ready when something was received. With `read` false
+    /// nothing is read, which slows the other end down.
     ///
     /// # Errors
     /// When the connection is closed or breaks.
-    pub async fn ready(&mut self, read: bool) -> Result<(), ConnectionError> {
-        poll_fn(|context| {
-            self.poll_send(context)?;
-            if read { self.poll_receive(context) } else { Poll::Pending }
-        })
-        .await
+    pub fn poll_ready(&mut self, context: &mut Context<'_>, read: bool) -> Poll<Result<(), ConnectionError>> {
+        self.poll_send(context)?;
+        if read { self.poll_receive(context) } else { Poll::Pending }
     }
 
     /// Sends one command and waits for its reply. Only while nothing else is in flight; limit the time around it.
@@ -157,11 +154,19 @@ impl Connection {
     /// When the connection fails. An error reply is a [`Reply::Error`].
     pub async fn call(&mut self, args: &[&[u8]]) -> Result<Reply, ConnectionError> {
         self.send(args);
+        self.reply().await
+    }
+
+    /// The next reply, to a command queued before.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn reply(&mut self) -> Result<Reply, ConnectionError> {
         loop {
             if let Some(reply) = self.next_reply()? {
                 return Ok(reply);
             }
-            self.ready(true).await?;
+            poll_fn(|context| self.poll_ready(context, true)).await?;
         }
     }
 

@@ -1,8 +1,35 @@
 //! The agent of Syncer: one beside each shard, it carries effects from every peer to the local primary.
+//!
+//! ```text
+//!   peer's proxy ◄── READ ── ┌──────────────────────────┐ ── APPLY ──► local primary
+//!                ── chunks ─►│ peer: handshake, flow    │◄─ applied ──
+//!   peer's proxy ◄─ REPORT ──│ (one task per peer)      │
+//!                            │ local: reports, states   │◄─ REPORT ─── local primary
+//!                            └──────────────────────────┘
+//! ```
+//!
+//! | module | |
+//! |---|---|
+//! | [`config`] | flags, file, environment: parsed into a [`config::Config`] |
+//! | [`resp`], [`connection`] | RESP2 over TCP or TLS |
+//! | [`protocol`] | the data plane's requests and replies, typed |
+//! | [`stream`] | the protocol core: no IO, no clock |
+//! | [`relay`] | who is asked for the effects of whom: no IO, no clock |
+//! | [`peer`], [`local`], [`run`] | tasks around them |
+//! | [`board`] | what the tasks tell each other |
+//!
+//! The agent takes no merge decision and keeps no state (I-11): it may be killed, doubled or moved at any moment. What the
+//! local module holds, a position per peer and the clock, says where to go on.
 #![forbid(unsafe_code)]
 
+pub mod backoff;
+pub mod board;
 pub mod config;
 pub mod connection;
+pub mod local;
+pub mod peer;
 pub mod protocol;
+pub mod relay;
 pub mod resp;
+pub mod run;
 pub mod stream;

@@ -1,4 +1,83 @@
 //! `syncer-agent`: see the library's documentation and `docs/AGENT.md`.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use syncer_agent::config::{Config, SiteFlags};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Carries effects from every peer to the primary beside it.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How the log is written, on standard error.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, or a filter as `tracing` has them.
+    #[arg(long, global = true, env = "SYNCER_LOG", default_value = "info")]
+    log: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Replicates until SIGTERM or SIGINT.
+    Run(SiteFlags),
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("syncer-agent: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+    start_log(&cli)?;
+    // One thread: the work is small pieces for few connections, and threads would only pass them around.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let environment = |name: &str| std::env::var(name).ok();
+    runtime.block_on(async {
+        match cli.command {
+            Command::Run(flags) => {
+                let config = Config::load(&flags, &environment)?;
+                syncer_agent::run::run(config, stopped()?).await;
+                tracing::info!("stopped");
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    })
+}
+
+/// Done upon SIGTERM or SIGINT.
+fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+fn start_log(cli: &Cli) -> anyhow::Result<()> {
+    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&cli.log)?).with_writer(std::io::stderr);
+    match cli.log_format {
+        LogFormat::Text => builder.with_ansi(false).with_target(false).init(),
+        LogFormat::Json => builder.json().with_target(false).init(),
+    }
+    Ok(())
+}

@@ -95,7 +95,7 @@ pub enum Progress {
 pub struct Dependency {
     /// The reign.
     pub replid: ReplId,
-    /// The 64 bits of the timestamp.
+    /// The 64 bits of the timestamp, hex in the reply.
     pub ts: u64,
 }
 
@@ -352,7 +352,7 @@ impl Applied {
 impl Dependency {
     fn parse(text: &str) -> Option<Self> {
         let (replid, ts) = text.split_once(':')?;
-        Some(Self { replid: replid.parse().ok()?, ts: ts.parse().ok()? })
+        Some(Self { replid: replid.parse().ok()?, ts: u64::from_str_radix(ts, 16).ok()? })
     }
 }
 

@@ -305,6 +305,12 @@ impl Stream {
         Ok(())
     }
 
+    /// Whether effects of another instance are waited for, so that [`Stream::on_clock`] may help.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.flow, Flow::Waiting { .. })
+    }
+
     /// The local clock has moved; `covers` says whether it now has an effect.
     pub fn on_clock(&mut self, covers: impl Fn(&Dependency) -> bool) {
         if let Flow::Waiting { dependency, .. } = &self.flow

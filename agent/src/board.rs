@@ -1,0 +1,87 @@
+//! What the tasks of one agent tell each other. Nothing of it outlives the process: the state is in the local module.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use bytes::Bytes;
+use syncer_shared::instance::{InstanceId, InstanceSet};
+use syncer_shared::token::ClockToken;
+use tokio::sync::{Notify, watch};
+
+use crate::peer::PeerState;
+use crate::relay::Relay;
+
+/// Shared by all tasks on the one thread.
+#[derive(Debug)]
+pub struct Board {
+    /// How often the local server was found; `None` while it is away.
+    pub local: watch::Sender<Option<u64>>,
+    /// The newest report of the local server.
+    pub report: watch::Sender<Bytes>,
+    /// Somebody wants a fresh report at once.
+    pub report_soon: Notify,
+    /// State and cause of each peer.
+    pub states: RefCell<BTreeMap<InstanceId, (PeerState, String)>>,
+    /// [`Board::states`] changed.
+    pub states_changed: Notify,
+    /// [`Board::local_clock`] moved.
+    pub clock_moved: Notify,
+    clock: RefCell<ClockText>,
+    /// Whose effects each peer is asked for.
+    pub wanted: BTreeMap<InstanceId, watch::Sender<InstanceSet>>,
+    /// Who is asked for the effects of whom.
+    pub relay: RefCell<Relay>,
+}
+
+/// The local clock as last heard, parsed when somebody asks.
+#[derive(Debug, Default)]
+struct ClockText {
+    text: Bytes,
+    token: Option<ClockToken>,
+}
+
+impl Board {
+    /// For these peers, each asked for its own effects to begin with.
+    #[must_use]
+    pub fn new(peers: impl Iterator<Item = InstanceId>, relay: Relay) -> Self {
+        let wanted = peers.map(|peer| (peer, watch::Sender::new(InstanceSet::from_iter([peer])))).collect();
+        Self {
+            local: watch::Sender::new(None),
+            report: watch::Sender::new(Bytes::new()),
+            report_soon: Notify::new(),
+            states: RefCell::default(),
+            states_changed: Notify::new(),
+            clock_moved: Notify::new(),
+            clock: RefCell::default(),
+            wanted,
+            relay: RefCell::new(relay),
+        }
+    }
+
+    /// Takes note of the local clock, a token as the module writes it.
+    pub fn set_local_clock(&self, text: Bytes) {
+        *self.clock.borrow_mut() = ClockText { text, token: None };
+        self.clock_moved.notify_waiters();
+    }
+
+    /// The local clock, as far as known.
+    #[must_use]
+    pub fn local_clock(&self) -> ClockToken {
+        let ClockText { text, token } = &mut *self.clock.borrow_mut();
+        token.get_or_insert_with(|| parse_clock(text).unwrap_or_default()).clone()
+    }
+
+    /// Takes note of a peer's state.
+    pub fn set_state(&self, peer: InstanceId, state: PeerState, cause: &str, now: Instant) {
+        self.relay.borrow_mut().on_state(peer, matches!(state, PeerState::Streaming | PeerState::Waiting), now);
+        self.states.borrow_mut().insert(peer, (state, cause.to_owned()));
+        self.states_changed.notify_one();
+    }
+}
+
+/// A clock token off the wire.
+#[must_use]
+pub fn parse_clock(text: &[u8]) -> Option<ClockToken> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}

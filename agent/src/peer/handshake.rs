@@ -1,0 +1,106 @@
+//! From two fresh connections to a stream: where to read on.
+
+use std::time::{Duration, Instant};
+
+use syncer_shared::instance::{InstanceId, InstanceSet};
+
+use super::End;
+use crate::config::Endpoint;
+use crate::connection::{Connection, ConnectionError, within};
+use crate::protocol::{Code, Hello, PeerInfo, Position, Refusal, Welcome, send_psync};
+use crate::resp::Reply;
+
+/// The connections of one stream, ready to read and apply.
+#[derive(Debug)]
+pub struct Joined {
+    /// To the peer.
+    pub source: Connection,
+    /// To the local server.
+    pub target: Connection,
+    /// The local server's instance.
+    pub local: InstanceId,
+    /// Where reading begins; also the local server's position for the peer.
+    pub position: Position,
+    /// Where the source's backlog ends.
+    pub end: u64,
+    /// Everything applied locally.
+    pub clock: bytes::Bytes,
+}
+
+/// Whom to join, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Join<'a> {
+    /// The configured instance id of the peer.
+    pub peer: InstanceId,
+    /// Its address.
+    pub source: &'a Endpoint,
+    /// The local server's.
+    pub target: &'a Endpoint,
+    /// For each step.
+    pub timeout: Duration,
+    /// Whose effects to ask for.
+    pub wanted: InstanceSet,
+    /// Go by the clock: the position says nothing about some of the wanted.
+    pub by_clock: bool,
+}
+
+impl Join<'_> {
+    /// Connects to both ends, once `connected` hands over to the handshake.
+    ///
+    /// # Errors
+    /// Whatever ends a stream.
+    pub async fn run(&self, connected: impl FnOnce(Instant)) -> Result<Joined, End> {
+        let Self { source, target, timeout, .. } = *self;
+        let mut source = Connection::open(source, timeout).await.map_err(End::Source)?;
+        let mut target = Connection::open(target, timeout).await.map_err(End::Target)?;
+        connected(Instant::now());
+        let info = within(timeout, self.target, self.info(&mut target)).await.map_err(End::Target)??;
+        let welcome = within(timeout, self.source, self.psync(&mut source, &info)).await.map_err(End::Source)??;
+        self.check(&welcome)?;
+        if info.position != Some(welcome.position) {
+            let moving = self.set_position(&mut target, welcome.position);
+            within(timeout, self.target, moving).await.map_err(End::Target)??;
+        }
+        let Welcome { position, end, .. } = welcome;
+        Ok(Joined { source, target, local: info.instance, position, end, clock: info.clock })
+    }
+
+    async fn info(&self, target: &mut Connection) -> Result<Result<PeerInfo, End>, ConnectionError> {
+        let reply = target.call(&[b"SYNCER.PEER", self.peer.to_string().as_bytes(), b"INFO"]).await?;
+        Ok(PeerInfo::parse(&reply).map_err(refused_by_local))
+    }
+
+    async fn psync(&self, source: &mut Connection, info: &PeerInfo) -> Result<Result<Welcome, End>, ConnectionError> {
+        send_psync(source, &Hello { local: info, wanted: self.wanted, by_clock: self.by_clock });
+        let reply = source.reply().await?;
+        Ok(Welcome::parse(&reply).map_err(|refusal| End::Refused { whose: "the peer", refusal }))
+    }
+
+    async fn set_position(&self, target: &mut Connection, position: Position) -> Result<Result<(), End>, ConnectionError> {
+        let Position { replid, offset } = position;
+        let (peer, replid, offset) = (self.peer.to_string(), replid.to_string(), offset.to_string());
+        let args: [&[u8]; 5] =
+            [b"SYNCER.PEER", peer.as_bytes(), b"POSITION", replid.as_bytes(), offset.as_bytes()];
+        Ok(match target.call(&args).await? {
+            Reply::Error(text) => Err(refused_by_local(Refusal::from_error(&text))),
+            _ => Ok(()),
+        })
+    }
+
+    fn check(&self, welcome: &Welcome) -> Result<(), End> {
+        let refused = |code, text| Err(End::Refused { whose: "the peer", refusal: Refusal { code, text } });
+        if welcome.instance != self.peer {
+            let text = format!("the server there is instance {}, not {}", welcome.instance, self.peer);
+            return refused(Code::Id, text);
+        }
+        if welcome.full {
+            let why = if welcome.reason.is_empty() { "its backlog does not reach back" } else { &welcome.reason };
+            return refused(Code::FullSync, format!("FULLRESYNC: a full sync is needed: {why}"));
+        }
+        Ok(())
+    }
+}
+
+fn refused_by_local(refusal: Refusal) -> End {
+    End::Refused { whose: "the local server", refusal }
+}

@@ -1,0 +1,200 @@
+//! One peer: connect, shake hands, stream, and all over again. Each peer is a task of its own, so that none disturbs another.
+
+mod control;
+mod flow;
+mod handshake;
+mod state;
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use syncer_shared::instance::{InstanceId, InstanceSet};
+
+use crate::backoff::Backoff;
+use crate::board::Board;
+use crate::config::{Config, Endpoint};
+use crate::connection::ConnectionError;
+use crate::protocol::{Code, Refusal};
+use crate::stream::Restart;
+use handshake::Join;
+pub use state::{Herald, PeerState};
+
+/// Restarts that nobody needs to hear of come at most this often.
+const QUIET_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// The peer's connection.
+    #[error("{0}")]
+    Source(ConnectionError),
+    /// The local server's connection.
+    #[error("local server: {0}")]
+    Target(ConnectionError),
+    /// One of them said no.
+    #[error("{whose}: {refusal}")]
+    Refused {
+        /// `the peer` or `the local server`.
+        whose: &'static str,
+        /// What it said.
+        refusal: Refusal,
+    },
+    /// The stream itself.
+    #[error("{0}")]
+    Restart(Restart),
+    /// Other instances' effects are wanted now.
+    #[error("the set of wanted instances changed")]
+    Rewired,
+}
+
+/// What to do about an [`End`].
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Again, without a word.
+    Quiet { by_clock: bool },
+    /// The local server is away: whoever watches it tells.
+    Local,
+    /// Down: try again later.
+    Down,
+    /// Only a person can help.
+    Refused,
+}
+
+impl End {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Rewired | Self::Restart(Restart::Moved) => Verdict::Quiet { by_clock: false },
+            Self::Restart(Restart::ByClock(_)) => Verdict::Quiet { by_clock: true },
+            Self::Target(_) | Self::Restart(Restart::Silent { whose: "the local server", .. }) => Verdict::Local,
+            Self::Source(ConnectionError::Login(_) | ConnectionError::Resp(_)) => Verdict::Refused,
+            Self::Refused { refusal, .. } | Self::Restart(Restart::Refused { refusal, .. }) => match refusal.code {
+                Code::Gap | Code::NotHeld => Verdict::Quiet { by_clock: true },
+                code if code.needs_operator() => Verdict::Refused,
+                _ => Verdict::Down,
+            },
+            Self::Source(_) | Self::Restart(_) => Verdict::Down,
+        }
+    }
+}
+
+/// The task of one peer.
+#[derive(Debug)]
+pub struct PeerTask {
+    peer: InstanceId,
+    config: Rc<Config>,
+    source: Endpoint,
+    board: Rc<Board>,
+    herald: Herald,
+    backoff: Backoff,
+    /// The next handshake goes by the clock.
+    by_clock: bool,
+    /// Quiet restarts since anything was applied.
+    quiet: u32,
+    /// Whose effects the last stream asked for.
+    wanted: InstanceSet,
+}
+
+impl PeerTask {
+    /// For one of the configured peers.
+    #[must_use]
+    pub fn new(peer: InstanceId, source: Endpoint, config: Rc<Config>, board: Rc<Board>) -> Self {
+        let herald = Herald::new(peer, source.to_string(), board.clone());
+        let backoff = Backoff::new(config.settings.retry_max);
+        let wanted = InstanceSet::from_iter([peer]);
+        Self { peer, config, source, board, herald, backoff, by_clock: false, quiet: 0, wanted }
+    }
+
+    /// Runs for ever.
+    pub async fn run(mut self) {
+        let mut local = self.board.local.subscribe();
+        loop {
+            // Fails only when the board is gone, and with it everything.
+            let Ok(generation) = local.wait_for(Option::is_some).await.map(|generation| *generation) else { return };
+            let end = self.stream_once().await;
+            tracing::debug!(peer = %self.peer, %end, "stream ended");
+            let pause = self.judge(&end);
+            let local_changed = async {
+                if end.verdict() == Verdict::Local {
+                    let _ = local.wait_for(|now| now.is_some() && *now != generation).await;
+                } else {
+                    std::future::pending().await
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = local_changed => {}
+            }
+        }
+    }
+
+    /// Connects and streams until something ends it.
+    async fn stream_once(&mut self) -> End {
+        self.herald.attempt(PeerState::Connecting, Instant::now());
+        let Some(wanted) = self.board.wanted.get(&self.peer).map(|wanted| *wanted.borrow()) else { return End::Rewired };
+        // The position says how far the peer was read for whom it was asked for; newcomers start by the clock.
+        let grown = wanted.iter().any(|instance| !self.wanted.contains(instance));
+        let join = Join {
+            peer: self.peer,
+            source: &self.source,
+            target: &self.config.local,
+            timeout: self.config.settings.connect_timeout,
+            wanted,
+            by_clock: self.by_clock || grown,
+        };
+        let herald = &mut self.herald;
+        let joined = match join.run(|now| herald.attempt(PeerState::Handshake, now)).await {
+            Ok(joined) => joined,
+            Err(end) => return end,
+        };
+        (self.wanted, self.by_clock) = (wanted, false);
+        self.board.set_local_clock(joined.clock.clone());
+        let control = control::Control {
+            peer: self.peer,
+            local: joined.local,
+            source: &self.source,
+            board: &self.board,
+            settings: &self.config.settings,
+        };
+        let report_now = tokio::sync::Notify::new();
+        let mut flow = flow::Flow::new(joined, &self.config.settings, wanted, &self.board, &report_now);
+        let end = tokio::select! {
+            end = flow.run(self.peer, &mut self.herald) => end,
+            never = control.run(&report_now) => match never {},
+        };
+        if flow.has_applied() {
+            self.quiet = 0;
+            self.backoff.reset();
+        }
+        end
+    }
+
+    /// Tells what is to be told; returns the pause before the next attempt.
+    fn judge(&mut self, end: &End) -> Duration {
+        let now = Instant::now();
+        let random = fastrand::f64();
+        match end.verdict() {
+            Verdict::Quiet { by_clock } if self.quiet < 3 => {
+                self.quiet += 1;
+                self.by_clock |= by_clock;
+                match end {
+                    End::Rewired => Duration::ZERO,
+                    _ => QUIET_PAUSE.mul_f64(0.5 + random),
+                }
+            }
+            Verdict::Local => self.backoff.pause(random),
+            Verdict::Quiet { by_clock } => {
+                self.by_clock |= by_clock;
+                self.herald.tell(PeerState::Down, end.to_string(), now);
+                self.backoff.pause(random)
+            }
+            Verdict::Down => {
+                self.herald.tell(PeerState::Down, end.to_string(), now);
+                self.backoff.pause(random)
+            }
+            Verdict::Refused => {
+                self.herald.tell(PeerState::Refused, end.to_string(), now);
+                self.backoff.long_pause(random)
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `syncer-agent run`: all tasks of one agent, on one thread.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::task::{JoinSet, LocalSet};
+use tracing::info;
+
+use crate::board::Board;
+use crate::config::Config;
+use crate::local::LocalTask;
+use crate::peer::PeerTask;
+use crate::relay::{Change, Relay};
+
+/// Runs until `stop` is done. There is nothing to put in order then: all state is in the local module.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) {
+    let ids = || config.peers.keys().copied();
+    let relay = Relay::new(ids(), config.settings.relay_after);
+    let board = Rc::new(Board::new(ids(), relay));
+    let config = Rc::new(config);
+    let tasks = LocalSet::new();
+    let running = async {
+        let mut all = JoinSet::new();
+        all.spawn_local(LocalTask::new(config.clone(), board.clone()).run());
+        all.spawn_local(relay_task(board.clone(), config.settings.relay_after));
+        for (peer, endpoint) in &config.peers {
+            all.spawn_local(PeerTask::new(*peer, endpoint.clone(), config.clone(), board.clone()).run());
+        }
+        stop.await;
+    };
+    tasks.run_until(running).await;
+}
+
+/// Decides again and again who is asked for the effects of whom.
+async fn relay_task(board: Rc<Board>, after: Duration) {
+    let every = (after / 4).clamp(Duration::from_millis(50), Duration::from_secs(1));
+    loop {
+        tokio::time::sleep(every).await;
+        let local = board.local_clock();
+        let changes = board.relay.borrow_mut().decide(&local, Instant::now());
+        for Change { of, via } in changes {
+            match via {
+                Some(via) => info!(%of, %via, "relay: effects missing, another peer is asked for them"),
+                None => info!(%of, "relay: ended"),
+            }
+        }
+        for (peer, wanted) in &board.wanted {
+            let now = board.relay.borrow().wanted(*peer);
+            wanted.send_if_modified(|before| std::mem::replace(before, now) != now);
+        }
+    }
+}
