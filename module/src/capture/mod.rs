@@ -36,7 +36,7 @@ pub use touch::flush as flush_touches;
 
 use crate::keyspace::applying;
 use crate::redis::filter::Call;
-use crate::redis::{Command, Context, ServerEvent, detached, log as server_log, notify, timer};
+use crate::redis::{Command, Context, ServerEvent, client, detached, log as server_log, notify, timer};
 use crate::state;
 use event::Event;
 use group::Group;
@@ -74,6 +74,9 @@ struct Capture {
     /// Valkey 8.1: the database to go back to after an event of COPY or MOVE (CAPTURE 6).
     pinned_db: Option<u32>,
     has_copy_bug: bool,
+    /// With that bug, every event leaves the running client in the event's database, also those that our own looks
+    /// make: the client of the first command of the unit, whose database they must be made in.
+    home: Option<u64>,
     counters: Counters,
 }
 
@@ -96,6 +99,7 @@ pub fn init(context: &Context) {
         outer: 0,
         pinned_db: None,
         has_copy_bug: wrap::has_copy_bug(context),
+        home: None,
         counters: Counters::default(),
     };
     CAPTURE.set(Some(Box::leak(Box::new(RefCell::new(capture)))));
@@ -178,6 +182,9 @@ impl Capture {
         if self.unit.is_open() {
             self.settle();
         }
+        if self.has_copy_bug && self.unit.is_empty() {
+            self.home = Some(call.client());
+        }
         match spec.class {
             Class::Read | Class::Events => {}
             Class::Between if self.has_copy_bug => drop(self.wrap(call, spec)),
@@ -257,6 +264,11 @@ impl Capture {
         self.job = false;
         if self.unit.is_empty() {
             return;
+        }
+        if let Some(home) = self.home.take()
+            && let Some(client) = client::info(home).or_else(|| client::info(self.outer))
+        {
+            context.select(client.db);
         }
         let mut dataset = ServerDataset::new(context);
         self.counters.captured_whole +=

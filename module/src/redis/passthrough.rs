@@ -140,11 +140,10 @@ pub fn answer_key_positions(context: &Context, args: Args<'_>, first: usize) -> 
     true
 }
 
-/// Visits the positions of a command's keys that it may write.
+/// Visits the positions of a command's keys that it may write. Commands with plain key ranges come without flags.
 pub fn written_keys(context: &Context, args: Args<'_>, mut visit: impl FnMut(usize)) {
-    const WRITTEN: u32 = raw::REDISMODULE_CMD_KEY_OW | raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_RM;
     keys(context, args, |position, flags| {
-        if flags.cast_unsigned() & WRITTEN != 0 {
+        if flags.cast_unsigned() & raw::REDISMODULE_CMD_KEY_RO == 0 {
             visit(position);
         }
     });
