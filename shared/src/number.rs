@@ -44,7 +44,7 @@ impl Number {
     pub fn format(self) -> String {
         match self {
             Number::Integer(value) => value.to_string(),
-            Number::Float(value) if value == 0.0 => "0".into(),
+            Number::Float(0.0) => "0".into(),
             Number::Float(value) => {
                 let shortest = format!("{value}");
                 match shortest.split_once('.') {

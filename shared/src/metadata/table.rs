@@ -179,7 +179,7 @@ impl Table {
             count += 1;
             heap += meta.heap_bytes();
         }
-        fixed + if count == 0 { 0 } else { heap * self.len() / count }
+        fixed + (heap * self.len()).checked_div(count).unwrap_or_default()
     }
 }
 

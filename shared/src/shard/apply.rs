@@ -426,7 +426,7 @@ fn parse_all<'a>(batch: &Batch<'a>) -> Result<Vec<(Frame<'a>, u64)>, ApplyError>
         frames.push((frame, offset));
         rest = tail;
     }
-    let named = batch.next.checked_sub(batch.from).unwrap_or_default();
+    let named = batch.next.saturating_sub(batch.from);
     if offset - batch.from != named || batch.next < batch.from {
         return Err(ApplyError::Span { spanned: offset - batch.from, named });
     }
