@@ -33,6 +33,12 @@ impl Membership {
         self.joins.keys().copied().collect()
     }
 
+    /// Whether there is any member but one.
+    #[must_use]
+    pub fn is_group(&self) -> bool {
+        self.joins.len() > 1
+    }
+
     /// Whether `instance` is a member.
     #[must_use]
     pub fn contains(&self, instance: InstanceId) -> bool {

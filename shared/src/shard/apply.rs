@@ -371,6 +371,7 @@ impl Shard {
         self.counters.effects_applied += count;
         self.advance_clock(origin, group.ts);
         self.backlog.append(group.frame, origin, group.instance, group.ts);
+        self.prune_some();
         revivals
     }
 

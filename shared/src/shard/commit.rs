@@ -74,6 +74,7 @@ impl Shard {
             count += 1;
         }
         self.counters.effects_captured += count;
+        self.prune_some();
         if !before.is_empty() {
             keyspace.finish();
         }

@@ -14,7 +14,7 @@ mod stream;
 
 pub use crate::record::Before;
 pub use apply::{Applied, ApplyError, Batch, Outcome};
-pub use handshake::{Answer, HandshakeError, Hello, Welcome};
+pub use handshake::{Answer, HandshakeError, Hello, PROTOCOL, Welcome};
 pub use peers::{Peer, PeerState};
 pub use replay::ReplayError;
 pub use report::{Heard, ReportError};
@@ -296,10 +296,17 @@ impl Shard {
         }
     }
 
+    /// After each group: a little more than a group adds, so that metadata shrinks however fast writes come.
+    fn prune_some(&mut self) {
+        /// Queue entries per group; a group usually adds one.
+        const STEPS: usize = 3;
+        self.prune(STEPS);
+    }
+
     /// A group of one keeps the metadata of what its backlog still has: a newcomer that already wrote can still be
     /// met, and memory is bounded by the backlog.
     fn may_prune(&self) -> bool {
-        self.membership.members().len() > 1 || self.backlog.evicted_any()
+        self.membership.is_group() || self.backlog.evicted_any()
     }
 
     /// Whether others can rely on what was pruned here: a newcomer must not have written yet.

@@ -82,5 +82,6 @@ impl Shard {
         self.clock.set(origin, group.ts);
         self.hlc.observe(group.ts);
         self.backlog.append(group.frame, origin, group.instance, group.ts);
+        self.prune_some();
     }
 }
