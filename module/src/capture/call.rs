@@ -4,7 +4,7 @@
 //! in MULTI, where no filter runs. It takes nothing away from the caller's rights and adds none.
 
 use super::looks::{After, Before};
-use super::shape::{Class, Shape};
+use super::shape::Class;
 use super::{Mode, ServerDataset, role, with};
 use crate::redis::passthrough::{self, As};
 use crate::redis::{Args, Command, CommandResult, Context, Run, client, entry};
@@ -91,8 +91,7 @@ fn begin(context: &Context, args: Args<'_>) -> Option<Before> {
     let spec = with(|capture| capture.table.find(name).copied())??;
     let shape = match spec.class {
         Class::Stage(shape) | Class::StagePlain(shape) | Class::StageOnly(shape) => shape,
-        Class::Call(shape) | Class::Block(shape) => shape,
-        Class::Between => Shape::Events,
+        Class::Call(shape) | Class::Block(shape) | Class::Between(shape) => shape,
         _ => return None,
     };
     // Outside the borrow: looking may expire a key, whose events come in.
@@ -104,7 +103,7 @@ fn begin(context: &Context, args: Args<'_>) -> Option<Before> {
         capture.unit.stage(shape, staged);
         before.tell(&mut capture.unit);
         capture.touches.staged_in_db(db);
-        capture.pinned_db = Some(db).filter(|_| capture.has_copy_bug && super::wrap::moves_between_dbs(name));
+        capture.pinned_db = Some(db).filter(|_| capture.has_copy_bug && matches!(spec.class, Class::Between(_)));
     })?;
     Some(before)
 }

@@ -295,7 +295,7 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             Shape::ZPop { .. } | Shape::ZRemByRank | Shape::ZRemByScore | Shape::ZRemByLex => {
                 self.push_all(write, args.told().map(|member| remove(Path::Scored(member))));
             }
-            Shape::Ttl(_) | Shape::Events | Shape::Whole => {}
+            Shape::Ttl(_) | Shape::Copy | Shape::Move | Shape::Whole => {}
         }
     }
 

@@ -187,8 +187,8 @@ impl Capture {
         }
         match spec.class {
             Class::Read | Class::Events => {}
-            Class::Between if self.has_copy_bug => drop(self.wrap(call, spec)),
-            Class::Between => {}
+            Class::Between(_) if self.has_copy_bug || self.in_multi(call) => drop(self.wrap(call, spec)),
+            Class::Between(_) => {}
             Class::Stage(shape) if self.in_multi(call) => self.wrap_or_stage(call, spec, shape),
             Class::StagePlain(shape) if self.in_multi(call) || shape::has_flags(call.bytes(2)) => {
                 self.wrap_or_stage(call, spec, shape);

@@ -58,8 +58,10 @@ pub enum Shape {
     GeoAdd,
     /// `EXPIRE key ttl`, `GETEX key [options]`, ...: the event tells all, but for a time in the past.
     Ttl(TtlUnit),
-    /// Its events tell all.
-    Events,
+    /// `COPY source target [DB db]`.
+    Copy,
+    /// `MOVE key db`.
+    Move,
     /// Events tell nothing, or too little: the keys it may write are compared before and after.
     Whole,
 }
@@ -88,14 +90,16 @@ pub enum Class {
     Stage(Shape),
     /// The same, when it has no flags; with flags always through `SYNCER.CALL`.
     StagePlain(Shape),
-    /// Its arguments are staged, in MULTI events are enough.
+    /// Its arguments are staged; in MULTI events are enough. `SET` must not go through `SYNCER.CALL`: an argument that
+    /// two commands hold is not stored as an integer.
     StageOnly(Shape),
     /// Always through `SYNCER.CALL`.
     Call(Shape),
     /// Through `SYNCER.CALL` when it cannot or need not block.
     Block(Shape),
-    /// `COPY`, `MOVE`: events tell all; on Valkey 8.1 they go through `SYNCER.CALL` all the same (CAPTURE 6).
-    Between,
+    /// `COPY`, `MOVE`: events tell all, but Valkey 9.1 gives them the wrong database in MULTI, and Valkey 8.1 leaves the
+    /// client in the other one (CAPTURE 6): there they go through `SYNCER.CALL`.
+    Between(Shape),
     /// `MULTI`.
     Multi,
     /// `EXEC`, `DISCARD`, `RESET`.
@@ -109,14 +113,14 @@ pub enum Class {
 /// The commands of Redis 8 and Valkey 9 that are not captured whole. A write command that is not here is
 /// [`Class::Call`] of [`Shape::Whole`], so that no write of a later server or another module is missed.
 pub const KNOWN: &[(&str, Class)] = &[
-    ("set", Class::Stage(Shape::Set)),
-    ("setex", Class::Stage(Shape::SetEx)),
-    ("psetex", Class::Stage(Shape::SetEx)),
-    ("setnx", Class::Stage(Shape::SetPlain)),
-    ("getset", Class::Stage(Shape::SetPlain)),
-    ("mset", Class::Stage(Shape::MSet)),
-    ("msetnx", Class::Stage(Shape::MSet)),
-    ("msetex", Class::Stage(Shape::MSetEx)),
+    ("set", Class::StageOnly(Shape::Set)),
+    ("setex", Class::StageOnly(Shape::SetEx)),
+    ("psetex", Class::StageOnly(Shape::SetEx)),
+    ("setnx", Class::StageOnly(Shape::SetPlain)),
+    ("getset", Class::StageOnly(Shape::SetPlain)),
+    ("mset", Class::StageOnly(Shape::MSet)),
+    ("msetnx", Class::StageOnly(Shape::MSet)),
+    ("msetex", Class::StageOnly(Shape::MSetEx)),
     ("incr", Class::Stage(Shape::IncrOne(1))),
     ("decr", Class::Stage(Shape::IncrOne(-1))),
     ("incrby", Class::Stage(Shape::IncrBy(1))),
@@ -178,8 +182,8 @@ pub const KNOWN: &[(&str, Class)] = &[
     ("unlink", Class::Events),
     ("rename", Class::Events),
     ("renamenx", Class::Events),
-    ("copy", Class::Between),
-    ("move", Class::Between),
+    ("copy", Class::Between(Shape::Copy)),
+    ("move", Class::Between(Shape::Move)),
     ("restore", Class::Events),
     ("restore-asking", Class::Events),
     ("migrate", Class::Events),

@@ -186,6 +186,10 @@ impl Unit {
     /// Notes an event.
     #[inline]
     pub fn event(&mut self, event: Event, db: u32, key: &[u8], now_ms: u64) {
+        let db = match event {
+            Event::New | Event::Replaced if self.open => self.target_db().unwrap_or(db),
+            _ => db,
+        };
         match event {
             Event::Ignored => return,
             Event::New => {
@@ -226,6 +230,18 @@ impl Unit {
     pub fn changed(&mut self, db: u32, key: &[u8]) {
         let key = self.keep(key);
         self.items.push(Item::Event { event: Event::Other, key, db, created: false });
+    }
+
+    /// The database that the open stage copies or moves to.
+    fn target_db(&self) -> Option<u32> {
+        let last = self.stages.len().checked_sub(1)?;
+        let args = self.args(last);
+        let at = match self.stages[last].shape {
+            Shape::Move => 2,
+            Shape::Copy => (3..args.len()).find(|at| args.get(*at).is_some_and(|a| a.eq_ignore_ascii_case(b"db")))? + 1,
+            _ => return None,
+        };
+        std::str::from_utf8(args.get(at)?).ok()?.parse().ok()
     }
 
     /// Whether the event belongs to the open stage, which then explains it.

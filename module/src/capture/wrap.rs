@@ -21,12 +21,6 @@ pub fn has_copy_bug(context: &Context) -> bool {
     Info::section(context, c"server").text(c"valkey_version").is_some_and(|version| version.starts_with("8."))
 }
 
-/// Whether the command may write to another database than the client's.
-#[must_use]
-pub fn moves_between_dbs(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b"copy") || name.eq_ignore_ascii_case(b"move")
-}
-
 impl Capture {
     /// A command whose arguments would be staged, but runs without the filter: in MULTI, or with flags.
     #[cold]
