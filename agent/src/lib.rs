@@ -17,6 +17,7 @@
 //! | [`relay`] | who is asked for the effects of whom: no IO, no clock |
 //! | [`peer`], [`local`], [`run`] | tasks around them |
 //! | [`board`] | what the tasks tell each other |
+//! | [`status`], [`check`] | the other subcommands |
 //!
 //! The agent takes no merge decision and keeps no state (I-11): it may be killed, doubled or moved at any moment. What the
 //! local module holds, a position per peer and the clock, says where to go on.
@@ -24,6 +25,7 @@
 
 pub mod backoff;
 pub mod board;
+pub mod check;
 pub mod config;
 pub mod connection;
 pub mod local;
@@ -32,4 +34,5 @@ pub mod protocol;
 pub mod relay;
 pub mod resp;
 pub mod run;
+pub mod status;
 pub mod stream;

@@ -4,7 +4,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use syncer_agent::config::{Config, SiteFlags};
+use syncer_agent::check::{Level, check};
+use syncer_agent::config::{Config, LocalFlags, Settings, SiteFlags};
+use syncer_agent::status::Status;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -26,6 +28,16 @@ struct Cli {
 enum Command {
     /// Replicates until SIGTERM or SIGINT.
     Run(SiteFlags),
+    /// Shows the local server's view: itself and its peers.
+    Status {
+        #[command(flatten)]
+        local: LocalFlags,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Looks whether `run` with the same flags would work. Exit status 0 when nothing must be mended.
+    Check(SiteFlags),
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -57,6 +69,17 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
                 syncer_agent::run::run(config, stopped()?).await;
                 tracing::info!("stopped");
                 Ok(ExitCode::SUCCESS)
+            }
+            Command::Status { local, json } => {
+                let local = Config::load_local(&local, &environment)?;
+                let status = Status::ask(&local, Settings::default().connect_timeout).await?;
+                if json { println!("{:#}", status.json()) } else { print!("{}", status.table()) }
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Check(flags) => {
+                let findings = check(&Config::load(&flags, &environment)?).await;
+                findings.iter().for_each(|finding| println!("{finding}"));
+                Ok(ExitCode::from(u8::from(findings.iter().any(|finding| finding.level == Level::Fail))))
             }
         }
     })

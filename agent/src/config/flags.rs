@@ -23,6 +23,17 @@ pub struct SiteFlags {
     pub settings: SettingFlags,
 }
 
+/// Which server is local: for commands that need no peers.
+#[derive(Debug, Default, Clone, clap::Args)]
+pub struct LocalFlags {
+    /// The same file as for `run`; flags win.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The primary beside the agent, as for `run`.
+    #[arg(long, value_name = "URL")]
+    pub local: Option<String>,
+}
+
 /// Times and sizes as written: all optional.
 #[derive(Debug, Default, Clone, clap::Args, serde::Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

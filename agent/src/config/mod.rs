@@ -16,7 +16,7 @@ use syncer_shared::instance::InstanceId;
 
 pub use endpoint::{Credentials, Endpoint, EndpointError, EndpointFile};
 pub use file::ConfigFile;
-pub use flags::{SettingFlags, SiteFlags};
+pub use flags::{LocalFlags, SettingFlags, SiteFlags};
 pub use secret::Secret;
 pub use tls::{Tls, TlsError, TlsFiles};
 
@@ -124,6 +124,16 @@ impl Config {
         Self::parse(flags, file, environment)
     }
 
+    /// Only the local server, for commands that need no peers.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_local(flags: &LocalFlags, environment: Environment<'_>) -> Result<Endpoint, ConfigError> {
+        let file = flags.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
+        let local = flags.local.clone().map(EndpointFile::from).or(file.local).ok_or(ConfigError::NoLocal)?;
+        parse_endpoint("local".into(), "SYNCER_LOCAL", local, environment)
+    }
+
     fn parse(flags: &SiteFlags, file: ConfigFile, environment: Environment<'_>) -> Result<Self, ConfigError> {
         let ConfigFile { local, peer, settings } = file;
         let settings = flags.settings.or(settings).parse()?;
@@ -147,18 +157,25 @@ impl Config {
         if peers.is_empty() {
             return Err(ConfigError::NoPeers);
         }
-        let endpoint = |whose: String, variable: String, file: EndpointFile| {
-            file.parse(&variable, environment).map_err(|source| ConfigError::Endpoint { whose, source })
+        let peer = |(id, file): (InstanceId, EndpointFile)| {
+            let variable = format!("SYNCER_PEER_{id}");
+            Ok((id, parse_endpoint(format!("peer {id}"), &variable, file, environment)?))
         };
         Ok(Self {
-            local: endpoint("local".into(), "SYNCER_LOCAL".into(), local)?,
-            peers: peers
-                .into_iter()
-                .map(|(id, file)| Ok((id, endpoint(format!("peer {id}"), format!("SYNCER_PEER_{id}"), file)?)))
-                .collect::<Result<_, ConfigError>>()?,
+            local: parse_endpoint("local".into(), "SYNCER_LOCAL", local, environment)?,
+            peers: peers.into_iter().map(peer).collect::<Result<_, ConfigError>>()?,
             settings,
         })
     }
+}
+
+fn parse_endpoint(
+    whose: String,
+    variable: &str,
+    file: EndpointFile,
+    environment: Environment<'_>,
+) -> Result<Endpoint, ConfigError> {
+    file.parse(variable, environment).map_err(|source| ConfigError::Endpoint { whose, source })
 }
 
 fn instance_id(text: &str) -> Option<InstanceId> {
