@@ -5,17 +5,20 @@ use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
 use crate::keyspace::Keyspace;
 use crate::metadata::{Base, KindMeta, PathMeta, Paths, Payload, TtlDot, TtlMeta};
+use crate::metadata::Top;
 use crate::number::{Number, parse_float};
 
 impl<K: Keyspace> Merge<'_, K> {
     /// Takes a captured effect into the metadata. `before` is the element before the write, for increments by floats:
     /// the sum is folded over it.
-    pub fn local(&mut self, effect: &Effect<'_>, dot: Dot, before: Option<&[u8]>) {
+    ///
+    /// All writes of the group have been done: returns whether the dataset may need [`Merge::correct`] after the whole group.
+    pub fn local(&mut self, effect: &Effect<'_>, dot: Dot, before: Option<&[u8]>) -> bool {
         let key = KeyRef { db: effect.db, name: effect.key };
         match effect.op {
             Op::Set { expire_at, .. } => self.local_set(key, dot, expire_at),
             Op::Assign { path, .. } => self.local_assign(key, path, dot, effect.ttl),
-            Op::Increment { path, delta } => self.local_increment(key, path, delta, dot, effect.ttl, before),
+            Op::Increment { path, delta } => return self.local_increment(key, path, delta, dot, effect.ttl, before),
             Op::Remove { path } => self.local_remove(key, path, dot, effect.ttl),
             Op::Clear { .. } => self.forget(key),
             Op::Expire { at } => self.local_ttl(key, dot, Some(at)),
@@ -24,6 +27,28 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Flush { scope: FlushScope::Db(flushed) } => drop(self.table.drain(|db| db == flushed)),
             Op::Reign | Op::Join { .. } | Op::Forget { .. } => {}
         }
+        false
+    }
+
+    /// After a whole group: where it has added a float, or a sum is out of range, the dataset is corrected, since the server adds
+    /// in its own way (`long double`) and cannot know an exact sum beyond 64 bits (I-4). Not earlier: the dataset has what the last
+    /// write of the group left.
+    pub fn correct(&mut self, effect: &Effect<'_>) {
+        let Op::Increment { path, .. } = effect.op else { return };
+        let key = KeyRef { db: effect.db, name: effect.key };
+        let mut meta = self.take_path(key, path);
+        let top = meta.top(self.origins);
+        let is_implied = meta.payload(top).is_none() && top != Top::Nothing;
+        if !is_implied
+            && !meta.increments().is_empty()
+            && let Some(shown) = view::view(&meta, path.kind(), self.origins)
+        {
+            if self.native(key, path).as_ref() != Some(&shown.payload) {
+                self.put(key, path, &shown.payload);
+            }
+            self.imply(&mut meta, shown.clamped);
+        }
+        self.return_path(key, path, meta);
     }
 
     /// All of the key's dots were seen.
@@ -68,7 +93,7 @@ impl<K: Keyspace> Merge<'_, K> {
         dot: Dot,
         ttl: TtlNote,
         before: Option<&[u8]>,
-    ) {
+    ) -> bool {
         let id = self.table.entry(key.db, key.name);
         self.table.queue(id, &dot);
         let weak = self.rules.weak_ttl;
@@ -86,13 +111,13 @@ impl<K: Keyspace> Merge<'_, K> {
         let top = known.top(self.origins);
         if exact && known.payload(top).is_none() {
             known.increment(dot, delta);
-            return;
+            return false;
         }
         self.local_sum(key, path, delta, dot, before);
+        true
     }
 
-    /// A sum whose base must be known: with a float in it, or out of range. The dataset is corrected, since the server
-    /// adds in its own way (`long double`) and cannot know an exact sum beyond 64 bits (I-4).
+    /// A sum whose base must be known: with a float in it, or out of range.
     fn local_sum(&mut self, key: KeyRef<'_>, path: Path<'_>, delta: Number, dot: Dot, before: Option<&[u8]>) {
         let mut meta = self.take_path(key, path);
         let top = meta.top(self.origins);
@@ -101,7 +126,7 @@ impl<K: Keyspace> Merge<'_, K> {
             let base = before.map(|bytes| explicit(path, bytes, increments));
             match (meta.payload_mut(top), base) {
                 (Some(slot), Some(base)) => *slot = Some(base),
-                (Some(_), None) if top == crate::metadata::Top::Base => {
+                (Some(_), None) if top == Top::Base => {
                     if let Some(sum) = &mut meta.sum {
                         sum.base = Base::None;
                     }
@@ -110,12 +135,6 @@ impl<K: Keyspace> Merge<'_, K> {
             }
         }
         meta.increment(dot, delta);
-        if let Some(shown) = view::view(&meta, path.kind(), self.origins) {
-            if self.native(key, path).as_ref() != Some(&shown.payload) {
-                self.put(key, path, &shown.payload);
-            }
-            self.imply(&mut meta, shown.clamped);
-        }
         self.return_path(key, path, meta);
     }
 

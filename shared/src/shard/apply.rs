@@ -210,7 +210,7 @@ impl Shard {
     pub(super) fn check_fence(&self, via: Origin, replid: ReplId) -> Result<(), ApplyError> {
         let instance = self.origins.instance(via);
         let start = self.stability.start(via);
-        let newer = |(origin, begun): (Origin, Timestamp)| origin != via && start.is_none_or(|start| begun > start);
+        let newer = |(origin, begun): (Origin, Timestamp)| origin != via && start.is_some_and(|start| begun > start);
         if self.stability.reigns(instance, &self.origins).any(newer) { Err(ApplyError::Fenced(replid)) } else { Ok(()) }
     }
 

@@ -5,6 +5,7 @@ use crate::dot::Dot;
 use crate::effect::{Effect, Op};
 use crate::group::{self, GroupBuilder};
 use crate::keyspace::Keyspace;
+use crate::origin::Origin;
 use crate::record::{Before, Record};
 use crate::timestamp::Timestamp;
 
@@ -50,7 +51,7 @@ impl Shard {
     }
 
     /// The context of an own group is the clock before it; the frame carries what changed since the last own group.
-    fn encode_context_change(&mut self, me: crate::origin::Origin) {
+    fn encode_context_change(&mut self, me: Origin) {
         let Self { streams, dirty, origins, clock, change, .. } = self;
         let Some(stream) = streams.get_mut(me.index()) else { return };
         let changed = dirty.iter().filter(|origin| **origin != me);
@@ -65,19 +66,34 @@ impl Shard {
     /// Takes the effects of a local group into the metadata.
     pub(super) fn absorb_own<K: Keyspace>(&mut self, body: &[u8], before: &Before, ts: Timestamp, keyspace: &mut K) {
         let Some(me) = self.me else { return };
-        let mut count = 0;
-        for (index, effect) in (0_u32..).zip(group::effects(body)) {
-            let dot = Dot { ts, index, origin: me };
-            let look = before.iter().find(|(at, _)| *at == index).and_then(|(_, value)| value.as_deref());
-            self.merge(keyspace).local(&effect, dot, look);
-            self.control_effect(&effect, dot, &crate::dot::Seen::Everything);
-            count += 1;
-        }
-        self.counters.effects_captured += count;
+        self.counters.effects_captured += u64::from(self.absorb_captured(body, before, ts, me, keyspace));
         self.prune_some();
         if !before.is_empty() {
             keyspace.finish();
         }
+    }
+
+    /// The effects of a captured group, here and on replicas. Returns how many there were.
+    pub(super) fn absorb_captured<K: Keyspace>(
+        &mut self,
+        body: &[u8],
+        before: &Before,
+        ts: Timestamp,
+        origin: Origin,
+        keyspace: &mut K,
+    ) -> u32 {
+        let (mut count, mut to_correct) = (0, false);
+        for effect in group::effects(body) {
+            let dot = Dot { ts, index: count, origin };
+            let look = before.iter().find(|(at, _)| *at == count).and_then(|(_, value)| value.as_deref());
+            to_correct |= self.merge(keyspace).local(&effect, dot, look);
+            self.control_effect(&effect, dot, &crate::dot::Seen::Everything);
+            count += 1;
+        }
+        if to_correct {
+            group::effects(body).for_each(|effect| self.merge(keyspace).correct(&effect));
+        }
+        count
     }
 
     /// Effects on the membership and on reigns.

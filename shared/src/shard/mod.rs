@@ -183,9 +183,7 @@ impl Shard {
 
     /// Begins a reign: at a start as a primary, or at a promotion. Its first group carries the full context.
     pub fn begin_reign(&mut self, replid: ReplId, now_ms: u64) {
-        if self.me.is_some() {
-            self.past.push(self.replid);
-        }
+        self.end_reign();
         self.replid = replid;
         let instance = self.config.instance;
         let Ok(origin) = self.intern(replid, instance) else { return };
@@ -201,6 +199,13 @@ impl Shard {
         self.own_group = group;
         if self.start == Start::Seeded {
             self.backlog.forget_before_end();
+        }
+    }
+
+    /// A reign that has begun here, or that this replica followed, is a past one.
+    fn end_reign(&mut self) {
+        if self.origins.find(&self.replid).is_some() {
+            self.past.push(self.replid);
         }
     }
 

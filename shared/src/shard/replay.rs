@@ -29,12 +29,7 @@ impl Shard {
             Record::Captured { frame, before } => {
                 let (group, _) = GroupView::parse(frame)?;
                 let origin = self.follow(&group)?;
-                for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
-                    let dot = Dot { ts: group.ts, index, origin };
-                    let look = before.iter().find(|(at, _)| *at == index).and_then(|(_, value)| value.as_deref());
-                    self.merge(keyspace).local(&effect, dot, look);
-                    self.control_effect(&effect, dot, &crate::dot::Seen::Everything);
-                }
+                self.absorb_captured(group.body, &before, group.ts, origin, keyspace);
                 self.log_followed(&group, origin);
             }
             Record::Authored { frame } => {
@@ -73,7 +68,10 @@ impl Shard {
     /// A group of the primary that this replica follows.
     fn follow(&mut self, group: &GroupView<'_>) -> Result<Origin, ReplayError> {
         let origin = self.intern(group.replid, group.instance)?;
-        self.replid = group.replid;
+        if self.replid != group.replid {
+            self.end_reign();
+            self.replid = group.replid;
+        }
         self.update_stream(group, origin);
         Ok(origin)
     }

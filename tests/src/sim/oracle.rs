@@ -217,7 +217,8 @@ impl Key {
     /// T4.
     fn ttl_view(&self) -> Option<UnixMs> {
         let of = |strong: bool| self.ttl.iter().filter(move |live| live.strong == strong).map(|live| live.at);
-        let highest = |times: Vec<Option<UnixMs>>| if times.contains(&None) { None } else { times.into_iter().max()? };
+        let highest =
+            |times: Vec<Option<UnixMs>>| if times.contains(&None) { None } else { times.into_iter().max()? };
         let strong: Vec<_> = of(true).collect();
         if strong.is_empty() { highest(of(false).collect()) } else { highest(strong) }
     }
@@ -231,7 +232,10 @@ fn show(kind: Kind, mut lives: Vec<&Live>) -> Payload {
         What::Increment(_) => None,
     });
     let top = assigns.max_by_key(|(rank, _)| *rank).map(|(_, payload)| payload);
-    let deltas: Vec<Number> = lives.iter().filter_map(|live| if let What::Increment(delta) = live.what { Some(delta) } else { None }).collect();
+    let deltas: Vec<Number> = lives
+        .iter()
+        .filter_map(|live| if let What::Increment(delta) = live.what { Some(delta) } else { None })
+        .collect();
     match (kind, top) {
         (Kind::Set, _) => Payload::Present,
         (Kind::SortedSet, top) => {

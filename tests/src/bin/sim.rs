@@ -1,0 +1,100 @@
+//! `./run sim --seeds 10000` runs many random clusters, `./run sim --seed N` replays one with a readable trace;
+//! `--ci` runs a fixed set and, for a while, new ones.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use syncer_tests::sim;
+
+const USAGE: &str = "usage: sim --seeds N [--from N] [--seconds N] | --seed N | --ci";
+
+/// The set that CI always runs.
+const CI_SEEDS: u64 = 3000;
+/// How long CI looks for news.
+const CI_SECONDS: u64 = 60;
+
+struct Args {
+    seeds: u64,
+    from: u64,
+    seconds: Option<u64>,
+    one: Option<u64>,
+    ci: bool,
+}
+
+fn parse() -> Option<Args> {
+    let mut args = Args { seeds: 1000, from: 0, seconds: None, one: None, ci: false };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        if word == "--ci" {
+            return Some(Args { seeds: CI_SEEDS, ci: true, ..args });
+        }
+        let value = words.next()?.parse().ok()?;
+        match word.as_str() {
+            "--seeds" => args.seeds = value,
+            "--from" => args.from = value,
+            "--seconds" => args.seconds = Some(value),
+            "--seed" => args.one = Some(value),
+            _ => return None,
+        }
+    }
+    Some(args)
+}
+
+/// Other ones every time.
+fn new_seeds() -> Args {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Args { seeds: u64::MAX / 2, from: now.as_secs() << 20, seconds: Some(CI_SECONDS), one: None, ci: false }
+}
+
+/// A panic is a failure of its seed, too.
+fn run(seed: u64, trace: bool) -> sim::Check {
+    std::panic::catch_unwind(|| sim::run(seed, trace)).unwrap_or_else(|_| Err("it panicked, see above".into()))
+}
+
+fn main() -> ExitCode {
+    let Some(args) = parse() else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let failed = match args.one {
+        Some(seed) => run(seed, true).err().map(|why| (seed, why)).into_iter().collect(),
+        None => run_many(&args),
+    };
+    let failed = if args.ci && failed.is_empty() { run_many(&new_seeds()) } else { failed };
+    for (seed, why) in &failed {
+        println!("seed {seed} failed: {why}\n  replay it: ./run sim --seed {seed}");
+    }
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Stops at the first few failures; they often have one cause.
+fn run_many(args: &Args) -> Vec<(u64, String)> {
+    const FAILURES_MAX: usize = 5;
+    let next = AtomicU64::new(args.from);
+    let failed = std::sync::Mutex::new(Vec::new());
+    let end = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let is_over = end.is_some_and(|end| Instant::now() >= end);
+                    let enough = failed.lock().is_ok_and(|failed| failed.len() >= FAILURES_MAX);
+                    if seed - args.from >= args.seeds || is_over || enough {
+                        break;
+                    }
+                    if let (Err(why), Ok(mut failed)) = (run(seed, false), failed.lock()) {
+                        failed.push((seed, why));
+                    }
+                }
+            });
+        }
+    });
+    let ran = next.load(Ordering::Relaxed).saturating_sub(args.from + threads as u64);
+    let mut failed = failed.into_inner().unwrap_or_default();
+    failed.sort();
+    println!("{ran} seeds, {} failed", failed.len());
+    failed
+}

@@ -1,0 +1,252 @@
+//! Random events, and the healing after them.
+
+use syncer_shared::effect::FlushScope;
+use syncer_shared::instance::{InstanceId, InstanceSet};
+
+use super::client::Command;
+use super::plan::Failover;
+use super::{Check, World};
+
+/// Rounds of everybody pulling from everybody: far more than any chain of waits needs.
+const HEAL_ROUNDS_MAX: u32 = 60;
+
+/// Longer than any TTL that is set.
+const TTL_MS_MAX: u64 = 20_000;
+
+impl World {
+    /// Random events, with safety checked at each.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn chaos(&mut self) -> Check {
+        for _ in 0..self.plan.steps {
+            let pause = if self.random.u8(0..20) == 0 { self.random.u64(0..8000) } else { self.random.u64(0..40) };
+            self.tick(pause);
+            self.event()?;
+        }
+        self.check_all()
+    }
+
+    fn event(&mut self) -> Check {
+        let (instance, link) = (self.random.usize(0..self.instances.len()), self.random.usize(0..self.links.len()));
+        match self.random.u8(0..100) {
+            0..36 => self.random_write(instance)?,
+            36..50 => {
+                let max_bytes = *self.random.choice(&[1, 300, 2000, usize::MAX]).unwrap_or(&1);
+                self.read(link, max_bytes);
+            }
+            50..70 => {
+                let (slice, again) = (self.random.u32(1..6), self.random.u8(0..8) == 0);
+                self.deliver(link, slice, again)?;
+            }
+            70..76 => {
+                let (from, to) = (self.links[link].source, self.links[link].target);
+                if self.links[link].is_up {
+                    self.report(from, to)?;
+                }
+            }
+            76..81 if self.plan.prune => {
+                let steps = *self.random.choice(&[1, 3, 1000]).unwrap_or(&1);
+                self.prune(instance, steps)?;
+            }
+            81..84 => self.toggle(link),
+            84..86 => self.links[link].restart(),
+            86..88 => self.choose_wanted(link),
+            88..90 if self.plan.clock_jumps => self.jump(instance),
+            90..93 if self.plan.ttl => self.expire(instance)?,
+            93 => self.random_failover(instance)?,
+            94 => self.instances[instance].check_replica(self.now_ms)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn toggle(&mut self, link: usize) {
+        let is_up = !self.links[link].is_up || self.random.bool();
+        let (from, to) = (self.links[link].source + 1, self.links[link].target + 1);
+        self.say(|| format!("link {from} -> {to} is {}", if is_up { "up" } else { "cut" }));
+        self.links[link].is_up = is_up;
+        if !is_up {
+            self.links[link].restart();
+        }
+    }
+
+    /// The direct stream, or everything: a relay.
+    fn choose_wanted(&mut self, link: usize) {
+        let direct: InstanceSet = [self.instances[self.links[link].source].id].into_iter().collect();
+        let wanted = match self.random.u8(0..3) {
+            0 => direct,
+            1 => InstanceSet::ALL,
+            _ => InstanceSet::from_bits(self.random.u64(..)),
+        };
+        self.links[link].want(wanted);
+    }
+
+    fn jump(&mut self, instance: usize) {
+        let far = self.random.u8(0..4) == 0;
+        let skew_ms = if far { self.random.i64(-200_000..200_000) } else { self.random.i64(-3000..3000) };
+        self.say(|| format!("the clock of {} is {skew_ms} ms off", instance + 1));
+        self.instances[instance].skew_ms = skew_ms;
+    }
+
+    fn random_failover(&mut self, instance: usize) -> Check {
+        let (all, begun) = (self.instances[instance].logged(), self.instances[instance].begun());
+        let safe = self.instances[instance].durable;
+        let first = match self.plan.failover {
+            Failover::Never => return Ok(()),
+            Failover::LosesUnreported => begun.max(safe),
+            Failover::LosesAnything => begun,
+        };
+        let len = self.random.usize(first.min(all)..=all);
+        self.fail_over(instance, len)
+    }
+
+    fn random_write(&mut self, instance: usize) -> Check {
+        let count = if self.random.u8(0..5) == 0 { self.random.usize(2..5) } else { 1 };
+        let commands: Vec<_> = (0..count).map(|_| self.random_command(instance)).collect();
+        self.write(instance, &commands)
+    }
+
+    fn random_command(&mut self, instance: usize) -> (u32, Vec<u8>, Command) {
+        let db = u32::from(self.random.u8(0..8) == 0);
+        let key = *self.random.choice(&["k", "k", "l", "m"]).unwrap_or(&"k");
+        (db, key.as_bytes().to_vec(), self.random_kind(instance))
+    }
+
+    fn random_kind(&mut self, instance: usize) -> Command {
+        let wall = self.wall(instance) as i64;
+        let expiry = wall + self.random.i64(1..TTL_MS_MAX as i64);
+        let random = &mut self.random;
+        let name = random.choice(&["a", "b", "c"]).unwrap_or(&"a").to_string();
+        let text = match random.u8(0..4) {
+            0 => random.i64(-5..100).to_string(),
+            1 => random.choice(&["0.1", "10.50", "007", "9223372036854775800", "1e3"]).unwrap_or(&"0").to_string(),
+            _ => format!("v{}", random.u16(..)),
+        };
+        let float = *random.choice(&[0.1, 0.2, -2.5, 1e16, -1e16, 3.0]).unwrap_or(&0.1);
+        let integer = if random.u8(0..15) == 0 { i64::MAX } else { random.i64(-10..10) };
+        match random.u8(0..40) {
+            0..4 => Command::Set(text, (self.plan.ttl && random.bool()).then_some(expiry)),
+            4 => Command::Append(text),
+            5..9 => Command::IncrBy(integer),
+            9..11 => Command::IncrByFloat(float),
+            11..14 => Command::HSet(name, text),
+            14..16 => Command::HIncrBy(name, integer),
+            16 => Command::HIncrByFloat(name, float),
+            17 | 18 => Command::HDel(name),
+            19..22 => Command::SAdd(name),
+            22 | 23 => Command::SRem(name),
+            24 | 25 => Command::ZAdd(name, float),
+            26 | 27 => Command::ZIncrBy(name, float),
+            28 => Command::ZRem(name),
+            29 => Command::Whole(text),
+            30..33 => Command::Del,
+            33 => Command::Store(vec![name, "d".into()]),
+            34 | 35 if self.plan.ttl => Command::ExpireAt(expiry),
+            36 if self.plan.ttl => Command::Persist,
+            37 if self.plan.flush => Command::Flush(if random.bool() { FlushScope::All } else { FlushScope::Db(1) }),
+            _ => Command::IncrBy(1),
+        }
+    }
+
+    /// Heals everything and demands convergence, now and when all TTLs have passed; then that metadata is gone.
+    ///
+    /// # Errors
+    /// Why it does not converge, or a broken invariant.
+    pub fn heal(&mut self) -> Check {
+        self.say(|| "healed".into());
+        let ahead =
+            self.instances.iter().map(|i| i.shard.status().clock.entries().iter().map(|e| e.2.ms()).max().unwrap_or(0));
+        self.now_ms = self.now_ms.max(ahead.max().unwrap_or(0)) + 1;
+        for instance in &mut self.instances {
+            instance.skew_ms = 0;
+        }
+        for link in &mut self.links {
+            link.is_up = true;
+            link.want(InstanceSet::ALL);
+        }
+        if !self.converge()? {
+            return Ok(());
+        }
+        self.tick(TTL_MS_MAX * 20);
+        for instance in 0..self.instances.len() {
+            self.expire(instance)?;
+        }
+        if !self.converge()? {
+            return Ok(());
+        }
+        self.check_settled()
+    }
+
+    /// Everybody pulls from everybody until all have the same. `false`: some need a full sync, which is not simulated.
+    fn converge(&mut self) -> Result<bool, String> {
+        for _ in 0..HEAL_ROUNDS_MAX {
+            for link in 0..self.links.len() {
+                let (source, target) = (self.links[link].source, self.links[link].target);
+                self.pull(source, target)?;
+            }
+            if self.is_converged() {
+                self.check_all()?;
+                return Ok(true);
+            }
+        }
+        if self.plan.backlog_bytes < 1 << 20 && self.links.iter().any(|link| link.needs_full) {
+            self.say(|| "some need a full sync".into());
+            return Ok(false);
+        }
+        Err(self.why_not())
+    }
+
+    fn is_converged(&self) -> bool {
+        let first = self.instances.first().map(|i| &i.applied);
+        self.instances.iter().all(|i| Some(&i.applied) == first) && self.links.iter().all(super::link::Link::is_idle)
+    }
+
+    fn why_not(&self) -> String {
+        let mut why = String::from("it does not converge:");
+        for instance in &self.instances {
+            why += &format!("\n  {} has {:?}", instance.id, instance.applied);
+        }
+        for link in self.links.iter().filter(|link| !link.error.is_empty() || !link.is_idle()) {
+            why += &format!("\n  {} -> {}: {}", link.source + 1, link.target + 1, link.error);
+        }
+        why
+    }
+
+    /// At rest everything is stable everywhere, and its metadata goes, without anybody noticing (I-6).
+    fn check_settled(&mut self) -> Check {
+        for _ in 0..4 {
+            for link in 0..self.links.len() {
+                let (from, to) = (self.links[link].source, self.links[link].target);
+                self.report(from, to)?;
+            }
+            for instance in 0..self.instances.len() {
+                self.prune(instance, usize::MAX)?;
+            }
+        }
+        self.check_all()?;
+        for instance in &self.instances {
+            let status = instance.shard.status();
+            let due = |(_, entry): (_, &syncer_shared::memory::Entry)| {
+                entry.expire_at.is_some_and(|at| at <= self.now_ms as i64)
+            };
+            if instance.keyspace.entries().iter().any(due) {
+                return Err(format!("{} shows a key whose TTL has passed", instance.id));
+            }
+            let kept = instance.shard.table().iter().filter(|(_, _, meta)| !is_clamped(meta)).count();
+            if kept > 0 || status.aside > 0 {
+                let held: Vec<InstanceId> = status.held_back_by.iter().collect();
+                return Err(format!(
+                    "{} keeps metadata of {kept} keys at rest and {} aside; held back by {held:?}",
+                    instance.id, status.aside
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A sum beyond 64 bits is kept exactly, at rest too.
+fn is_clamped(meta: &syncer_shared::metadata::KeyMeta) -> bool {
+    meta.kinds.iter().any(|kind| kind.paths.iter().any(|(_, path)| path.sum.as_ref().is_some_and(|sum| sum.clamped)))
+}

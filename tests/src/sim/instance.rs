@@ -1,0 +1,271 @@
+//! One simulated instance: the production shard, a dataset, the oracle beside it, and its replication stream.
+
+use std::collections::BTreeMap;
+
+use syncer_shared::effect::FlushScope;
+use syncer_shared::group::{self, Frame, GroupBuilder, GroupView};
+use syncer_shared::instance::InstanceId;
+use syncer_shared::keyspace::Keyspace;
+use syncer_shared::memory::MemoryKeyspace;
+use syncer_shared::merge::Rules;
+use syncer_shared::record::{Before, Record};
+use syncer_shared::replid::ReplId;
+use syncer_shared::shard::{Shard, ShardConfig, Start};
+use syncer_shared::timestamp::Timestamp;
+
+use super::Check;
+use super::client::{Client, Command};
+use super::oracle::{DotName, Oracle};
+use super::registry::{Context, Registry};
+
+/// An entry of the replication stream: what `MULTI, write, SYNCER.LOG, EXEC` brings to a replica.
+#[derive(Clone)]
+struct Logged {
+    /// The dataset after the write itself, before the merge had its say.
+    written: Option<MemoryKeyspace>,
+    record: Vec<u8>,
+}
+
+/// One instance.
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// The code under test.
+    pub shard: Shard,
+    /// What clients see.
+    pub keyspace: MemoryKeyspace,
+    /// What they should see.
+    pub oracle: Oracle,
+    /// What was applied.
+    pub applied: Context,
+    /// How wrong its wall clock is.
+    pub skew_ms: i64,
+    /// Entries of the replication stream that peers rely on (2.2 rule 1).
+    pub durable: usize,
+    history: Vec<Logged>,
+    config: ShardConfig,
+    reigns: u8,
+    /// Entries that no failover may lose: the start of the last reign.
+    begun: usize,
+}
+
+impl Instance {
+    /// An instance at its start, which nobody knows yet.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn new(
+        id: InstanceId,
+        backlog_bytes: u64,
+        rules: Rules,
+        now_ms: u64,
+        registry: &mut Registry,
+    ) -> Result<Self, String> {
+        let config = ShardConfig { backlog_bytes, rules, ..ShardConfig::new(id) };
+        let shard = Shard::new(config.clone(), replid(id, 0), Start::Empty, now_ms);
+        let (keyspace, oracle, applied) = Default::default();
+        let history = Vec::new();
+        let mut new =
+            Self { id, shard, keyspace, oracle, applied, skew_ms: 0, durable: 0, history, config, reigns: 0, begun: 0 };
+        new.take_records(registry)?;
+        new.begun = new.history.len();
+        Ok(new)
+    }
+
+    /// A client's commands, as one unit.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn write(&mut self, commands: &[(u32, Vec<u8>, Command)], now_ms: u64, registry: &mut Registry) -> Check {
+        self.unit(now_ms, registry, |client| {
+            commands.iter().for_each(|(db, key, command)| client.run(*db, key, command));
+        })
+    }
+
+    /// The server's own expiry of everything that is due.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn expire(&mut self, now_ms: u64, registry: &mut Registry) -> Check {
+        let mut names = Vec::new();
+        self.keyspace.keys(FlushScope::All, &mut |db, key| names.push((db, key.to_vec())));
+        for (db, key) in names {
+            self.unit(now_ms, registry, |client| client.expire_if_due(db, &key))?;
+        }
+        Ok(())
+    }
+
+    fn unit(&mut self, now_ms: u64, registry: &mut Registry, run: impl FnOnce(&mut Client<'_>)) -> Check {
+        let (mut group, mut before) = (GroupBuilder::new(), Before::new());
+        let keyspace = &mut self.keyspace;
+        run(&mut Client { keyspace, group: &mut group, before: &mut before, now_ms: now_ms as i64 });
+        if group.is_empty() {
+            return Ok(());
+        }
+        let written = Some(self.keyspace.clone());
+        let record = self.shard.commit(&group, &before, &mut self.keyspace, now_ms).to_vec();
+        self.note(Logged { written, record }, Some(registry), None)?;
+        self.take_records(registry)?;
+        self.check()
+    }
+
+    /// Takes what the shard has put into its replication stream.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn take_records(&mut self, registry: &mut Registry) -> Check {
+        for record in self.shard.take_records() {
+            self.note(Logged { written: None, record }, Some(registry), None)?;
+        }
+        Ok(())
+    }
+
+    /// Follows one entry of the stream with the oracle. `author` takes own groups; without it they are known.
+    fn note(&mut self, logged: Logged, author: Option<&mut Registry>, known: Option<&Registry>) -> Check {
+        let record = logged.record.clone();
+        let parsed = Record::parse(&record).map_err(|error| format!("an own record: {error}"))?;
+        match (parsed, author) {
+            (Record::Captured { frame, .. } | Record::Authored { frame }, author) => {
+                let (group, _) = GroupView::parse(frame).map_err(|error| error.to_string())?;
+                let registry = match author {
+                    Some(registry) => {
+                        registry.author(&group)?;
+                        Some(&*registry)
+                    }
+                    None => known,
+                };
+                self.follow(&group, registry)?;
+            }
+            (Record::Applied { frames, .. }, author) => {
+                let registry = author.as_deref().or(known);
+                let mut rest = frames;
+                while !rest.is_empty() {
+                    let (frame, tail) = Frame::parse(rest).map_err(|error| error.to_string())?;
+                    let Frame::Group(group) = frame else { return Err("a skip in a record".into()) };
+                    self.follow(&group, registry)?;
+                    rest = tail;
+                }
+            }
+            (Record::Stable { .. } | Record::Position { .. }, _) => {}
+        }
+        self.history.push(logged);
+        Ok(())
+    }
+
+    fn follow(&mut self, group: &GroupView<'_>, registry: Option<&Registry>) -> Check {
+        let Some(registry) = registry else { return Err("no registry".into()) };
+        let authored = registry.find(group)?;
+        let have = self.applied.get(&group.replid).copied().unwrap_or_default();
+        if group.prev != have || group.ts <= have {
+            return Err(format!(
+                "I-2: {} applies {:?} {} after {have}, its author did so after {}",
+                self.id, group.replid, group.ts, group.prev
+            ));
+        }
+        let covered = |(replid, ts): (&ReplId, &Timestamp)| self.applied.get(replid).is_some_and(|have| have >= ts);
+        if !authored.context.iter().all(covered) {
+            return Err(format!("I-3: {} applies {:?} {} before its context", self.id, group.replid, group.ts));
+        }
+        let (ts, instance, replid) = (group.ts, group.instance, group.replid);
+        for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
+            self.oracle.apply(&effect, DotName { ts, instance, replid, index }, &authored.context);
+        }
+        self.applied.insert(replid, ts);
+        Ok(())
+    }
+
+    /// I-4: clients see the view of the live dots.
+    ///
+    /// # Errors
+    /// Where not.
+    pub fn check(&self) -> Check {
+        let clock: Context = self.shard.clock_token().entries().iter().map(|(replid, _, ts)| (*replid, *ts)).collect();
+        if clock != self.applied {
+            return Err(format!("the clock of {} is {clock:?}, but it has applied {:?}", self.id, self.applied));
+        }
+        match self.oracle.difference(&self.keyspace) {
+            None => Ok(()),
+            Some(difference) => {
+                Err(format!("I-4: instance {} shows not the view of its live dots: {difference}", self.id))
+            }
+        }
+    }
+
+    /// How long its replication stream is.
+    #[must_use]
+    pub fn logged(&self) -> usize {
+        self.history.len()
+    }
+
+    /// Entries that no failover may lose.
+    #[must_use]
+    pub fn begun(&self) -> usize {
+        self.begun
+    }
+
+    /// A replica that has the first `len` entries of the stream.
+    fn replica(&self, len: usize, now_ms: u64) -> Result<(Shard, MemoryKeyspace), String> {
+        let mut shard = Shard::new(self.config.clone(), replid(self.id, 255), Start::Replica, now_ms);
+        let mut keyspace = MemoryKeyspace::default();
+        for logged in self.history.iter().take(len) {
+            if let Some(written) = &logged.written {
+                keyspace = written.clone();
+            }
+            shard.replay(&logged.record, &mut keyspace).map_err(|error| format!("I-12: replay: {error}"))?;
+        }
+        Ok((shard, keyspace))
+    }
+
+    /// I-12, I-1: a replica that follows the stream is like its primary.
+    ///
+    /// # Errors
+    /// Where not.
+    pub fn check_replica(&self, now_ms: u64) -> Check {
+        let (mut shard, keyspace) = self.replica(self.history.len(), now_ms)?;
+        let primary = |what: &str| format!("I-12: a replica of {} has another {what} than its primary", self.id);
+        if keyspace != self.keyspace {
+            return Err(primary("dataset"));
+        }
+        if shard.clock_token() != self.shard.clock_token() {
+            return Err(primary("clock"));
+        }
+        let offsets = |shard: &Shard| (shard.backlog().first_offset(), shard.backlog().end_offset());
+        if offsets(&shard) != offsets(&self.shard) {
+            return Err(format!("{}: {:?}, {:?}", primary("backlog"), offsets(&shard), offsets(&self.shard)));
+        }
+        if !self.oracle.difference(&keyspace).is_none_or(|d| d.is_empty()) {
+            return Err(primary("view"));
+        }
+        let _ = shard.take_records();
+        Ok(())
+    }
+
+    /// The primary is lost; a replica that has the first `len` entries of its stream takes over.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn fail_over(&mut self, len: usize, now_ms: u64, registry: &mut Registry) -> Check {
+        let (shard, keyspace) = self.replica(len, now_ms)?;
+        let history: Vec<Logged> = self.history.drain(..).take(len).collect();
+        (self.shard, self.keyspace) = (shard, keyspace);
+        (self.oracle, self.applied) = (Oracle::default(), BTreeMap::new());
+        for logged in history {
+            self.note(logged, None, Some(registry))?;
+        }
+        self.reigns += 1;
+        self.shard.begin_reign(replid(self.id, self.reigns), now_ms);
+        self.take_records(registry)?;
+        self.begun = self.history.len();
+        self.durable = self.durable.min(self.history.len());
+        self.check()
+    }
+}
+
+/// The name of a reign.
+fn replid(id: InstanceId, reign: u8) -> ReplId {
+    let mut bytes = [id.get(); 20];
+    bytes[1] = reign;
+    // Names must not sort as instances or reigns do.
+    bytes[0] = id.get().wrapping_mul(37) ^ reign.wrapping_mul(101);
+    ReplId::from_bytes(bytes)
+}

@@ -1,0 +1,254 @@
+//! All instances and links of one run, and time.
+
+use syncer_shared::instance::{InstanceId, InstanceSet};
+
+use super::client::Command;
+use super::instance::Instance;
+use super::link::{Delivered, Link};
+use super::registry::Registry;
+use super::{Check, Plan};
+
+/// One simulated Active-Active database.
+pub struct World {
+    /// What the seed decided.
+    pub plan: Plan,
+    /// All further chance.
+    pub random: fastrand::Rng,
+    /// The instances; number `i` has instance id `i + 1`.
+    pub instances: Vec<Instance>,
+    /// One for each ordered pair.
+    pub links: Vec<Link>,
+    /// True time in Unix milliseconds.
+    pub now_ms: u64,
+    registry: Registry,
+    trace: bool,
+    step: u32,
+}
+
+impl World {
+    /// All instances, empty, members of one group.
+    #[must_use]
+    pub fn new(plan: &Plan, trace: bool) -> Self {
+        let now_ms = 1_700_000_000_000;
+        let mut registry = Registry::default();
+        let ids = (1..=plan.instances).filter_map(InstanceId::new);
+        let start = |id| Instance::new(id, plan.backlog_bytes, plan.rules, now_ms, &mut registry);
+        let instances: Vec<Instance> = ids.map(start).collect::<Result<_, _>>().unwrap_or_default();
+        let count = instances.len();
+        let pairs = (0..count).flat_map(|source| (0..count).map(move |target| (source, target)));
+        let only =
+            |source: usize| instances.get(source).map(|instance| instance.id).into_iter().collect::<InstanceSet>();
+        let links = pairs
+            .filter(|(source, target)| source != target)
+            .map(|(source, target)| Link::new(source, target, only(source)));
+        let links = links.collect();
+        let random = fastrand::Rng::with_seed(plan.seed);
+        let mut world = Self { plan: plan.clone(), random, instances, links, now_ms, registry, trace, step: 0 };
+        world.say(|| format!("{plan:?}"));
+        (0..world.links.len()).for_each(|link| world.connect(link));
+        world
+    }
+
+    /// Prints a line of the trace.
+    pub fn say(&self, line: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>5} {:>8} ms  {}", self.step, self.now_ms - 1_700_000_000_000, line());
+        }
+    }
+
+    /// Counts a step; time passes.
+    pub fn tick(&mut self, ms: u64) {
+        self.step += 1;
+        self.now_ms += ms;
+    }
+
+    /// The wall clock of an instance.
+    #[must_use]
+    pub fn wall(&self, instance: usize) -> u64 {
+        self.now_ms.saturating_add_signed(self.instances[instance].skew_ms)
+    }
+
+    /// A client's commands at an instance, as one unit.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn write(&mut self, instance: usize, commands: &[(u32, Vec<u8>, Command)]) -> Check {
+        self.say(|| {
+            let show = |(db, key, command): &(u32, Vec<u8>, Command)| {
+                format!("{db}:{} {command:?}", String::from_utf8_lossy(key))
+            };
+            format!("{} writes {}", instance + 1, commands.iter().map(show).collect::<Vec<_>>().join("; "))
+        });
+        let now_ms = self.wall(instance);
+        self.instances[instance].write(commands, now_ms, &mut self.registry)
+    }
+
+    /// One command on a key of database 0.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn command(&mut self, instance: usize, key: &str, command: Command) -> Check {
+        self.tick(1);
+        self.write(instance, &[(0, key.as_bytes().to_vec(), command)])
+    }
+
+    /// Keys whose TTL has passed go, at one instance.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn expire(&mut self, instance: usize) -> Check {
+        self.say(|| format!("{} expires what is due", instance + 1));
+        let now_ms = self.wall(instance);
+        self.instances[instance].expire(now_ms, &mut self.registry)
+    }
+
+    /// The link from one instance to another.
+    #[must_use]
+    pub fn link(&self, source: usize, target: usize) -> usize {
+        self.links.iter().position(|link| (link.source, link.target) == (source, target)).unwrap_or_default()
+    }
+
+    fn pair(&mut self, link: usize) -> Option<(&mut Link, &mut Instance, &mut Instance)> {
+        let link = &mut self.links[link];
+        let [source, target] = self.instances.get_disjoint_mut([link.source, link.target]).ok()?;
+        Some((link, source, target))
+    }
+
+    /// The handshake of a link that is up.
+    pub fn connect(&mut self, link: usize) {
+        let source_ms = self.wall(self.links[link].source);
+        let Some((link, source, target)) = self.pair(link) else { return };
+        link.connect(source, target, source_ms);
+        let (s, t) = (link.source, link.target);
+        for instance in [s, t] {
+            // Errors of own records show at the next check of the instance.
+            let _ = self.instances[instance].take_records(&mut self.registry);
+        }
+    }
+
+    /// One read, connecting if need be.
+    pub fn read(&mut self, link: usize, max_bytes: usize) {
+        self.connect(link);
+        let source_ms = self.wall(self.links[link].source);
+        if let Some((link, source, _)) = self.pair(link)
+            && link.is_up
+        {
+            link.read(source, max_bytes, source_ms);
+        }
+    }
+
+    /// Delivers the oldest batch in flight. Returns how many groups were applied.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn deliver(&mut self, link: usize, slice: u32, again: bool) -> Result<u32, String> {
+        let target_ms = self.wall(self.links[link].target);
+        let Some((link, source, target)) = self.pair(link) else { return Ok(0) };
+        if !link.is_up {
+            return Ok(0);
+        }
+        let delivered = link.deliver(source.id, target, target_ms, slice, again)?;
+        let (from, to, at, error) = (source.id, target.id, link.target, link.error.clone());
+        self.instances[at].take_records(&mut self.registry)?;
+        self.instances[at].check()?;
+        match delivered {
+            Delivered::Nothing => Ok(0),
+            Delivered::Refused => {
+                self.say(|| format!("{to} refuses a batch of {from}: {error}"));
+                Ok(0)
+            }
+            Delivered::Applied(outcome, groups) => {
+                self.say(|| format!("{to} applies {groups} groups from {from}: {outcome:?}"));
+                Ok(groups)
+            }
+        }
+    }
+
+    /// Everything a link has, until it waits for another.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn pull(&mut self, source: usize, target: usize) -> Result<u32, String> {
+        let link = self.link(source, target);
+        let mut groups = 0;
+        loop {
+            self.read(link, usize::MAX);
+            let applied = self.deliver(link, u32::MAX, false)?;
+            groups += applied;
+            if applied == 0 && (self.links[link].is_idle() || !self.links[link].is_up) {
+                return Ok(groups);
+            }
+        }
+    }
+
+    /// A report travels from one instance to another.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn report(&mut self, from: usize, to: usize) -> Check {
+        self.say(|| format!("{} reports to {}", from + 1, to + 1));
+        let report = self.instances[from].shard.report();
+        self.instances[from].durable = self.instances[from].logged();
+        let now_ms = self.wall(to);
+        let target = &mut self.instances[to];
+        target
+            .shard
+            .accept_report(&report, now_ms)
+            .map_err(|error| format!("{} refuses a report: {error}", target.id))?;
+        target.take_records(&mut self.registry)?;
+        target.check()
+    }
+
+    /// Prunes at an instance, and checks that nobody can tell (I-6).
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn prune(&mut self, instance: usize, steps: usize) -> Check {
+        let target = &mut self.instances[instance];
+        let taken = target.shard.prune(steps);
+        target.take_records(&mut self.registry)?;
+        let keys = target.shard.status().metadata_keys;
+        self.say(|| format!("{} prunes {taken}; metadata of {keys} keys is left", instance + 1));
+        self.instances[instance].check()
+    }
+
+    /// A replica takes over that has the first `len` entries of the replication stream.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn fail_over(&mut self, instance: usize, len: usize) -> Check {
+        let all = self.instances[instance].logged();
+        self.say(|| format!("{} fails over and loses {} of {all} entries", instance + 1, all - len));
+        let now_ms = self.wall(instance);
+        self.instances[instance].fail_over(len, now_ms, &mut self.registry)?;
+        for link in &mut self.links {
+            if link.source == instance {
+                link.source_gone();
+            }
+            if link.target == instance {
+                link.restart();
+            }
+        }
+        Ok(())
+    }
+
+    /// I-5: instances that have applied the same show the same. Checks every instance, and their replicas.
+    ///
+    /// # Errors
+    /// Where not.
+    pub fn check_all(&self) -> Check {
+        for a in &self.instances {
+            a.check()?;
+            a.check_replica(self.now_ms)?;
+            for b in &self.instances {
+                if a.applied == b.applied && a.keyspace.digest() != b.keyspace.digest() {
+                    return Err(format!("I-5: {} and {} have applied the same and show different data", a.id, b.id));
+                }
+                if a.applied == b.applied && !a.oracle.same(&b.oracle) {
+                    return Err(format!("the live dots of {} and {} depend on the order of arrival", a.id, b.id));
+                }
+            }
+        }
+        Ok(())
+    }
+}
