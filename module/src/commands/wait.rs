@@ -1,6 +1,6 @@
 //! `SYNCER.WAIT`: until other instances have what was written here.
 
-use super::arguments::{Arguments, may_block};
+use super::arguments::{Arguments, CommandError, may_block};
 use super::readers;
 use super::waiters::{self, Condition};
 use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
@@ -28,6 +28,9 @@ impl Run for Wait {
         let timeout_ms = args.number(2, "timeout-ms", waiters::TIMEOUT_MS_MAX)?;
         let (own, applied) = {
             let shard = state::shard()?;
+            if !shard.is_primary() {
+                return Err(CommandError::Replica.into());
+            }
             (shard.last_own(), shard.applied_by(shard.last_own()))
         };
         if applied as u64 >= instances || !may_block(context) {
