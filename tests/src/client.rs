@@ -112,6 +112,21 @@ impl Client {
         self.send_raw(&bytes)
     }
 
+    /// Sends a blocking command and returns once the server shows, to `observer`, that this client is blocked.
+    /// [`Client::receive`] takes the reply.
+    ///
+    /// # Panics
+    /// When the command does not block.
+    pub fn block(&mut self, line: &str, observer: &mut Self) {
+        let id = reply::integer(&self.ok("CLIENT ID"));
+        self.send(&words(line)).expect("the command can be sent");
+        let blocked = || {
+            let shown = observer.text(&format!("CLIENT LIST ID {id}"));
+            shown.split(' ').any(|field| field.strip_prefix("flags=").is_some_and(|flags| flags.contains('b')))
+        };
+        wait::eventually(&format!("{line} blocks"), blocked);
+    }
+
     /// Sends bytes as they are.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)

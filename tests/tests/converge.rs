@@ -2,15 +2,8 @@
 
 use std::time::Duration;
 
-use syncer_tests::client::Client;
 use syncer_tests::cluster::Cluster;
 use syncer_tests::{on_all_kinds, reply, wait};
-
-/// Waits until so many clients are blocked in a command.
-fn blocked(client: &mut Client, count: usize) {
-    let field = format!("blocked_clients:{count}\\x0d");
-    wait::eventually("the clients are blocked", || client.text("INFO clients").contains(&field));
-}
 
 /// What `line` answers at every site, which must be the same.
 fn everywhere(cluster: &Cluster, line: &str) -> String {
@@ -112,8 +105,7 @@ on_all_kinds! {
         for (blocking, write) in cases {
             client.ok("DEL l l2 z");
             let mut waiter = cluster.client(1);
-            waiter.send(&syncer_tests::client::words(blocking)).expect("the command can be sent");
-            blocked(&mut client, 1);
+            waiter.block(blocking, &mut client);
             client.ok(write);
             let answer = waiter.receive().expect("the blocked client is served");
             assert!(!reply::is_error(&answer), "{blocking}: {}", reply::text(&answer));
@@ -124,8 +116,7 @@ on_all_kinds! {
     /// A client blocked at one site is served by a write at the other.
     fn a_remote_write_serves_a_blocked_client(cluster: 2) {
         let mut waiter = cluster.client(2);
-        waiter.send(&["BZPOPMIN", "z", "0"]).expect("the command can be sent");
-        blocked(&mut cluster.client(2), 1);
+        waiter.block("BZPOPMIN z 0", &mut cluster.client(2));
         cluster.client(1).ok("ZADD z 5 job 6 later");
         assert_eq!(reply::text(&waiter.receive().expect("the blocked client is served")), "[z, job, 5]");
         cluster.converged();

@@ -3,8 +3,8 @@
 use redis::Value;
 
 use syncer_tests::client::Client;
+use syncer_tests::reply;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
-use syncer_tests::{reply, wait};
 
 /// Runs the same lines, in groups of one client each, against a stock server and one with the module, and compares the
 /// replies.
@@ -170,10 +170,7 @@ fn blocking_commands_block() {
             ("BLMOVE l m LEFT LEFT 0", "LPUSH l a", "a"),
         ] {
             let mut waiter = server.client();
-            waiter.send(&syncer_tests::client::words(blocking)).expect("the command can be sent");
-            wait::eventually("the client is blocked", || {
-                client.text("INFO clients").contains("blocked_clients:1\\x0d")
-            });
+            waiter.block(blocking, &mut client);
             client.ok(write);
             assert_eq!(
                 waiter.receive().map(|answer| reply::text(&answer)).ok().as_deref(),

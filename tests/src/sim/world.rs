@@ -1,5 +1,7 @@
 //! All instances and links of one run, and time.
 
+use std::io::Write as _;
+
 use syncer_shared::instance::{InstanceId, InstanceSet};
 
 use super::client::Command;
@@ -7,6 +9,9 @@ use super::instance::Instance;
 use super::link::{Delivered, Link};
 use super::registry::Registry;
 use super::{Check, Plan};
+
+/// When every run begins, Unix milliseconds.
+const START_MS: u64 = 1_700_000_000_000;
 
 /// One simulated Active-Active database.
 pub struct World {
@@ -29,7 +34,7 @@ impl World {
     /// All instances, empty, members of one group.
     #[must_use]
     pub fn new(plan: &Plan, trace: bool) -> Self {
-        let now_ms = 1_700_000_000_000;
+        let now_ms = START_MS;
         let mut registry = Registry::default();
         let ids = (1..=plan.instances).filter_map(InstanceId::new);
         let start = |id| Instance::new(id, plan.backlog_bytes, plan.rules, now_ms, &mut registry);
@@ -52,7 +57,8 @@ impl World {
     /// Prints a line of the trace.
     pub fn say(&self, line: impl FnOnce() -> String) {
         if self.trace {
-            println!("{:>5} {:>8} ms  {}", self.step, self.now_ms - 1_700_000_000_000, line());
+            // Whoever reads the trace may stop reading.
+            let _ = writeln!(std::io::stdout(), "{:>5} {:>8} ms  {}", self.step, self.now_ms - START_MS, line());
         }
     }
 

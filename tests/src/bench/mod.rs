@@ -1,0 +1,23 @@
+//! Benchmarks: Syncer beside the stock server and the stock primary with its replica, in one run, in interleaved
+//! rounds, on the same cores.
+//!
+//! Absolute times say something about the machine only. What counts are CPU microseconds per operation and ratios to
+//! the stock contestants of the same round.
+
+pub mod catch_up;
+pub mod contestant;
+pub mod cpu;
+pub mod generator;
+pub mod lag;
+pub mod machine;
+pub mod memory;
+pub mod neighbour;
+pub mod options;
+pub mod paced;
+pub mod percentile;
+pub mod slices;
+pub mod statistics;
+pub mod table;
+pub mod target;
+pub mod throughput;
+pub mod workload;

@@ -1,0 +1,68 @@
+//! The command line of the benchmark.
+
+use crate::server::ServerKind;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+usage: ./run bench [--quick] [--only SECTION[,SECTION...]] [--server NAME] [--rounds N]
+
+  --quick         short rounds: to see that everything runs, not to believe the figures
+  --only LIST     of throughput, lag, catch-up, memory, neighbour
+  --server NAME   redis8, valkey9 or valkey8 (redis8)
+  --rounds N      rounds of each figure (5; 2 when quick)";
+
+/// The parts of a run, in their order.
+pub const SECTIONS: [&str; 5] = ["throughput", "lag", "catch-up", "memory", "neighbour"];
+
+/// What to measure, and how long.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Short rounds.
+    pub quick: bool,
+    /// Sections to run.
+    pub sections: Vec<&'static str>,
+    /// The server of all contestants.
+    pub kind: ServerKind,
+    /// Rounds of each figure.
+    pub rounds: usize,
+}
+
+impl Options {
+    /// Reads the arguments.
+    ///
+    /// # Errors
+    /// A complaint for the user.
+    pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let (mut quick, mut rounds) = (false, None);
+        let (mut sections, mut kind) = (SECTIONS.to_vec(), ServerKind::Redis8);
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{arg} wants a value"));
+            match arg.as_str() {
+                "--quick" => quick = true,
+                "--only" => sections = value()?.split(',').map(section).collect::<Result<_, _>>()?,
+                "--server" => kind = server(&value()?)?,
+                "--rounds" => rounds = Some(value()?.parse().map_err(|_| "--rounds wants a number".to_owned())?),
+                _ => return Err(format!("{arg} is no option")),
+            }
+        }
+        let rounds = rounds.unwrap_or(if quick { 2 } else { 5 });
+        if rounds == 0 {
+            return Err("--rounds wants at least 1".to_owned());
+        }
+        Ok(Self { quick, sections, kind, rounds })
+    }
+
+    /// `full`, or a tenth of it in a quick run.
+    pub fn scaled(&self, full: u64) -> u64 {
+        if self.quick { full / 10 } else { full }
+    }
+}
+
+fn section(name: &str) -> Result<&'static str, String> {
+    let known = SECTIONS.into_iter().find(|section| *section == name);
+    known.ok_or_else(|| format!("{name} is no section; there are {}", SECTIONS.join(", ")))
+}
+
+fn server(name: &str) -> Result<ServerKind, String> {
+    ServerKind::from_name(name).ok_or_else(|| format!("{name} is no server"))
+}

@@ -1,0 +1,35 @@
+//! The commands that throughput is measured with.
+
+/// One command over random keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Workload {
+    /// What tables call it.
+    pub name: &'static str,
+    /// The command, with `__rand_int__` where redis-benchmark puts a number.
+    pub command: &'static [&'static str],
+    /// Whether it changes the dataset.
+    pub writes: bool,
+}
+
+/// How many different numbers stand for `__rand_int__`.
+pub const KEYS: u64 = 100_000;
+
+/// The value of strings and hash fields, 16 bytes.
+pub const VALUE: &str = "0123456789abcdef";
+
+/// Every write makes something new, since a repeated SADD would measure something else.
+pub const WORKLOADS: [Workload; 6] = [
+    Workload { name: "GET", command: &["GET", "key:__rand_int__"], writes: false },
+    SET,
+    Workload { name: "INCR", command: &["INCR", "count:__rand_int__"], writes: true },
+    Workload { name: "HSET", command: &["HSET", "hash:__rand_int__", "field:__rand_int__", VALUE], writes: true },
+    Workload { name: "SADD", command: &["SADD", "set:__rand_int__", "member:__rand_int__"], writes: true },
+    Workload {
+        name: "ZADD",
+        command: &["ZADD", "board:__rand_int__", "__rand_int__", "member:__rand_int__"],
+        writes: true,
+    },
+];
+
+/// The plainest write.
+pub const SET: Workload = Workload { name: "SET", command: &["SET", "key:__rand_int__", VALUE], writes: true };
