@@ -64,8 +64,9 @@ impl Stability {
     /// A member reports its durable clock.
     pub fn receive(&mut self, member: InstanceId, report: VectorClock) {
         let reports = self.reports.entry(member).or_default();
-        if reports.waiting.is_none() {
-            reports.waiting = Some(report);
+        if reports.waiting.as_ref().is_none_or(|waiting| !report.covers(waiting)) {
+            // The first, or the member has lost what it had said: nobody may ever cover that.
+            (reports.waiting, reports.latest) = (Some(report), None);
         } else {
             reports.latest = Some(report);
         }

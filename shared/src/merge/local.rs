@@ -108,8 +108,9 @@ impl<K: Keyspace> Merge<'_, K> {
             *known = PathMeta::stable(None);
         }
         let exact = matches!(delta, Number::Integer(_)) && view::integers(known.increments()).is_some();
+        let clamped = known.sum.as_ref().is_some_and(|sum| sum.clamped);
         let top = known.top(self.origins);
-        if exact && known.payload(top).is_none() {
+        if exact && !clamped && known.payload(top).is_none() {
             known.increment(dot, delta);
             return false;
         }

@@ -7,6 +7,7 @@ use crate::instance::InstanceId;
 use crate::origin::OriginError;
 use crate::record::Record;
 use crate::report::{self, MemberReport};
+use crate::timestamp::Timestamp;
 use crate::token::ClockToken;
 use crate::wire::WireError;
 
@@ -68,8 +69,7 @@ impl Shard {
     }
 
     fn hear(&mut self, report: MemberReport, now_ms: u64) -> bool {
-        let older = |known: &MemberReport| report.applied.covers(&known.applied);
-        if self.heard.members.get(&report.instance).is_some_and(|known| !older(known)) {
+        if self.heard.members.get(&report.instance).is_some_and(|known| !is_newer(&report, known)) {
             // A report that took a longer way.
             return false;
         }
@@ -108,7 +108,7 @@ impl Shard {
 
     /// How many other members have applied everything up to this own timestamp (`SYNCER.WAIT`).
     #[must_use]
-    pub fn applied_by(&self, own: crate::timestamp::Timestamp) -> usize {
+    pub fn applied_by(&self, own: Timestamp) -> usize {
         let members = self.membership.members();
         let has = |report: &&MemberReport| members.contains(report.instance) && report.applied.get(&self.replid) >= own;
         self.heard.members.values().filter(has).count()
@@ -116,7 +116,7 @@ impl Shard {
 
     /// The timestamp of this shard's last own group.
     #[must_use]
-    pub fn last_own(&self) -> crate::timestamp::Timestamp {
+    pub fn last_own(&self) -> Timestamp {
         self.me.map(|me| self.clock.get(me)).unwrap_or_default()
     }
 
@@ -125,4 +125,15 @@ impl Shard {
     pub fn heard(&self) -> &Heard {
         &self.heard
     }
+}
+
+/// Whether a report is from the same reign as one that is known, or from a later one, and not from before it. A member that
+/// has lost its tail in a failover has less than it said, but a reign more.
+fn is_newer(report: &MemberReport, known: &MemberReport) -> bool {
+    let reigns_unknown_to = |other: &MemberReport, of: &MemberReport| {
+        let own = of.applied.entries().iter().filter(|(_, instance, _)| *instance == report.instance);
+        own.filter(|(replid, ..)| other.applied.get(replid) == Timestamp::ZERO).count()
+    };
+    reigns_unknown_to(report, known) == 0
+        && (reigns_unknown_to(known, report) > 0 || report.applied.covers(&known.applied))
 }
