@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod artifact;
+pub mod bench;
 pub mod certificate;
 pub mod client;
 pub mod cluster;

@@ -165,13 +165,18 @@ impl Contestant {
         }
     }
 
-    fn standing(&self) -> String {
+    /// How things stand, for messages.
+    pub fn standing(&self) -> String {
         let section = |server: &Server| server.client().text("INFO everything");
         let servers = [Some(&self.origin), self.target.as_ref()];
         let wanted = |line: &&str| ["syncer_", "master_", "slave"].iter().any(|name| line.starts_with(name));
-        servers.into_iter().flatten().flat_map(|server| {
-            section(server).split("\\x0d\\x0a").filter(wanted).map(|line| format!("{line}\n")).collect::<Vec<_>>()
-        }).collect()
+        servers
+            .into_iter()
+            .flatten()
+            .flat_map(|server| {
+                section(server).split("\\x0d\\x0a").filter(wanted).map(|line| format!("{line}\n")).collect::<Vec<_>>()
+            })
+            .collect()
     }
 }
 

@@ -25,22 +25,14 @@ pub fn used(pid: u32) -> Duration {
     Duration::from_nanos(tasks.flatten().map(|task| of_task(&task.path())).sum())
 }
 
-/// Puts all threads of a process on these cores, with our priority.
+/// Puts all threads of a process on these cores.
 pub fn pin(pid: u32, cores: &str) {
-    let pid = pid.to_string();
-    run("taskset", &["-a", "-c", "-p", cores, &pid]);
-    for task in fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs").flatten() {
-        prioritise(&task.file_name().to_string_lossy());
-    }
+    run("taskset", &["-a", "-c", "-p", cores, &pid.to_string()]);
 }
 
-/// Gives this process, and the threads and programs it starts from now on, our priority.
-pub fn prioritise_self() {
-    prioritise(&std::process::id().to_string());
-}
-
-fn prioritise(task: &str) {
-    run("renice", &["-n", NICE, "-p", task]);
+/// Sets this process, and the threads and programs it starts from now on, above others.
+pub fn prioritise() {
+    run("renice", &["-n", NICE, "-p", &std::process::id().to_string()]);
 }
 
 fn run(program: &str, args: &[&str]) {

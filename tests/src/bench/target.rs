@@ -65,8 +65,7 @@ mod tests {
             Target::new("memory", Bound::AtMost(1.05), f64::NAN),
         ];
         let text = table(&targets).to_string();
-        let rows: Vec<Vec<&str>> =
-            text.lines().skip(2).map(|line| line.split('|').map(str::trim).collect()).collect();
+        let rows: Vec<Vec<&str>> = text.lines().skip(2).map(|line| line.split('|').map(str::trim).collect()).collect();
         assert_eq!(rows[0][4..6], ["no", "20 %"]);
         assert_eq!(rows[1][4..6], ["yes", ""]);
         assert_eq!(rows[2][4..6], ["not measured", ""]);

@@ -61,7 +61,13 @@ pub fn run(options: &Options) -> Vec<Target> {
     targets
 }
 
-fn rounds(options: &Options, contestants: &[Contestant; 4], workload: Workload, pipeline: u64, requests: u64) -> [Measured; 4] {
+fn rounds(
+    options: &Options,
+    contestants: &[Contestant; 4],
+    workload: Workload,
+    pipeline: u64,
+    requests: u64,
+) -> [Measured; 4] {
     let mut measured: [Measured; 4] = Default::default();
     for round in 0..options.rounds {
         // Each round begins with another contestant: what the machine does meanwhile hits all alike.
@@ -80,9 +86,8 @@ fn measure(contestant: &Contestant, workload: Workload, pipeline: u64, requests:
     let per_second = Load::new(contestant.origin.port(), workload.command, pipeline, requests).run();
     contestant.settle();
     let after = contestant.used();
-    let per_operation = |of: fn(&Used) -> Duration| {
-        (of(&after).saturating_sub(of(&before))).as_secs_f64() * 1e6 / requests as f64
-    };
+    let per_operation =
+        |of: fn(&Used) -> Duration| (of(&after).saturating_sub(of(&before))).as_secs_f64() * 1e6 / requests as f64;
     measured.per_second.push(per_second);
     measured.origin.push(per_operation(|used| used.origin));
     measured.agents.push(per_operation(|used| used.agents));
@@ -110,7 +115,16 @@ fn speed(contestants: &[Contestant; 4], results: &Results) -> Table {
 fn cpu(contestants: &[Contestant; 4], results: &Results) -> Table {
     let names = contestants.each_ref().map(|contestant| contestant.name);
     let pair = format!("{} origin + target", names[PAIR]);
-    let heads = ["CPU µs/op", names[STOCK], &pair, names[ALONE], "Syncer origin + agent + target", "Syncer / pair", "origin / stock", "noise"];
+    let heads = [
+        "CPU µs/op",
+        names[STOCK],
+        &pair,
+        names[ALONE],
+        "Syncer origin + agent + target",
+        "Syncer / pair",
+        "origin / stock",
+        "noise",
+    ];
     let mut table = Table::new(&heads);
     for (workload, measured) in results {
         let at = |index: usize| &measured[index];

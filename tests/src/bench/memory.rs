@@ -1,0 +1,149 @@
+//! Memory per key: at rest, and while a site is away.
+
+use super::contestant::{Contestant, Way};
+use super::options::Options;
+use super::table::{Table, figure};
+use super::target::{Bound, Target};
+use super::{paced, workload};
+use crate::client::Client;
+use crate::wait;
+
+/// Keys of each type.
+const KEYS: u64 = 200_000;
+
+/// Elements of each hash, set and sorted set.
+const ELEMENTS: u64 = 5;
+
+/// What is stored under each key.
+const SHAPES: [(&str, fn(&mut String, u64)); 4] = [
+    ("string, 16 bytes", |batch, key| paced::append(batch, &["SET", &format!("key:{key:012}"), workload::VALUE])),
+    ("hash, 5 fields", |batch, key| {
+        with_elements(batch, "HSET", key, |n| vec![format!("field:{n}"), format!("value:{n}")])
+    }),
+    ("set, 5 members", |batch, key| with_elements(batch, "SADD", key, |n| vec![format!("member:{n}")])),
+    ("sorted set, 5 members", |batch, key| {
+        with_elements(batch, "ZADD", key, |n| vec![n.to_string(), format!("member:{n}")]);
+    }),
+];
+
+/// Measures and prints; returns what was to be reached.
+pub fn run(options: &Options) -> Vec<Target> {
+    let stock = Contestant::stock(options.kind);
+    let sites = Contestant::sites(options.kind, Way::Proxy);
+    let keys = options.scaled(KEYS);
+    let mut at_rest =
+        Table::new(&["bytes per key at rest", "stock", "origin", "target", "origin / stock", "target / stock"]);
+    let mut in_cut = Table::new(&[
+        "bytes per key written in a cut",
+        "stock",
+        "Syncer",
+        "more",
+        "of that metadata",
+        "backlog beside",
+    ]);
+    let mut targets = Vec::new();
+    for (name, command) in SHAPES {
+        eprintln!("bench: memory of a {name}");
+        let native = grown(&stock, keys, command).memory as f64 / keys as f64;
+
+        let mut ends = [sites.origin.client(), sites.target().client()];
+        flush(&sites);
+        let before = ends.each_mut().map(Sizes::of);
+        paced::each(sites.origin.port(), 0..keys, command);
+        sites.settle();
+        rest(&sites);
+        let after = ends.each_mut().map(Sizes::of);
+        let rest = [0, 1].map(|end: usize| after[end].since(before[end]).memory as f64 / keys as f64);
+        let mut row = vec![name.to_owned(), figure(native)];
+        row.extend(rest.map(figure));
+        row.extend(rest.map(|bytes| figure(bytes / native)));
+        at_rest.row(row);
+        let most = rest[0].max(rest[1]) / native;
+        targets.push(Target::new(
+            format!("memory at rest, {name}: Syncer without backlog / stock"),
+            Bound::AtMost(1.05),
+            most,
+        ));
+
+        flush(&sites);
+        sites.cut();
+        let cut = grown(&sites, keys, command);
+        sites.heal();
+        sites.settle();
+        let per_key = |bytes: u64| bytes as f64 / keys as f64;
+        in_cut.row(vec![
+            name.to_owned(),
+            figure(native),
+            figure(per_key(cut.memory)),
+            figure(per_key(cut.memory) - native),
+            figure(per_key(cut.metadata)),
+            figure(per_key(cut.backlog)),
+        ]);
+    }
+    println!("\n## Memory\n\n{keys} keys, used_memory without the Active-Active backlog.\n\n{at_rest}\n{in_cut}");
+    targets
+}
+
+fn with_elements(batch: &mut String, command: &str, key: u64, element: impl Fn(u64) -> Vec<String>) {
+    let elements: Vec<String> = (0..ELEMENTS).flat_map(element).collect();
+    let key = format!("key:{key:012}");
+    let words: Vec<&str> = [command, &key].into_iter().chain(elements.iter().map(String::as_str)).collect();
+    paced::append(batch, &words);
+}
+
+/// What the keys take at the origin just after they are written.
+fn grown(contestant: &Contestant, keys: u64, command: fn(&mut String, u64)) -> Sizes {
+    let mut client = contestant.origin.client();
+    client.ok("FLUSHALL SYNC");
+    let before = Sizes::of(&mut client);
+    paced::each(contestant.origin.port(), 0..keys, command);
+    Sizes::of(&mut client).since(before)
+}
+
+fn flush(sites: &Contestant) {
+    sites.flush();
+    rest(sites);
+}
+
+/// Waits until neither site knows anything that the other might not.
+fn rest(sites: &Contestant) {
+    for server in [&sites.origin, sites.target()] {
+        let mut client = server.client();
+        wait::eventually("the metadata is pruned", || info(&mut client, "INFO syncer", "syncer_metadata_keys") == 0);
+    }
+}
+
+/// Bytes at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// `used_memory` without the Active-Active backlog.
+    memory: u64,
+    metadata: u64,
+    backlog: u64,
+}
+
+impl Sizes {
+    fn of(client: &mut Client) -> Self {
+        let backlog = info(client, "INFO syncer", "syncer_backlog_bytes");
+        Self {
+            memory: info(client, "INFO memory", "used_memory") - backlog,
+            metadata: info(client, "INFO syncer", "syncer_metadata_bytes"),
+            backlog,
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            memory: self.memory.saturating_sub(before.memory),
+            metadata: self.metadata.saturating_sub(before.metadata),
+            backlog: self.backlog.saturating_sub(before.backlog),
+        }
+    }
+}
+
+/// A number of INFO; 0 when the server does not have it.
+fn info(client: &mut Client, section: &str, name: &str) -> u64 {
+    let text = client.text(section);
+    let value = text.split("\\x0d\\x0a").find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
