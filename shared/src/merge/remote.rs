@@ -167,7 +167,8 @@ impl<K: Keyspace> Merge<'_, K> {
     fn add_integer(&mut self, key: KeyRef<'_>, path: Path<'_>, delta: i64, meta: &mut PathMeta, dot: Dot) -> bool {
         let top = meta.top(self.origins);
         let implied = meta.payload(top).is_none() && view::integers(meta.increments()).is_some();
-        if !implied {
+        let clamped = meta.sum.as_ref().is_some_and(|sum| sum.clamped);
+        if !implied || clamped {
             return false;
         }
         let added = match path {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::effect::Kind;
 use crate::metadata::{Incremented, PathMeta, Payload, Top};
-use crate::number::{Number, add_decimal};
+use crate::number::{Number, Total};
 use crate::origin::Origins;
 
 /// What a path shows.
@@ -38,7 +38,7 @@ fn score(top: Option<&Payload>, meta: &PathMeta, origins: &Origins) -> f64 {
         Some(Payload::Score(score)) => *score,
         _ => 0.0,
     };
-    let sum = fold(base, meta, origins, |a, b| a + b);
+    let sum = ordered(meta, origins).iter().fold(base, |sum, i| sum + i.delta.as_float());
     if sum.is_nan() { 0.0 } else { sum }
 }
 
@@ -60,17 +60,12 @@ fn text(top: Option<&Payload>, meta: &PathMeta, origins: &Origins) -> Option<Sho
     Some(Shown { payload: Payload::Bytes(text.into()), clamped })
 }
 
-/// Base plus increments: exact in i128 and clamped while all are integers, else folded as floats.
+/// Base plus increments. Integers need no order.
 fn add(base: Number, meta: &PathMeta, origins: &Origins) -> (Number, bool) {
     if let (Number::Integer(base), Some(sum)) = (base, integers(meta.increments())) {
-        let exact = i128::from(base) + sum;
-        let clamped = exact.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64;
-        return (Number::Integer(clamped), i128::from(clamped) != exact);
+        return Total::Integer(i128::from(base) + sum).shown();
     }
-    let sum = fold(base.as_float(), meta, origins, add_decimal);
-    // INCRBYFLOAT refuses what is not finite; two concurrent ones can still add up to it.
-    let finite = if sum.is_nan() { 0.0 } else { sum.clamp(f64::MIN, f64::MAX) };
-    (Number::Float(finite), false)
+    ordered(meta, origins).iter().fold(Total::from(base), |total, i| total.plus(i.delta)).shown()
 }
 
 /// The sum of increments, if all are integers.
@@ -83,10 +78,10 @@ pub fn integers(increments: &[Incremented]) -> Option<i128> {
 }
 
 /// Floats add in effect order, never in order of arrival (I-5).
-fn fold(base: f64, meta: &PathMeta, origins: &Origins, add: fn(f64, f64) -> f64) -> f64 {
+fn ordered<'a>(meta: &'a PathMeta, origins: &Origins) -> Vec<&'a Incremented> {
     let mut ordered: Vec<&Incremented> = meta.increments().iter().collect();
     ordered.sort_unstable_by(|a, b| a.dot.effect_order(&b.dot, origins));
-    ordered.iter().fold(base, |sum, i| add(sum, i.delta.as_float()))
+    ordered
 }
 
 /// Whether the dataset may hold the payload of the top: see the invariant of [`PathMeta`].

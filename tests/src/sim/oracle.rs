@@ -258,16 +258,25 @@ fn show(kind: Kind, mut lives: Vec<&Live>) -> Payload {
     }
 }
 
+/// Integers are exact; after each float the sum is what its text says.
 fn total(base: Number, deltas: &[Number]) -> Number {
-    let exact = deltas.iter().chain([&base]).try_fold(0_i128, |sum, number| match number {
-        Number::Integer(integer) => Some(sum + i128::from(*integer)),
-        Number::Float(_) => None,
-    });
+    let (mut exact, mut float) = match base {
+        Number::Integer(integer) => (Some(i128::from(integer)), 0.0),
+        Number::Float(float) => (None, float),
+    };
+    for delta in deltas {
+        match (exact, delta) {
+            (Some(sum), Number::Integer(delta)) => exact = Some(sum + i128::from(*delta)),
+            (sum, delta) => {
+                let sum = add_decimal(sum.map_or(float, |sum| sum as f64), delta.as_float());
+                let text = Number::Float(sum.clamp(f64::MIN, f64::MAX)).format();
+                float = text.parse().unwrap_or(sum);
+                exact = text.parse::<i64>().ok().map(i128::from);
+            }
+        }
+    }
     match exact {
         Some(sum) => Number::Integer(sum.clamp(i64::MIN.into(), i64::MAX.into()) as i64),
-        None => {
-            let sum = deltas.iter().fold(base.as_float(), |sum, delta| add_decimal(sum, delta.as_float()));
-            Number::Float(if sum.is_nan() { 0.0 } else { sum.clamp(f64::MIN, f64::MAX) })
-        }
+        None => Number::Float(float),
     }
 }
