@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fmt::Write as _;
 
+use redis::Value;
+
 use crate::client::Client;
 use crate::reply;
 
@@ -64,7 +66,7 @@ pub fn entry(client: &mut Client, key: &[u8]) -> Option<Entry> {
     let value = match kind.as_str() {
         "none" => return None,
         "string" => reply::text(&ask(&["GET"])),
-        "hash" => pairs(&reply::text_items(&ask(&["HGETALL"]))),
+        "hash" => hash(&mut ask),
         "set" => sorted(reply::text_items(&ask(&["SMEMBERS"]))).join(" "),
         "zset" => pairs(&reply::text_items(&ask(&["ZRANGE", "0", "-1", "WITHSCORES"]))),
         "list" => reply::text_items(&ask(&["LRANGE", "0", "-1"])).join(" "),
@@ -93,6 +95,23 @@ pub fn differences(left: &Dataset, right: &Dataset) -> String {
 /// The digest of the whole dataset that the server itself takes; equal on all servers with equal data.
 pub fn digest(client: &mut Client) -> String {
     client.text("DEBUG DIGEST")
+}
+
+/// Fields and values, and when a field expires: `f=1 g=2@4000000000000`.
+fn hash(ask: &mut impl FnMut(&[&str]) -> Value) -> String {
+    let pairs = reply::text_items(&ask(&["HGETALL"]));
+    let fields = ask(&["HKEYS"]);
+    let expiry = |field: &Value| {
+        // An error where the server has no expiry of fields.
+        let times = ask(&["HPEXPIRETIME", "FIELDS", "1", &String::from_utf8_lossy(reply::bytes(field))]);
+        match reply::items(&times) {
+            [Value::Int(at_ms)] if *at_ms >= 0 => format!("@{at_ms}"),
+            _ => String::new(),
+        }
+    };
+    let expiries: Vec<String> = reply::items(&fields).iter().map(expiry).collect();
+    let with_expiry = |(pair, expiry): (&[String], &String)| format!("{}{expiry}", pair.join("="));
+    sorted(pairs.chunks(2).zip(&expiries).map(with_expiry).collect()).join(" ")
 }
 
 fn shortened(text: &str) -> String {

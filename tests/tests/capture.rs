@@ -122,8 +122,17 @@ fn comparable(client: &mut Client, rows: &[Row]) -> Dataset {
     dataset.retain(|key, _| !random(key));
     for entry in dataset.values_mut() {
         entry.expires_at_ms = entry.expires_at_ms.map(|_| 0);
+        entry.value = entry.value.split(' ').map(without_field_expiry).collect::<Vec<_>>().join(" ");
     }
     dataset
+}
+
+/// `f=v@4000000000000` of a hash without the digits.
+fn without_field_expiry(pair: &str) -> String {
+    let at = pair
+        .rsplit_once('@')
+        .filter(|(_, digits)| digits.len() == 13 && digits.bytes().all(|digit| digit.is_ascii_digit()));
+    at.map_or_else(|| pair.to_owned(), |(pair, _)| format!("{pair}@"))
 }
 
 fn encodings(client: &mut Client, dataset: &Dataset) -> Vec<String> {
@@ -153,6 +162,8 @@ on_all_kinds! {
         cluster.converged();
         let replies = run_all(&mut first, &mut second, &rows);
         cluster.converged();
+        // Also what DEBUG DIGEST of some servers does not look at: when fields of hashes expire.
+        assert_eq!(dataset::differences(&dataset::read(&mut first), &dataset::read(&mut second)), "", "the sites differ");
 
         let stock = Server::start(kinds[0], ServerOptions::stock());
         let (mut stock, mut elsewhere) = (stock.client(), stock.client());
