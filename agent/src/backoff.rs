@@ -47,7 +47,10 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_secs(10));
         for step_ms in [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
             let pause = backoff.pause(if step_ms % 400 == 0 { 0.999 } else { 0.0 });
-            assert!(pause >= Duration::from_millis(step_ms / 2) && pause <= Duration::from_millis(step_ms), "{pause:?}");
+            assert!(
+                pause >= Duration::from_millis(step_ms / 2) && pause <= Duration::from_millis(step_ms),
+                "{pause:?}"
+            );
         }
         backoff.reset();
         assert!(backoff.pause(0.5) <= FIRST);

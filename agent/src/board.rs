@@ -74,7 +74,7 @@ impl Board {
 
     /// Takes note of a peer's state.
     pub fn set_state(&self, peer: InstanceId, state: PeerState, cause: &str, now: Instant) {
-        self.relay.borrow_mut().on_state(peer, matches!(state, PeerState::Streaming | PeerState::Waiting), now);
+        self.relay.borrow_mut().on_state(peer, state, now);
         self.states.borrow_mut().insert(peer, (state, cause.to_owned()));
         self.states_changed.notify_one();
     }

@@ -83,9 +83,14 @@ pub async fn check(config: &Config) -> Vec<Finding> {
         compare(*id, whose, seen, &local, &mut report);
     }
     for (index, (_, whose, seen)) in peers.iter().enumerate() {
-        let same = |(_, _, other): &&(InstanceId, String, Seen)| replid(other).is_some() && replid(other) == replid(seen);
+        let same =
+            |(_, _, other): &&(InstanceId, String, Seen)| replid(other).is_some() && replid(other) == replid(seen);
         if let Some((other, ..)) = peers.iter().take(index).find(same) {
-            report.add(Level::Fail, whose, format!("leads to the same server as peer {other}: correct one of the addresses"));
+            report.add(
+                Level::Fail,
+                whose,
+                format!("leads to the same server as peer {other}: correct one of the addresses"),
+            );
         }
     }
     report.0
@@ -166,7 +171,8 @@ impl Server<'_> {
         let half = sent.elapsed() / 2;
         let Ok(ours) = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) else { return Ok(None) };
         let [seconds, micros] = reply.elements() else { return Ok(None) };
-        let theirs = seconds.integer().zip(micros.integer()).map(|(s, us)| s.saturating_mul(1000).saturating_add(us / 1000));
+        let theirs =
+            seconds.integer().zip(micros.integer()).map(|(s, us)| s.saturating_mul(1000).saturating_add(us / 1000));
         Ok(theirs.map(|theirs| theirs.saturating_sub((ours - half).as_millis() as i64)))
     }
 
@@ -198,7 +204,11 @@ impl Server<'_> {
         }
         match denied.is_empty() {
             true => report.add(Level::Ok, whose, "the user may run what the agent needs"),
-            false => report.add(Level::Fail, whose, format!("the user may not run {}: allow it (ACL SETUSER)", denied.join(", "))),
+            false => report.add(
+                Level::Fail,
+                whose,
+                format!("the user may not run {}: allow it (ACL SETUSER)", denied.join(", ")),
+            ),
         }
         Ok(())
     }
@@ -231,7 +241,8 @@ fn compare(id: InstanceId, whose: &str, seen: &Seen, local: &Seen, report: &mut 
             }
         }
         if local.identity.as_ref().is_some_and(|local| local.instance == info.instance) {
-            let text = "it has the local server's instance id: every instance needs its own, and no peer is the local server";
+            let text =
+                "it has the local server's instance id: every instance needs its own, and no peer is the local server";
             report.add(Level::Fail, whose, text);
         }
     }

@@ -68,7 +68,9 @@ impl LocalTask {
     async fn serve(&mut self, backoff: &mut Backoff) -> Result<(), LocalError> {
         let Some(peer) = self.config.peers.keys().next() else { return Ok(()) };
         let mut connection = Connection::open(&self.config.local, self.config.settings.connect_timeout).await?;
-        let info = PeerInfo::parse(&self.call(&mut connection, &[b"SYNCER.PEER", peer.to_string().as_bytes(), b"INFO"]).await?)?;
+        let info = PeerInfo::parse(
+            &self.call(&mut connection, &[b"SYNCER.PEER", peer.to_string().as_bytes(), b"INFO"]).await?,
+        )?;
         self.found(&info);
         backoff.reset();
         let mut clock_asked: Option<Instant> = None;

@@ -61,28 +61,37 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     start_log(&cli)?;
     // One thread: the work is small pieces for few connections, and threads would only pass them around.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(run(cli.command));
+    // Not waiting for the resolver, which may hang for long.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let environment = |name: &str| std::env::var(name).ok();
-    runtime.block_on(async {
-        match cli.command {
-            Command::Run(flags) => {
-                let config = Config::load(&flags, &environment)?;
-                syncer_agent::run::run(config, stopped()?).await;
-                tracing::info!("stopped");
-                Ok(ExitCode::SUCCESS)
-            }
-            Command::Status { local, json } => {
-                let local = Config::load_local(&local, &environment)?;
-                let status = Status::ask(&local, Settings::default().connect_timeout).await?;
-                if json { println!("{:#}", status.json()) } else { print!("{}", status.table()) }
-                Ok(ExitCode::SUCCESS)
-            }
-            Command::Check(flags) => {
-                let findings = check(&Config::load(&flags, &environment)?).await;
-                findings.iter().for_each(|finding| println!("{finding}"));
-                Ok(ExitCode::from(u8::from(findings.iter().any(|finding| finding.level == Level::Fail))))
-            }
+    match command {
+        Command::Run(flags) => {
+            let config = Config::load(&flags, &environment)?;
+            syncer_agent::run::run(config, stopped()?).await;
+            tracing::info!("stopped");
+            Ok(ExitCode::SUCCESS)
         }
-    })
+        Command::Status { local, json } => {
+            let local = Config::load_local(&local, &environment)?;
+            let status = Status::ask(&local, Settings::default().connect_timeout).await?;
+            if json {
+                println!("{:#}", status.json())
+            } else {
+                print!("{}", status.table())
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check(flags) => {
+            let findings = check(&Config::load(&flags, &environment)?).await;
+            findings.iter().for_each(|finding| println!("{finding}"));
+            Ok(ExitCode::from(u8::from(findings.iter().any(|finding| finding.level == Level::Fail))))
+        }
+    }
 }
 
 /// Done upon SIGTERM or SIGINT.

@@ -453,9 +453,7 @@ mod tests {
             assert_eq!(Chunk::parse(&reply).unwrap_err().code, Code::Shape);
             assert_eq!(Welcome::parse(&reply).unwrap_err().code, Code::Shape);
         }
-        let backwards = Reply::Array(
-            [9, 3, 9, 0, 0].into_iter().map(Reply::Integer).chain([bulk("")]).collect(),
-        );
+        let backwards = Reply::Array([9, 3, 9, 0, 0].into_iter().map(Reply::Integer).chain([bulk("")]).collect());
         assert_eq!(Chunk::parse(&backwards).unwrap_err().code, Code::Shape);
     }
 }

@@ -14,6 +14,8 @@ use syncer_shared::replid::ReplId;
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::token::ClockToken;
 
+use crate::peer::PeerState;
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Relay {
@@ -29,6 +31,8 @@ pub struct Relay {
 struct Peer {
     /// Since when its stream flows.
     streaming: Option<Instant>,
+    /// Its effects are here and wait for another instance's: a detour would bring the same ones.
+    waiting: bool,
     clock: ClockToken,
 }
 
@@ -67,9 +71,11 @@ impl Relay {
     }
 
     /// A peer's stream begins or ceases to flow.
-    pub fn on_state(&mut self, peer: InstanceId, streams: bool, now: Instant) {
+    pub fn on_state(&mut self, peer: InstanceId, state: PeerState, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&peer) {
+            let streams = matches!(state, PeerState::Streaming | PeerState::Waiting);
             peer.streaming = if streams { peer.streaming.or(Some(now)) } else { None };
+            peer.waiting = state == PeerState::Waiting;
         }
     }
 
@@ -141,16 +147,23 @@ impl Relay {
     }
 
     fn begin_detours(&mut self, now: Instant) -> Vec<Change> {
-        let stuck: Vec<_> = self.stuck(now).filter(|behind| !self.via.contains_key(&behind.instance)).copied().collect();
+        let stuck: Vec<_> =
+            self.stuck(now).filter(|behind| !self.via.contains_key(&behind.instance)).copied().collect();
         let begin = |behind: Behind| {
             let via = Via { peer: behind.best, since: now };
-            self.via.insert(behind.instance, via).is_none().then_some(Change { of: behind.instance, via: Some(via.peer) })
+            self.via
+                .insert(behind.instance, via)
+                .is_none()
+                .then_some(Change { of: behind.instance, via: Some(via.peer) })
         };
         stuck.into_iter().filter_map(begin).collect()
     }
 
     fn stuck(&self, now: Instant) -> impl Iterator<Item = &Behind> {
-        self.behind.values().filter(move |behind| now.duration_since(behind.since) >= self.after)
+        let waiting = |of: &InstanceId| self.peers.get(of).is_some_and(|peer| peer.waiting);
+        self.behind
+            .values()
+            .filter(move |behind| now.duration_since(behind.since) >= self.after && !waiting(&behind.instance))
     }
 }
 
@@ -165,15 +178,16 @@ mod tests {
     }
 
     fn clock(entries: &[(u8, u64)]) -> ClockToken {
-        let entry = |&(instance, ms): &(u8, u64)| (ReplId::from_bytes([instance; 20]), id(instance), Timestamp::from_ms(ms));
+        let entry =
+            |&(instance, ms): &(u8, u64)| (ReplId::from_bytes([instance; 20]), id(instance), Timestamp::from_ms(ms));
         entries.iter().map(entry).collect()
     }
 
     /// We are 1; peers 2 and 3 stream.
     fn three(now: Instant) -> Relay {
         let mut relay = Relay::new([id(2), id(3)].into_iter(), AFTER);
-        relay.on_state(id(2), true, now);
-        relay.on_state(id(3), true, now);
+        relay.on_state(id(2), PeerState::Streaming, now);
+        relay.on_state(id(3), PeerState::Streaming, now);
         relay
     }
 
@@ -185,7 +199,7 @@ mod tests {
     fn takes_the_detour_when_the_direct_way_is_down_and_returns() {
         let now = Instant::now();
         let mut relay = three(now);
-        relay.on_state(id(3), false, now);
+        relay.on_state(id(3), PeerState::Down, now);
         relay.on_clock(id(2), clock(&[(2, 10), (3, 20)]));
         let local = clock(&[(2, 10), (3, 15)]);
         assert_eq!(relay.decide(&local, now), []);
@@ -193,7 +207,7 @@ mod tests {
         assert_eq!(relay.wanted(id(2)), [id(2), id(3)].into_iter().collect());
         let local = clock(&[(2, 10), (3, 20)]);
         assert_eq!(relay.decide(&local, seconds(now, 9)), [], "it stays while the direct way is down");
-        relay.on_state(id(3), true, seconds(now, 10));
+        relay.on_state(id(3), PeerState::Streaming, seconds(now, 10));
         assert_eq!(relay.decide(&local, seconds(now, 11)), []);
         assert_eq!(relay.decide(&local, seconds(now, 13)), [Change { of: id(3), via: None }]);
         assert_eq!(relay.wanted(id(2)), [id(2)].into_iter().collect());
@@ -207,6 +221,18 @@ mod tests {
             relay.on_clock(id(2), clock(&[(3, 100 + second)]));
             assert_eq!(relay.decide(&clock(&[(3, second)]), seconds(now, second)), []);
         }
+    }
+
+    #[test]
+    fn what_waits_here_already_needs_no_detour() {
+        let now = Instant::now();
+        let mut relay = three(now);
+        relay.on_state(id(3), PeerState::Waiting, now);
+        relay.on_clock(id(2), clock(&[(3, 20)]));
+        relay.decide(&clock(&[]), now);
+        assert_eq!(relay.decide(&clock(&[]), seconds(now, 10)), []);
+        relay.on_state(id(3), PeerState::Down, seconds(now, 11));
+        assert_eq!(relay.decide(&clock(&[]), seconds(now, 11)), [Change { of: id(3), via: Some(id(2)) }]);
     }
 
     #[test]
@@ -225,13 +251,13 @@ mod tests {
     fn another_relay_is_asked_when_one_goes_away_or_brings_nothing() {
         let now = Instant::now();
         let mut relay = Relay::new([id(2), id(3), id(4)].into_iter(), AFTER);
-        relay.on_state(id(2), true, now);
-        relay.on_state(id(4), true, now);
+        relay.on_state(id(2), PeerState::Streaming, now);
+        relay.on_state(id(4), PeerState::Streaming, now);
         relay.on_clock(id(2), clock(&[(3, 20)]));
         relay.on_clock(id(4), clock(&[(3, 19)]));
         relay.decide(&clock(&[]), now);
         assert_eq!(relay.decide(&clock(&[]), seconds(now, 3)), [Change { of: id(3), via: Some(id(2)) }]);
-        relay.on_state(id(2), false, seconds(now, 4));
+        relay.on_state(id(2), PeerState::Down, seconds(now, 4));
         let changes = relay.decide(&clock(&[]), seconds(now, 4));
         assert_eq!(changes, [Change { of: id(3), via: None }, Change { of: id(3), via: Some(id(4)) }]);
     }

@@ -64,7 +64,12 @@ impl Status {
     }
 }
 
-async fn ask(connection: &mut Connection, local: &Endpoint, timeout: Duration, command: &[u8]) -> Result<Reply, StatusError> {
+async fn ask(
+    connection: &mut Connection,
+    local: &Endpoint,
+    timeout: Duration,
+    command: &[u8],
+) -> Result<Reply, StatusError> {
     match within(timeout, local, connection.call(&[command])).await? {
         Reply::Error(text) => Err(Refusal::from_error(&text).into()),
         reply => Ok(reply),

@@ -285,7 +285,10 @@ mod tests {
         assert_eq!(password(&parse(&format!("redis://h?password-file={path}")).unwrap()), "from the file");
         assert_eq!(password(&parse("redis://h").unwrap()), "from the environment");
         assert_eq!(password(&parse("redis://:own@h").unwrap()), "own");
-        assert!(matches!(parse(&format!("redis://:own@h?password-file={path}")), Err(EndpointError::Twice("password"))));
+        assert!(matches!(
+            parse(&format!("redis://:own@h?password-file={path}")),
+            Err(EndpointError::Twice("password"))
+        ));
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub struct SettingFlags {
     /// For how long effects of an instance may be missing before another peer is asked for them [default: 3000].
     #[arg(long)]
     pub relay_after_ms: Option<u64>,
-    /// How long one SYNCER.APPLY should hold the local server's main thread, in microseconds [default: 300].
+    /// How long one SYNCER.APPLY should hold the local server's main thread, in microseconds [default: 200].
     #[arg(long)]
     pub apply_slice_us: Option<u64>,
 }
@@ -62,7 +62,8 @@ impl SettingFlags {
     /// These, and `other` where these say nothing.
     #[must_use]
     pub fn or(&self, other: Self) -> Self {
-        let Self { queue_bytes, connect_timeout_ms, retry_max_ms, report_every_ms, relay_after_ms, apply_slice_us } = other;
+        let Self { queue_bytes, connect_timeout_ms, retry_max_ms, report_every_ms, relay_after_ms, apply_slice_us } =
+            other;
         Self {
             queue_bytes: self.queue_bytes.or(queue_bytes),
             connect_timeout_ms: self.connect_timeout_ms.or(connect_timeout_ms),
@@ -76,7 +77,8 @@ impl SettingFlags {
     /// Defaults for what is open; ranges checked.
     pub(super) fn parse(self) -> Result<Settings, ConfigError> {
         let default = Settings::default();
-        let Self { queue_bytes, connect_timeout_ms, retry_max_ms, report_every_ms, relay_after_ms, apply_slice_us } = self;
+        let Self { queue_bytes, connect_timeout_ms, retry_max_ms, report_every_ms, relay_after_ms, apply_slice_us } =
+            self;
         let ms = |key, value: Option<u64>, default: Duration, min, max| match value {
             Some(value) => within(key, value, min, max).map(Duration::from_millis),
             None => Ok(default),

@@ -56,7 +56,7 @@ impl Default for Settings {
             retry_max: Duration::from_secs(10),
             report_every: Duration::from_millis(100),
             relay_after: Duration::from_secs(3),
-            apply_slice: Duration::from_micros(300),
+            apply_slice: Duration::from_micros(200),
         }
     }
 }

@@ -76,11 +76,14 @@ impl Join<'_> {
         Ok(Welcome::parse(&reply).map_err(|refusal| End::Refused { whose: "the peer", refusal }))
     }
 
-    async fn set_position(&self, target: &mut Connection, position: Position) -> Result<Result<(), End>, ConnectionError> {
+    async fn set_position(
+        &self,
+        target: &mut Connection,
+        position: Position,
+    ) -> Result<Result<(), End>, ConnectionError> {
         let Position { replid, offset } = position;
         let (peer, replid, offset) = (self.peer.to_string(), replid.to_string(), offset.to_string());
-        let args: [&[u8]; 5] =
-            [b"SYNCER.PEER", peer.as_bytes(), b"POSITION", replid.as_bytes(), offset.as_bytes()];
+        let args: [&[u8]; 5] = [b"SYNCER.PEER", peer.as_bytes(), b"POSITION", replid.as_bytes(), offset.as_bytes()];
         Ok(match target.call(&args).await? {
             Reply::Error(text) => Err(refused_by_local(Refusal::from_error(&text))),
             _ => Ok(()),

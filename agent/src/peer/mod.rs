@@ -130,7 +130,9 @@ impl PeerTask {
     /// Connects and streams until something ends it.
     async fn stream_once(&mut self) -> End {
         self.herald.attempt(PeerState::Connecting, Instant::now());
-        let Some(wanted) = self.board.wanted.get(&self.peer).map(|wanted| *wanted.borrow()) else { return End::Rewired };
+        let Some(wanted) = self.board.wanted.get(&self.peer).map(|wanted| *wanted.borrow()) else {
+            return End::Rewired;
+        };
         // The position says how far the peer was read for whom it was asked for; newcomers start by the clock.
         let grown = wanted.iter().any(|instance| !self.wanted.contains(instance));
         let join = Join {

@@ -59,9 +59,9 @@ impl Herald {
         Self { peer, address, board, shown: None, logged: None }
     }
 
-    /// An attempt has come so far. Not told while the peer is down or refused: only its outcome is news.
+    /// The first attempt has come so far. Later ones aren't told: only their outcome is news.
     pub fn attempt(&mut self, state: PeerState, now: Instant) {
-        if !matches!(self.shown, Some((PeerState::Down | PeerState::Refused, _))) {
+        if matches!(self.shown, None | Some((PeerState::Connecting, _))) {
             self.tell(state, String::new(), now);
         }
     }

@@ -346,7 +346,10 @@ impl Stream {
     /// When it is.
     pub fn check(&self, now: Instant) -> Result<(), Restart> {
         if self.source_deadline().is_some_and(|deadline| now >= deadline) {
-            return Err(Restart::Silent { whose: "the peer", limit: self.limits.read_timeout + self.limits.read_grace });
+            return Err(Restart::Silent {
+                whose: "the peer",
+                limit: self.limits.read_timeout + self.limits.read_grace,
+            });
         }
         if self.target_deadline().is_some_and(|deadline| now >= deadline) {
             return Err(Restart::Silent { whose: "the local server", limit: APPLY_TIMEOUT });

@@ -266,13 +266,25 @@ enum Nonsense {
 fn any_nonsense() -> impl Strategy<Value = Nonsense> {
     let bytes = proptest::collection::vec(any::<u8>(), 0..300).prop_map(Bytes::from);
     let offset = || prop_oneof![4 => 90_u64..500, 1 => any::<u64>()];
-    let chunk = (Just(100_u64), offset(), any::<u64>(), any::<bool>(), bytes).prop_map(|(from, next, end, report_now, frames)| {
-        Chunk { from, next: next.max(from), end, source_now_ms: end, report_now, frames }
-    });
+    let chunk = (Just(100_u64), offset(), any::<u64>(), any::<bool>(), bytes).prop_map(
+        |(from, next, end, report_now, frames)| Chunk {
+            from,
+            next: next.max(from),
+            end,
+            source_now_ms: end,
+            report_now,
+            frames,
+        },
+    );
     let progress = prop_oneof![Just(Progress::Done), Just(Progress::Slice), Just(Progress::Wait(None))];
-    let applied = (progress, offset(), any::<u64>(), any::<u64>()).prop_map(|(progress, offset, groups, elapsed_us)| {
-        Applied { progress, offset, groups, elapsed_us, clock: None }
-    });
+    let applied =
+        (progress, offset(), any::<u64>(), any::<u64>()).prop_map(|(progress, offset, groups, elapsed_us)| Applied {
+            progress,
+            offset,
+            groups,
+            elapsed_us,
+            clock: None,
+        });
     let code = prop_oneof![
         offset().prop_map(|offset| Code::Position(Some(at(offset)))),
         Just(Code::Position(None)),
