@@ -77,7 +77,7 @@ impl World {
         let wanted = match self.random.u8(0..3) {
             0 => direct,
             1 => InstanceSet::ALL,
-            _ => InstanceSet::from_bits(self.random.u64(..)),
+            _ => InstanceSet::from_bits(self.random.u64(..) | direct.bits()),
         };
         self.links[link].want(wanted);
     }

@@ -25,8 +25,10 @@ pub struct Link {
     /// The last error, for people.
     pub error: String,
     connection: Option<Connection>,
-    /// What it wanted when its position was last moved: another choice begins by clock.
-    positioned_for: Option<InstanceSet>,
+    /// What the agent wanted at its last handshake: more than that begins by clock, since a position says nothing of what
+    /// was not wanted then. At least the source's own effects, always.
+    positioned_for: InstanceSet,
+    by_clock: bool,
     flights: VecDeque<Flight>,
 }
 
@@ -61,23 +63,20 @@ impl Link {
     #[must_use]
     pub fn new(source: usize, target: usize, wanted: InstanceSet) -> Self {
         let (is_up, needs_full, error, connection) = (true, false, String::new(), None);
-        Self {
-            source,
-            target,
-            is_up,
-            wanted,
-            needs_full,
-            error,
-            connection,
-            positioned_for: None,
-            flights: VecDeque::new(),
-        }
+        let (positioned_for, by_clock, flights) = (wanted, false, VecDeque::new());
+        Self { source, target, is_up, wanted, needs_full, error, connection, positioned_for, by_clock, flights }
     }
 
     /// The agent, or the connection, dies: what is in flight is lost.
     pub fn restart(&mut self) {
         self.connection = None;
         self.flights.clear();
+    }
+
+    /// The target is another server now, and with it the position.
+    pub fn target_gone(&mut self) {
+        self.restart();
+        self.positioned_for = InstanceSet::EMPTY;
     }
 
     /// The source is another server now; what it sent still arrives.
@@ -105,7 +104,8 @@ impl Link {
             return;
         }
         let position = target.shard.peer(source.id).and_then(|peer| peer.position);
-        let position = position.filter(|_| self.positioned_for == Some(self.wanted));
+        let grown = self.wanted.iter().any(|wanted| wanted != source.id && !self.positioned_for.contains(wanted));
+        let position = position.filter(|_| !self.by_clock && !grown);
         let (instance, replid, clock) = (target.id, target.shard.replid(), target.shard.clock_token());
         let hello = Hello { protocol: syncer_shared::shard::PROTOCOL, instance, replid, position, clock };
         let welcome = match source.shard.handshake(&hello, source_ms) {
@@ -116,7 +116,7 @@ impl Link {
             Answer::Continue(offset) => match target.shard.set_position(source.id, welcome.replid, offset) {
                 Ok(()) => {
                     self.connection = Some(Connection { replid: welcome.replid, read_at: offset });
-                    self.positioned_for = Some(self.wanted);
+                    (self.positioned_for, self.by_clock) = (self.wanted, false);
                     self.needs_full = false;
                     self.flights.clear();
                 }

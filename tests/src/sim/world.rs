@@ -232,7 +232,7 @@ impl World {
                 link.source_gone();
             }
             if link.target == instance {
-                link.restart();
+                link.target_gone();
             }
         }
         Ok(())
