@@ -75,13 +75,12 @@ impl Shard {
         }
         let known = self.heard.members.get(&report.instance).is_some_and(|known| *known == report);
         self.peers.entry(report.instance).or_default().report_ms = now_ms;
-        if !known {
-            if self.all_known(&report.durable) {
-                let durable = self.known_clock(&report.durable);
-                self.stability.receive(report.instance, durable);
-            }
-            self.heard.members.insert(report.instance, report);
+        // Also the same one again: when it came first it may have named a reign that was not known here yet.
+        if self.all_known(&report.durable) {
+            let durable = self.known_clock(&report.durable);
+            self.stability.receive(report.instance, durable);
         }
+        self.heard.members.insert(report.instance, report);
         !known
     }
 
