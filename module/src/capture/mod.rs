@@ -71,6 +71,8 @@ struct Capture {
     multi: std::collections::HashSet<u64>,
     /// The client whose script or transaction runs, for commands that come from no connection.
     outer: u64,
+    /// Whether a script may be running.
+    scripting: bool,
     /// Valkey 8.1: the database to go back to after an event of COPY or MOVE (CAPTURE 6).
     pinned_db: Option<u32>,
     has_copy_bug: bool,
@@ -97,6 +99,7 @@ pub fn init(context: &Context) {
         job: false,
         multi: std::collections::HashSet::new(),
         outer: 0,
+        scripting: false,
         pinned_db: None,
         has_copy_bug: wrap::has_copy_bug(context),
         home: None,
@@ -202,7 +205,10 @@ impl Capture {
                 self.multi.remove(&self.outer);
                 self.touches.forget_db();
             }
-            Class::Script => self.outer = call.client(),
+            Class::Script => {
+                self.outer = call.client();
+                self.scripting = true;
+            }
             Class::Select => self.touches.forget_db(),
         }
     }
@@ -219,11 +225,19 @@ impl Capture {
         !self.multi.is_empty() && self.multi.contains(&call.client())
     }
 
+    /// The connection that the command comes from, also through a script, whose own client may have the id of another
+    /// one (Valkey 9).
+    fn caller(&mut self, call: &Call) -> u64 {
+        self.scripting = self.scripting && detached().is_some_and(|context| context.flags().in_script());
+        if self.scripting { self.outer } else { call.client() }
+    }
+
     fn stage(&mut self, call: &Call, shape: Shape) {
         let args = (0..call.len()).map(|index| if index == 0 { &[] } else { call.bytes(index).unwrap_or_default() });
         self.unit.stage(shape, args);
         if touch::may_touch(shape) {
-            self.touches.staged_by_client(call.client());
+            let client = self.caller(call);
+            self.touches.staged_by_client(client);
         }
     }
 

@@ -36,9 +36,10 @@ impl Capture {
         if !spec.takes(call.len()) {
             return false;
         }
+        let caller = self.caller(call);
         let name = {
             let args = call.args();
-            wrapper(call.client(), self.outer, &args, spec.deny_oom)
+            wrapper(caller, self.outer, &args, spec.deny_oom)
         };
         name.inspect(|name| call.prefix(name)).is_some()
     }
@@ -46,10 +47,12 @@ impl Capture {
     /// A command that may block: inside MULTI and scripts it cannot, and with something to take it will not.
     #[cold]
     pub(super) fn wrap_if_unblocked(&mut self, call: &mut Call, spec: Spec, shape: Shape) {
-        let client = client::info(call.client());
+        let caller = self.caller(call);
+        let client = client::info(caller);
         let runs = match client {
-            // Scripts and other modules.
+            // Other modules.
             None => true,
+            Some(_) if self.scripting => true,
             Some(info) if info.in_multi => true,
             Some(_) if shape == Shape::Whole => !asks_to_block(call),
             Some(info) => has_any_key(call, info.db),

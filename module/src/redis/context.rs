@@ -112,6 +112,12 @@ impl ContextFlags {
         self.0 & raw::REDISMODULE_CTX_FLAGS_MULTI != 0
     }
 
+    /// Whether a script or function runs, whoever asks.
+    #[must_use]
+    pub fn in_script(self) -> bool {
+        self.0 & raw::REDISMODULE_CTX_FLAGS_LUA != 0
+    }
+
     /// Whether the client cannot be blocked (MULTI, script, ...).
     #[must_use]
     pub fn denies_blocking(self) -> bool {
