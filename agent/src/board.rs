@@ -39,6 +39,7 @@ pub struct Board {
 struct ClockText {
     text: Bytes,
     token: Option<ClockToken>,
+    heard: Option<Instant>,
 }
 
 impl Board {
@@ -60,16 +61,22 @@ impl Board {
     }
 
     /// Takes note of the local clock, a token as the module writes it.
-    pub fn set_local_clock(&self, text: Bytes) {
-        *self.clock.borrow_mut() = ClockText { text, token: None };
+    pub fn set_local_clock(&self, text: Bytes, now: Instant) {
+        *self.clock.borrow_mut() = ClockText { text, token: None, heard: Some(now) };
         self.clock_moved.notify_waiters();
     }
 
     /// The local clock, as far as known.
     #[must_use]
     pub fn local_clock(&self) -> ClockToken {
-        let ClockText { text, token } = &mut *self.clock.borrow_mut();
+        let ClockText { text, token, .. } = &mut *self.clock.borrow_mut();
         token.get_or_insert_with(|| parse_clock(text).unwrap_or_default()).clone()
+    }
+
+    /// When the local clock was last heard of.
+    #[must_use]
+    pub fn local_clock_heard(&self) -> Option<Instant> {
+        self.clock.borrow().heard
     }
 
     /// Takes note of a peer's state.

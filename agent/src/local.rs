@@ -96,7 +96,7 @@ impl LocalTask {
         self.trouble = None;
         self.told.clear();
         self.generation += 1;
-        self.board.set_local_clock(info.clock.clone());
+        self.board.set_local_clock(info.clock.clone(), Instant::now());
         self.board.local.send_replace(Some(self.generation));
     }
 
@@ -129,7 +129,7 @@ impl LocalTask {
 
     async fn fetch_clock(&self, connection: &mut Connection) -> Result<(), LocalError> {
         if let Reply::Bulk(clock) | Reply::Status(clock) = self.call(connection, &[b"SYNCER.CLOCK"]).await? {
-            self.board.set_local_clock(clock);
+            self.board.set_local_clock(clock, Instant::now());
         }
         Ok(())
     }

@@ -132,6 +132,8 @@ pub enum Code {
     Id,
     /// Not a member, and cannot become one.
     Member,
+    /// The effects are of a reign that has ended.
+    Fenced,
     /// The server is a replica.
     Role,
     /// Clocks too far apart.
@@ -171,7 +173,14 @@ impl Code {
     pub const fn needs_operator(self) -> bool {
         matches!(
             self,
-            Self::Version | Self::Id | Self::Member | Self::Drift | Self::FullSync | Self::NoModule | Self::Denied
+            Self::Version
+                | Self::Id
+                | Self::Member
+                | Self::Fenced
+                | Self::Drift
+                | Self::FullSync
+                | Self::NoModule
+                | Self::Denied
         )
     }
 
@@ -194,6 +203,7 @@ impl Code {
             "SYNCERVERSION" => Self::Version,
             "SYNCERID" => Self::Id,
             "SYNCERMEMBER" => Self::Member,
+            "SYNCERFENCED" => Self::Fenced,
             "SYNCERROLE" | "READONLY" => Self::Role,
             "SYNCERDRIFT" => Self::Drift,
             "SYNCERFRAME" => Self::Frame,

@@ -86,6 +86,11 @@ impl Relay {
         }
     }
 
+    /// The local server did not answer for a while: that our clock stood still says nothing.
+    pub fn forget_delays(&mut self) {
+        self.behind.clear();
+    }
+
     /// Decides anew, given what we have applied.
     pub fn decide(&mut self, local: &ClockToken, now: Instant) -> Vec<Change> {
         self.compare(local, now);

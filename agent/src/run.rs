@@ -31,13 +31,21 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) {
     tasks.run_until(running).await;
 }
 
+/// A local server that is silent for longer lags for reasons of its own.
+const LOCAL_SILENT: Duration = Duration::from_secs(2);
+
 /// Decides again and again who is asked for the effects of whom.
 async fn relay_task(board: Rc<Board>, after: Duration) {
     let every = (after / 4).clamp(Duration::from_millis(50), Duration::from_secs(1));
     loop {
         tokio::time::sleep(every).await;
+        let now = Instant::now();
+        if board.local_clock_heard().is_none_or(|heard| now.duration_since(heard) > LOCAL_SILENT) {
+            board.relay.borrow_mut().forget_delays();
+            continue;
+        }
         let local = board.local_clock();
-        let changes = board.relay.borrow_mut().decide(&local, Instant::now());
+        let changes = board.relay.borrow_mut().decide(&local, now);
         for Change { of, via } in changes {
             match via {
                 Some(via) => info!(%of, %via, "relay: effects missing, another peer is asked for them"),

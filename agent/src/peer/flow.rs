@@ -108,6 +108,7 @@ impl<'a> Flow<'a> {
 
     fn tell(&self, herald: &mut Herald, now: Instant) {
         match self.stream.condition(now) {
+            Condition::Beginning => {}
             Condition::Streaming => herald.tell(PeerState::Streaming, String::new(), now),
             Condition::Waiting(dependency) => herald.tell(PeerState::Waiting, self.name(dependency), now),
         }
@@ -135,7 +136,7 @@ impl<'a> Flow<'a> {
             if let Ok(applied) = &mut applied {
                 self.has_applied = true;
                 if let Some(clock) = applied.clock.take() {
-                    self.board.set_local_clock(clock);
+                    self.board.set_local_clock(clock, Instant::now());
                 }
             }
             self.stream.on_applied(applied, Instant::now()).map_err(End::Restart)?;
@@ -172,7 +173,8 @@ impl Alarm {
         Self { sleep: Box::pin(tokio::time::sleep(Duration::ZERO)), rang: true }
     }
 
-    fn set(&mut self, at: Instant) {
+    fn set(&mut self, at: Option<Instant>) {
+        let Some(at) = at else { return };
         let at = tokio::time::Instant::from_std(at);
         if self.rang || at < self.sleep.deadline() {
             self.sleep.as_mut().reset(at);

@@ -149,7 +149,7 @@ impl PeerTask {
             Err(end) => return end,
         };
         (self.wanted, self.by_clock) = (wanted, false);
-        self.board.set_local_clock(joined.clock.clone());
+        self.board.set_local_clock(joined.clock.clone(), Instant::now());
         let control = control::Control {
             peer: self.peer,
             local: joined.local,

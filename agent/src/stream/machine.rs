@@ -67,6 +67,8 @@ pub enum Action {
 /// What to tell people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
+    /// The target has not accepted anything yet: it may still refuse.
+    Beginning,
     /// Effects flow, or there are none.
     Streaming,
     /// The next effect has been waiting for another instance's for a while.
@@ -152,7 +154,12 @@ pub struct Stream {
     standby_pause: Duration,
     end: u64,
     source_now_ms: u64,
+    /// When the target hears of us at the latest.
     heartbeat: Instant,
+    /// The source was asked for what it has at once, so that it is known to answer.
+    greeted: bool,
+    /// The target has accepted something.
+    accepted: bool,
     /// Report once the target is here.
     report_at: Option<u64>,
 }
@@ -177,7 +184,9 @@ impl Stream {
             standby_pause: STANDBY.0,
             end,
             source_now_ms: 0,
-            heartbeat: now + HEARTBEAT,
+            heartbeat: now,
+            greeted: false,
+            accepted: false,
             report_at: None,
         }
     }
@@ -198,6 +207,7 @@ impl Stream {
     #[must_use]
     pub fn condition(&self, now: Instant) -> Condition {
         match self.starved {
+            _ if !self.accepted => Condition::Beginning,
             Some((since, dependency)) if now >= since + WAIT_NOTICE => Condition::Waiting(dependency),
             _ => Condition::Streaming,
         }
@@ -257,6 +267,7 @@ impl Stream {
         let Applied { progress, offset, elapsed_us, .. } = *applied;
         let advanced = batch.first().is_some_and(|first| offset > first.from);
         self.applied_to = offset;
+        self.accepted = true;
         if advanced {
             (self.wait_pause, self.standby_pause) = (WAIT_RETRY.0, STANDBY.0);
             self.starved = None;
@@ -322,13 +333,15 @@ impl Stream {
 
     /// When [`Stream::poll`] and [`Stream::check`] want to be called again, whatever happens.
     #[must_use]
-    pub fn next_wake(&self) -> Instant {
+    pub fn next_wake(&self) -> Option<Instant> {
         let flow = match self.flow {
             Flow::Open => None,
             Flow::Waiting { retry, .. } | Flow::Standby { retry } => Some(retry),
         };
+        let beats = matches!(self.flow, Flow::Open) && self.source_now_ms > 0 && self.applies.is_empty();
+        let heartbeat = beats.then_some(self.heartbeat);
         let overdue = [self.source_deadline(), self.target_deadline()].into_iter().flatten().min();
-        [flow, overdue].into_iter().flatten().fold(self.heartbeat, Instant::min)
+        [flow, heartbeat, overdue].into_iter().flatten().min()
     }
 
     fn source_deadline(&self) -> Option<Instant> {
@@ -381,13 +394,10 @@ impl Stream {
             return None;
         }
         let idle = !self.queue.has_groups();
-        if idle && now < self.heartbeat {
+        if idle && (now < self.heartbeat || self.source_now_ms == 0) {
             return None;
         }
         self.heartbeat = now + HEARTBEAT;
-        if idle && self.source_now_ms == 0 {
-            return None;
-        }
         let batch = self.queue.take(size);
         let bytes = batch.iter().map(|piece| piece.frames.len()).sum();
         let next = batch.last().map_or(self.position.offset, |piece| piece.next);
@@ -413,6 +423,10 @@ impl Stream {
         }
         if self.reads == 0 {
             self.source_heard = now;
+        }
+        if !self.greeted {
+            (self.greeted, self.reads) = (true, 1);
+            return Some(Action::Read { count: 1, bytes_max: READ_BYTES, timeout_ms: 0 });
         }
         let count = READS_MAX - self.reads;
         self.reads = READS_MAX;

@@ -187,6 +187,13 @@ impl World {
                 Action::Report => {}
             }
         }
+        self.assert_sleeps();
+    }
+
+    /// With nothing to do, it does not ask to be called at once.
+    fn assert_sleeps(&self) {
+        let overdue = self.stream.check(self.now).is_err();
+        assert!(overdue || self.stream.next_wake().is_none_or(|wake| wake > self.now), "{:?}", self.stream);
     }
 
     fn step(&mut self, step: &Step) {
