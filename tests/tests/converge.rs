@@ -152,6 +152,40 @@ on_all_kinds! {
         cluster.converged();
     }
 
+    /// T6, T7: who extended a key writes it again when it expires elsewhere.
+    fn an_extended_key_outlives_its_expiry_elsewhere(cluster: 2) {
+        cluster.client(1).multi(&["SET k v", "PEXPIRE k 300", "HSET h f 1 g 2", "PEXPIRE h 300"]);
+        cluster.converged();
+        cluster.cut(1, 2);
+        cluster.client(2).pipeline(&["PEXPIREAT k 4000000000000", "PERSIST h", "HINCRBY h f 1"]);
+        let mut client = cluster.client(1);
+        wait::eventually("the keys expire at site 1", || client.text("EXISTS k h") == "0");
+        cluster.heal();
+        cluster.converged();
+        assert_eq!(everywhere(cluster, "GET k"), "v");
+        assert_eq!(everywhere(cluster, "PEXPIRETIME k"), "4000000000000");
+        assert_eq!(everywhere(cluster, "HMGET h f g"), "[2, 2]");
+        assert_eq!(everywhere(cluster, "PTTL h"), "-1");
+    }
+
+    /// A value that lost against a later one is parked: it shows when the winner goes by a hand that had not seen it.
+    fn a_parked_value_shows_when_the_winner_is_removed(cluster: 3) {
+        cluster.cut_all();
+        cluster.client(1).pipeline(&["SET k earlier", "HSET h f earlier", "SADD typed earlier"]);
+        cluster.heal_between(2, 3);
+        cluster.client(2).pipeline(&["SET k later", "HSET h f later", "SET typed later"]);
+        cluster.caught_up(2, 3);
+        cluster.client(3).pipeline(&["DEL k", "HDEL h f", "DEL typed"]);
+        cluster.heal();
+        cluster.converged();
+        assert_eq!(everywhere(cluster, "GET k"), "earlier");
+        assert_eq!(everywhere(cluster, "HGET h f"), "earlier");
+        assert_eq!(everywhere(cluster, "SMEMBERS typed"), "[earlier]");
+        cluster.client(2).pipeline(&["DEL k", "DEL h", "DEL typed"]);
+        cluster.converged();
+        assert_eq!(everywhere(cluster, "DBSIZE"), "0");
+    }
+
     fn functions_write_like_scripts(cluster: 2) {
         let library = "#!lua name=tests\nredis.register_function('put',function(keys,args)redis.call('SET',keys[1],args[1])return redis.call('INCR',keys[2])end)";
         let mut client = cluster.client(1);
