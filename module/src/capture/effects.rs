@@ -313,8 +313,7 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
 
     fn replace(&mut self, stage: usize, value: Option<&[u8]>, write: Write<'a>) {
         let Some(value) = value else { return };
-        let expire_at =
-            if self.unit.has_ttl(stage) { self.dataset.expire_at(write.db, write.key) } else { None };
+        let expire_at = if self.unit.has_ttl(stage) { self.dataset.expire_at(write.db, write.key) } else { None };
         self.push(write, TtlNote::None, Op::Set { value, expire_at });
     }
 

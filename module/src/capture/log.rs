@@ -43,7 +43,8 @@ impl Run for Log {
         let record = args.bytes(1).ok_or(LogError::Arity)?;
         replay(context, record)?;
         notify::replicate_verbatim(context);
-        Ok(notify::reply_ok(context))
+        notify::reply_ok(context);
+        Ok(())
     }
 }
 

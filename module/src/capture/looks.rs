@@ -40,7 +40,8 @@ impl Before {
     pub fn look(context: &Context, dataset: &mut ServerDataset<'_>, shape: Shape, args: Args<'_>) -> Self {
         let db = context.db();
         let key = args.bytes(1).unwrap_or_default();
-        let score = |dataset: &mut ServerDataset<'_>, at| args.bytes(at).and_then(|member| dataset.score(db, key, member));
+        let score =
+            |dataset: &mut ServerDataset<'_>, at| args.bytes(at).and_then(|member| dataset.score(db, key, member));
         let kind = match shape {
             Shape::IncrFloat => Kind::Element(dataset.string(db, key)),
             Shape::HIncrFloat => Kind::Element(args.bytes(2).and_then(|field| dataset.field(db, key, field))),

@@ -285,8 +285,7 @@ impl Capture {
             context.select(client.db);
         }
         let mut dataset = ServerDataset::new(context);
-        self.counters.captured_whole +=
-            effects::resolve(&self.unit, &mut dataset, VOLATILE.get(), &mut self.group);
+        self.counters.captured_whole += effects::resolve(&self.unit, &mut dataset, VOLATILE.get(), &mut self.group);
         self.unit.clear();
         self.commit(context, &mut dataset);
     }

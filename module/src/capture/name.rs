@@ -11,7 +11,7 @@ const SPACES: u128 = u128::from_le_bytes([b' '; 16]);
 #[must_use]
 pub fn word(name: &[u8]) -> Option<Word> {
     match name.len() {
-        1..=16 => Some((lower(&name[..]), SPACES)),
+        1..=16 => Some((lower(name), SPACES)),
         17..=32 => Some((lower(&name[..16]), lower(&name[16..]))),
         _ => None,
     }

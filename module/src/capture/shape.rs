@@ -237,5 +237,6 @@ pub const KNOWN: &[(&str, Class)] = &[
 /// Whether the argument after the key of `ZADD` is a flag, and no score.
 #[must_use]
 pub fn has_flags(argument: Option<&[u8]>) -> bool {
-    argument.is_some_and(|text| text.first().is_some_and(u8::is_ascii_alphabetic) && super::effects::float(text).is_none())
+    argument
+        .is_some_and(|text| text.first().is_some_and(u8::is_ascii_alphabetic) && super::effects::float(text).is_none())
 }

@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn known_writes_unknown_writes_and_reads() {
         let names = KNOWN.iter().map(|(name, _)| command(name, true));
-        let table = Table::new(names.chain([command("get", false), command("JSON.SET", true), command("syncer.apply", true)]));
+        let table =
+            Table::new(names.chain([command("get", false), command("JSON.SET", true), command("syncer.apply", true)]));
         for (name, class) in KNOWN {
             assert_eq!(table.find(name.to_ascii_uppercase().as_bytes()).map(|s| s.class), Some(*class), "{name}");
         }

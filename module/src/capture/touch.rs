@@ -102,7 +102,8 @@ impl Touches {
         if self.waiting.len() > known && !self.was_allowed(shape, args, outer) {
             self.waiting.truncate(known);
         }
-        if !self.waiting.is_empty() && !self.scheduled
+        if !self.waiting.is_empty()
+            && !self.scheduled
             && let Some(context) = detached()
         {
             self.scheduled = true;
@@ -179,7 +180,9 @@ impl Capture {
             let score = |dataset: &mut ServerDataset<'_>| dataset.score(*db, key, member);
             let mut before = None;
             let op = match how {
-                How::Member => dataset.has_member(*db, key, member).then_some(assign(Path::Member(member), Value::Present)),
+                How::Member => {
+                    dataset.has_member(*db, key, member).then_some(assign(Path::Member(member), Value::Present))
+                }
                 How::Score => score(&mut dataset).map(|score| assign(Path::Scored(member), Value::Score(score))),
                 How::AddZero => score(&mut dataset).map(|score| {
                     before = Some(score.to_string());

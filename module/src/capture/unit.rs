@@ -353,11 +353,11 @@ impl<'a> StageArgs<'a> {
 /// Whether the TTL that the arguments set is in the past.
 fn sets_past_ttl(shape: Shape, args: &StageArgs<'_>, now_ms: u64) -> bool {
     let number = |index| args.get(index).and_then(|text| std::str::from_utf8(text).ok()?.parse::<i64>().ok());
-    let past = |at: Option<i64>, scale: i64| {
-        at.is_some_and(|at| i128::from(at) * i128::from(scale) <= i128::from(now_ms))
-    };
+    let past =
+        |at: Option<i64>, scale: i64| at.is_some_and(|at| i128::from(at) * i128::from(scale) <= i128::from(now_ms));
     let option = |name: &[u8], scale| {
-        (2..args.len()).any(|at| args.get(at).is_some_and(|a| a.eq_ignore_ascii_case(name)) && past(number(at + 1), scale))
+        (2..args.len())
+            .any(|at| args.get(at).is_some_and(|a| a.eq_ignore_ascii_case(name)) && past(number(at + 1), scale))
     };
     match shape {
         Shape::Ttl(TtlUnit::Relative) => number(2).is_some_and(|ttl| ttl <= 0),

@@ -4,8 +4,8 @@ use std::ptr::{self, NonNull};
 
 use redis_module::raw::RedisModuleBlockedClient;
 
-use super::reply::Replier;
 use super::Context;
+use super::reply::Replier;
 
 /// A client whose command is not answered yet. Must be answered or let go; may be moved to another thread for that.
 #[must_use]

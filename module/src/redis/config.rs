@@ -21,10 +21,10 @@ pub struct Setting {
 }
 
 /// Which instance this is; 0 = not said.
-pub static INSTANCE_ID: Setting = Setting::new(c"instance-id", 0, 0, 63, raw::REDISMODULE_CONFIG_IMMUTABLE as u32);
+pub static INSTANCE_ID: Setting = Setting::new(c"instance-id", 0, 0, 63, raw::REDISMODULE_CONFIG_IMMUTABLE);
 /// Size of the Active-Active backlog, bytes.
 pub static BACKLOG_SIZE: Setting =
-    Setting::new(c"backlog-size", 256 << 20, 1 << 20, 1 << 40, raw::REDISMODULE_CONFIG_MEMORY as u32);
+    Setting::new(c"backlog-size", 256 << 20, 1 << 20, 1 << 40, raw::REDISMODULE_CONFIG_MEMORY);
 /// How far ahead of the local clock an effect may be, milliseconds.
 pub static MAX_DRIFT_MS: Setting = Setting::new(c"max-drift-ms", 60_000, 100, 86_400_000, 0);
 
@@ -72,7 +72,7 @@ impl Setting {
     }
 
     fn parse(&self, text: Text<'_>) -> Result<i64, ConfigError> {
-        let is_memory = self.flags & raw::REDISMODULE_CONFIG_MEMORY as u32 != 0;
+        let is_memory = self.flags & raw::REDISMODULE_CONFIG_MEMORY != 0;
         let number = if is_memory { memory(text.as_bytes()) } else { text.as_integer() };
         number.filter(|number| (self.min..=self.max).contains(number)).ok_or_else(|| ConfigError::Range {
             name: self.name(),

@@ -72,7 +72,7 @@ unsafe extern "C" fn happened(context: *mut RedisModuleCtx, event: RedisModuleEv
 unsafe fn decode(id: u64, sub: u64, data: *mut c_void) -> Option<ServerEvent> {
     match (id, sub) {
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, _) => {
-            Some(ServerEvent::Role { primary: sub == u64::from(raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER) })
+            Some(ServerEvent::Role { primary: sub == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER })
         }
         (raw::REDISMODULE_EVENT_LOADING, raw::REDISMODULE_SUBEVENT_LOADING_ENDED)
         | (raw::REDISMODULE_EVENT_LOADING, raw::REDISMODULE_SUBEVENT_LOADING_FAILED) => {

@@ -13,6 +13,7 @@ macro_rules! api {
     };
 }
 
+#[cfg(not(test))]
 mod alloc;
 pub mod blocked;
 pub mod call;
@@ -32,8 +33,8 @@ pub mod notify;
 pub mod passthrough;
 pub mod reply;
 mod required;
-pub mod server;
 pub mod scan;
+pub mod server;
 pub mod string;
 pub mod timer;
 

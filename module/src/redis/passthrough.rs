@@ -6,8 +6,8 @@ use std::ptr::NonNull;
 use redis_module::raw;
 use redis_module::raw::RedisModuleCallReply;
 
-use super::string::Args;
 use super::Context;
+use super::string::Args;
 
 /// How a command is run for a client.
 #[derive(Clone, Copy, Debug)]
@@ -102,16 +102,16 @@ fn walk(raw: NonNull<RedisModuleCallReply>, visit: &mut dyn FnMut(Leaf<'_>)) {
                 visit(Leaf::Bytes(std::slice::from_raw_parts(start.cast(), len)));
             }
         }
-        // SAFETY: the reply is valid and an integer.
         raw::REDISMODULE_REPLY_INTEGER => {
+            // SAFETY: the reply is valid and an integer.
             visit(Leaf::Integer(unsafe { api!(RedisModule_CallReplyInteger)(raw.as_ptr()) }));
         }
-        // SAFETY: the reply is valid and an array.
         raw::REDISMODULE_REPLY_ARRAY => {
+            // SAFETY: the reply is valid and an array.
             elements(&|at| unsafe { api!(RedisModule_CallReplyArrayElement)(raw.as_ptr(), at) }, visit);
         }
-        // SAFETY: the reply is valid and a set.
         raw::REDISMODULE_REPLY_SET => {
+            // SAFETY: the reply is valid and a set.
             elements(&|at| unsafe { api!(RedisModule_CallReplySetElement)(raw.as_ptr(), at) }, visit);
         }
         _ => visit(Leaf::Other),
@@ -167,4 +167,3 @@ fn keys(context: &Context, args: Args<'_>, mut visit: impl FnMut(usize, c_int)) 
         api!(RedisModule_Free)(flags.cast());
     }
 }
-
