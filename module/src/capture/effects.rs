@@ -1,12 +1,11 @@
 //! From what happened in a unit to effects. Pure over [`Keyspace`]; runs when the state of the unit is final.
 
-use std::collections::HashMap;
-
 use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::number::Number;
 
 use super::event::Event;
+use super::seals::{Seals, Unstaged, unstaged};
 use super::shape::Shape;
 use super::unit::{Item, Span, StageArgs, Unit};
 
@@ -40,94 +39,6 @@ pub fn resolve<D: Keyspace, S: Sink>(unit: &Unit, dataset: &mut D, volatile: boo
 fn swapped(item: &Item) -> impl Iterator<Item = u32> + use<> {
     let dbs = if let Item::Swap(a, b) = *item { [Some(a), Some(b).filter(|b| *b != a)] } else { [None, None] };
     dbs.into_iter().flatten()
-}
-
-/// How an event is captured when no staged command explains it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Unstaged {
-    /// It says all.
-    Clear(ClearReason),
-    /// The TTL is looked at: the same value twice does no harm.
-    Ttl,
-    /// The final value of the string is looked at, and seals the key.
-    Final,
-    /// The key is captured whole.
-    Whole,
-}
-
-fn unstaged(event: Event) -> Unstaged {
-    match event {
-        Event::Del | Event::MovedAway => Unstaged::Clear(ClearReason::Deleted),
-        Event::Expired => Unstaged::Clear(ClearReason::Expired),
-        Event::Evicted => Unstaged::Clear(ClearReason::Evicted),
-        Event::Expire | Event::Persist => Unstaged::Ttl,
-        Event::Set | Event::Patched | Event::IncrFloat => Unstaged::Final,
-        _ => Unstaged::Whole,
-    }
-}
-
-/// Keys whose final state was looked at, so that no other effect of the unit may count on top of it.
-#[derive(Default)]
-struct Seals<'a> {
-    keys: HashMap<(u32, &'a [u8]), Seal>,
-    order: Vec<(u32, &'a [u8])>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Seal {
-    finals: u32,
-    others: u32,
-    whole: bool,
-}
-
-impl<'a> Seals<'a> {
-    fn of(unit: &'a Unit) -> Self {
-        let mut seals = Self::default();
-        let way = |item: &Item| match *item {
-            Item::Event { event, key, db, .. } => Some((unstaged(event), db, key)),
-            _ => None,
-        };
-        for (way, db, key) in unit.items().iter().filter_map(way) {
-            if matches!(way, Unstaged::Final | Unstaged::Whole) {
-                let seal = seals.keys.entry((db, unit.bytes(key))).or_default();
-                seal.whole |= way == Unstaged::Whole;
-                seal.finals += u32::from(way == Unstaged::Final);
-            }
-        }
-        if !seals.keys.is_empty() {
-            seals.count_others(unit);
-        }
-        seals
-    }
-
-    fn count_others(&mut self, unit: &'a Unit) {
-        for item in unit.items() {
-            let (db, key, other) = match *item {
-                Item::Staged { key, db, .. } => (db, key, true),
-                Item::Event { event, key, db, .. } => (db, key, matches!(unstaged(event), Unstaged::Clear(_))),
-                Item::Flush(_) | Item::Swap(..) => continue,
-            };
-            let name = (db, unit.bytes(key));
-            let Some(seal) = self.keys.get_mut(&name) else { continue };
-            seal.others += u32::from(other);
-            if (seal.whole || seal.others > 0 && seal.finals > 0) && !self.order.contains(&name) {
-                self.order.push(name);
-            }
-        }
-        for name in &self.order {
-            if let Some(seal) = self.keys.get_mut(name) {
-                seal.whole = true;
-            }
-        }
-    }
-
-    fn is_whole(&self, db: u32, key: &[u8]) -> bool {
-        !self.keys.is_empty() && self.keys.get(&(db, key)).is_some_and(|seal| seal.whole)
-    }
-
-    fn whole(&self) -> impl Iterator<Item = (u32, &'a [u8])> + '_ {
-        self.order.iter().copied()
-    }
 }
 
 struct Resolver<'a, D, S> {
@@ -412,3 +323,6 @@ fn integer(text: Option<&[u8]>) -> i64 {
 pub fn float(text: &[u8]) -> Option<f64> {
     std::str::from_utf8(text).ok()?.parse::<f64>().ok().filter(|number| !number.is_nan())
 }
+
+#[cfg(test)]
+mod tests;

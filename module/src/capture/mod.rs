@@ -5,7 +5,7 @@
 //! | `mod.rs` | the four entries from the server: a command, an event, the end of a unit, a server event |
 //! | `name`, `shape`, `table`, `catalogue` | which command is this, and what is to be done with it |
 //! | `event`, `unit` | what happened in one execution unit |
-//! | `effects`, `group`, `dataset` | what that means as effects |
+//! | `effects`, `seals`, `group`, `dataset` | what that means as effects |
 //! | `wrap`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
 //! | `touch` | adds that change nothing, but mean an add |
 //! | `role`, `replication`, `heartbeat`, `log` | when to capture, who must hear of it, what runs by the clock, replicas |
@@ -22,6 +22,7 @@ mod looks;
 mod name;
 pub mod replication;
 mod role;
+mod seals;
 mod shape;
 mod table;
 mod touch;
