@@ -29,8 +29,8 @@ const SHAPES: [(&str, fn(&mut String, u64)); 4] = [
 /// Measures and prints; returns what was to be reached.
 pub fn run(options: &Options) -> Vec<Target> {
     let stock = Contestant::stock(options.kind);
-    let sites = Contestant::sites(options.kind, Way::Proxy);
     let keys = options.scaled(KEYS);
+    let per_key = |bytes: u64| bytes as f64 / keys as f64;
     let mut at_rest =
         Table::new(&["bytes per key at rest", "stock", "origin", "target", "origin / stock", "target / stock"]);
     let mut in_cut = Table::new(&[
@@ -44,44 +44,41 @@ pub fn run(options: &Options) -> Vec<Target> {
     let mut targets = Vec::new();
     for (name, command) in SHAPES {
         eprintln!("bench: memory of a {name}");
-        let native = grown(&stock, keys, command).memory as f64 / keys as f64;
+        let native = per_key(grown(&stock, keys, command).memory);
 
-        let mut ends = [sites.origin.client(), sites.target().client()];
-        flush(&sites);
-        let before = ends.each_mut().map(Sizes::of);
-        paced::each(sites.origin.port(), 0..keys, command);
-        sites.settle();
-        rest(&sites);
-        let after = ends.each_mut().map(Sizes::of);
-        let rest = [0, 1].map(|end: usize| after[end].since(before[end]).memory as f64 / keys as f64);
+        let rest = rested(options, keys, command).map(|sizes| per_key(sizes.memory));
         let mut row = vec![name.to_owned(), figure(native)];
         row.extend(rest.map(figure));
         row.extend(rest.map(|bytes| figure(bytes / native)));
         at_rest.row(row);
         let most = rest[0].max(rest[1]) / native;
-        targets.push(Target::new(
-            format!("memory at rest, {name}: Syncer without backlog / stock"),
-            Bound::AtMost(1.05),
-            most,
-        ));
+        let what = format!("memory at rest, {name}: Syncer without backlog / stock");
+        targets.push(Target::new(what, Bound::AtMost(1.05), most));
 
-        flush(&sites);
+        let sites = Contestant::sites(options.kind, Way::Proxy);
         sites.cut();
         let cut = grown(&sites, keys, command);
-        sites.heal();
-        sites.settle();
-        let per_key = |bytes: u64| bytes as f64 / keys as f64;
-        in_cut.row(vec![
-            name.to_owned(),
-            figure(native),
-            figure(per_key(cut.memory)),
-            figure(per_key(cut.memory) - native),
-            figure(per_key(cut.metadata)),
-            figure(per_key(cut.backlog)),
-        ]);
+        let memory = per_key(cut.memory);
+        let mut row = vec![name.to_owned()];
+        row.extend([native, memory, memory - native, per_key(cut.metadata), per_key(cut.backlog)].map(figure));
+        in_cut.row(row);
     }
     println!("\n## Memory\n\n{keys} keys, used_memory without the Active-Active backlog.\n\n{at_rest}\n{in_cut}");
     targets
+}
+
+/// What the keys take at two fresh sites when both know that both have them.
+fn rested(options: &Options, keys: u64, command: fn(&mut String, u64)) -> [Sizes; 2] {
+    let sites = Contestant::sites(options.kind, Way::Direct);
+    let mut ends = [sites.origin.client(), sites.target().client()];
+    let before = ends.each_mut().map(Sizes::of);
+    paced::each(sites.origin.port(), 0..keys, command);
+    sites.settle();
+    for client in &mut ends {
+        wait::eventually("the metadata is pruned", || info(client, "INFO syncer", "syncer_metadata_keys") == 0);
+    }
+    let [origin, target] = ends.each_mut().map(Sizes::of);
+    [origin.since(before[0]), target.since(before[1])]
 }
 
 fn with_elements(batch: &mut String, command: &str, key: u64, element: impl Fn(u64) -> Vec<String>) {
@@ -98,19 +95,6 @@ fn grown(contestant: &Contestant, keys: u64, command: fn(&mut String, u64)) -> S
     let before = Sizes::of(&mut client);
     paced::each(contestant.origin.port(), 0..keys, command);
     Sizes::of(&mut client).since(before)
-}
-
-fn flush(sites: &Contestant) {
-    sites.flush();
-    rest(sites);
-}
-
-/// Waits until neither site knows anything that the other might not.
-fn rest(sites: &Contestant) {
-    for server in [&sites.origin, sites.target()] {
-        let mut client = server.client();
-        wait::eventually("the metadata is pruned", || info(&mut client, "INFO syncer", "syncer_metadata_keys") == 0);
-    }
 }
 
 /// Bytes at one moment.

@@ -8,6 +8,7 @@ pub mod catch_up;
 pub mod contestant;
 pub mod cpu;
 pub mod generator;
+pub mod hot;
 pub mod lag;
 pub mod machine;
 pub mod memory;

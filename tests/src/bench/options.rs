@@ -7,12 +7,12 @@ pub const HELP: &str = "\
 usage: ./run bench [--quick] [--only SECTION[,SECTION...]] [--server NAME] [--rounds N]
 
   --quick         short rounds: to see that everything runs, not to believe the figures
-  --only LIST     of throughput, lag, catch-up, memory, neighbour
+  --only LIST     of throughput, hot, lag, catch-up, memory, neighbour
   --server NAME   redis8, valkey9 or valkey8 (redis8)
   --rounds N      rounds of each figure (5; 2 when quick)";
 
 /// The parts of a run, in their order.
-pub const SECTIONS: [&str; 5] = ["throughput", "lag", "catch-up", "memory", "neighbour"];
+pub const SECTIONS: [&str; 6] = ["throughput", "hot", "lag", "catch-up", "memory", "neighbour"];
 
 /// What to measure, and how long.
 #[derive(Clone, Debug)]

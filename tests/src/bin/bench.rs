@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use syncer_tests::bench::options::{HELP, Options};
 use syncer_tests::bench::target::{self, Target};
-use syncer_tests::bench::{catch_up, cpu, lag, machine, memory, neighbour, throughput};
+use syncer_tests::bench::{catch_up, cpu, hot, lag, machine, memory, neighbour, throughput};
 
 fn main() -> ExitCode {
     if env::args().skip(1).any(|arg| arg == "--help") {
@@ -53,6 +53,7 @@ fn measure(options: &Options) -> ExitCode {
 fn run(section: &str, options: &Options) -> Vec<Target> {
     match section {
         "throughput" => throughput::run(options),
+        "hot" => hot::run(options),
         "lag" => lag::run(options),
         "catch-up" => catch_up::run(options),
         "memory" => memory::run(options),
