@@ -4,6 +4,8 @@
 //! convergence is demanded. What an instance shows is compared with the [`oracle`], which keeps every live dot for
 //! ever and knows nothing of pruning, parked payloads or stability.
 
+#[cfg(test)]
+mod cases;
 pub mod chaos;
 pub mod client;
 pub mod instance;
