@@ -126,6 +126,7 @@ fn a2_a_report_counts_only_when_it_is_covered() {
 fn a3_a_path_is_pruned_as_a_whole() {
     let steps = |rules: Rules| {
         let mut world = world(3, rules);
+        world.settle()?;
         world.command(B, "k", set("5"))?;
         // Several, so that pruning looks at the key although one dot is not stable.
         (81..=100).try_for_each(|value: i32| world.command(A, "k", set(&value.to_string())))?;
