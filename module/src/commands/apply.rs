@@ -53,7 +53,8 @@ impl Run for Apply {
         let begun = Instant::now();
         let mut budget = Budget::default();
         let mut shard = state::shard()?;
-        let applied = with_keyspace(context, |keyspace| shard.apply(&batch, keyspace, now_ms(), &mut || budget.lasts()))?;
+        let applied =
+            with_keyspace(context, |keyspace| shard.apply(&batch, keyspace, now_ms(), &mut || budget.lasts()))?;
         replication::drain(context, &mut shard);
         let token = if applied.groups > 0 { shard.clock_token().to_string() } else { String::new() };
         write(context, &applied, begun.elapsed(), &token);

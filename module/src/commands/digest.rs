@@ -20,7 +20,8 @@ pub const COMMAND: Command = Command {
     categories: c"read slow blocking",
     arity: 1,
     keys: (0, 0, 0),
-    summary: c"Gives a digest of all keys, values and expiries: equal for equal datasets, on any server, when nobody writes.",
+    summary:
+        c"Gives a digest of all keys, values and expiries: equal for equal datasets, on any server, when nobody writes.",
     usage: "",
     complexity: c"O(N) with N elements of all keys, in slices of half a millisecond",
 };
@@ -57,8 +58,7 @@ impl Run for DigestCommand {
             return Err(CommandError::CannotBlock("SYNCER.DIGEST").into());
         }
         let (client, blocked) = (context.client(), Blocked::new(context));
-        let walk =
-            Walk { client, blocked, db: 0, scan: KeyScan::new(), names: Vec::new(), digest: Digest::default() };
+        let walk = Walk { client, blocked, db: 0, scan: KeyScan::new(), names: Vec::new(), digest: Digest::default() };
         let first = WALKS.with_borrow_mut(|walks| {
             walks.push(walk);
             walks.len() == 1
@@ -73,7 +73,9 @@ impl Run for DigestCommand {
 impl Tick for DigestCommand {
     fn tick(context: &Context) {
         // Taken out, since walking calls into the server.
-        let Some(mut walk) = WALKS.with_borrow_mut(|walks| (!walks.is_empty()).then(|| walks.remove(0))) else { return };
+        let Some(mut walk) = WALKS.with_borrow_mut(|walks| (!walks.is_empty()).then(|| walks.remove(0))) else {
+            return;
+        };
         let done = walk.slice(context);
         if done {
             let Walk { blocked, digest, .. } = walk;
@@ -106,7 +108,7 @@ impl Walk {
         let more = self.scan.step(context, &mut |name| self.names.push(name.to_vec()));
         with_keyspace(context, |keyspace| {
             for name in self.names.drain(..) {
-                add(&mut self.digest, keyspace, self.db, &name);
+                keyspace.unnoticed(self.db, &name, |keyspace| add(&mut self.digest, keyspace, self.db, &name));
             }
         });
         if !more {

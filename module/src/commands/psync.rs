@@ -17,7 +17,8 @@ pub const COMMAND: Command = Command {
     categories: c"admin dangerous",
     arity: 9,
     keys: (0, 0, 0),
-    summary: c"Agents: says what an instance has of this one; answers CONTINUE with the offset to read on, or FULLRESYNC.",
+    summary:
+        c"Agents: says what an instance has of this one; answers CONTINUE with the offset to read on, or FULLRESYNC.",
     usage: "protocol group|* from-instance from-replid wanted|* replid|? offset|-1 clock-token",
     complexity: c"O(N) with N replication IDs known",
 };

@@ -15,7 +15,8 @@ pub const COMMAND: Command = Command {
     categories: c"admin dangerous blocking",
     arity: 3,
     keys: (0, 0, 0),
-    summary: c"Agents: reads effects from where SYNCER.PSYNC or the last read on this connection ended; waits for some.",
+    summary:
+        c"Agents: reads effects from where SYNCER.PSYNC or the last read on this connection ended; waits for some.",
     usage: "max-bytes timeout-ms",
     complexity: c"O(N) with N bytes, on another thread when they are many",
 };

@@ -44,6 +44,11 @@ impl OpenKey {
         self.key.get_or_insert_with(|| Key::open(context, self.name.text(), expiry))
     }
 
+    /// The same, without counting as an access.
+    pub fn key_quietly(&mut self, context: &Context, expiry: ExpiryOff) -> &mut Key {
+        self.key.get_or_insert_with(|| Key::open_quietly(context, self.name.text(), expiry))
+    }
+
     /// Notes an event; the key was changed through the raw API.
     pub fn changed(&mut self, event: Event) {
         self.events.push(event);

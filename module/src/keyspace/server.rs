@@ -89,6 +89,15 @@ impl<'a> ServerKeyspace<'a> {
         payload::encode_list(elements.into_iter())
     }
 
+    /// Runs `look`, which does not count as an access to the key: eviction goes by those of clients.
+    pub fn unnoticed<R>(&mut self, db: u32, name: &[u8], look: impl FnOnce(&mut Self) -> R) -> R {
+        let (context, expiry) = (self.context, self.expiry);
+        let usage = self.at(db, name).key_quietly(context, expiry).usage();
+        let result = look(self);
+        self.at(db, name).key_quietly(context, expiry).set_usage(usage);
+        result
+    }
+
     /// The value of a key of kind [`Kind::Opaque`] in a form that is equal for equal values on every server.
     pub fn canonical(&mut self, db: u32, name: &[u8]) -> Vec<u8> {
         match self.key(db, name).key_type() {

@@ -5,6 +5,7 @@
 //! through a [`Key`] calls [`signal_modified`] and [`notify`] afterwards, in this order, as commands do.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::{self, NonNull};
@@ -79,6 +80,20 @@ impl EventClass {
 /// ones may be integers or embedded, which `RM_StringDMA` converts for good.
 const RAW_FROM: usize = 1024;
 
+/// What eviction goes by: idle time (LRU) or frequency (LFU) of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    idle_ms: i64,
+    frequency: i64,
+}
+
+/// Idle times are kept in seconds.
+const IDLE_ERROR_MS: u64 = 2000;
+
+thread_local! {
+    static IDLE_IS_BROKEN: Cell<bool> = const { Cell::new(false) };
+}
+
 /// What a scan calls with a field, member or scored member, and its value or score text.
 pub type Visit<'a> = dyn FnMut(&[u8], Option<&[u8]>) + 'a;
 
@@ -96,6 +111,50 @@ impl Key {
         const MODE: c_int = (raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as c_int;
         // SAFETY: context and name are valid; a key opened for writing is never null.
         unsafe { Self { raw: NonNull::new_unchecked(api!(RedisModule_OpenKey)(context.raw(), name.raw(), MODE)) } }
+    }
+
+    /// The same without counting as an access, for looks that clients know nothing of.
+    #[must_use]
+    pub fn open_quietly(context: &Context, name: Text<'_>, _: ExpiryOff) -> Self {
+        const MODE: c_int = (raw::REDISMODULE_READ
+            | raw::REDISMODULE_WRITE
+            | raw::REDISMODULE_OPEN_KEY_NOTOUCH
+            | raw::REDISMODULE_OPEN_KEY_NOSTATS) as c_int;
+        // SAFETY: as for `open`.
+        unsafe { Self { raw: NonNull::new_unchecked(api!(RedisModule_OpenKey)(context.raw(), name.raw(), MODE)) } }
+    }
+
+    /// How lately or often the key was used.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage { idle_ms: -1, frequency: -1 };
+        // SAFETY: the key is open; both values outlive the calls. -1 where eviction does not go by it.
+        unsafe {
+            api!(RedisModule_GetLRU)(self.raw(), &mut usage.idle_ms);
+            api!(RedisModule_GetLFU)(self.raw(), &mut usage.frequency);
+        }
+        usage
+    }
+
+    /// Undoes what a look did to it. Where the server cannot, the key counts as just used.
+    pub fn set_usage(&mut self, usage: Usage) {
+        if usage.idle_ms >= 0 && !IDLE_IS_BROKEN.get() {
+            self.set_idle_ms(usage.idle_ms);
+            // Valkey 9.1 takes seconds where it gives milliseconds.
+            if self.usage().idle_ms.abs_diff(usage.idle_ms) > IDLE_ERROR_MS {
+                IDLE_IS_BROKEN.set(true);
+                self.set_idle_ms(0);
+            }
+        }
+        if usage.frequency >= 0 {
+            // SAFETY: the key is open. Ignored where eviction does not go by it.
+            unsafe { api!(RedisModule_SetLFU)(self.raw(), usage.frequency) };
+        }
+    }
+
+    fn set_idle_ms(&mut self, idle_ms: i64) {
+        // SAFETY: the key is open. Ignored where eviction does not go by it.
+        unsafe { api!(RedisModule_SetLRU)(self.raw(), idle_ms) };
     }
 
     fn raw(&self) -> *mut RedisModuleKey {
