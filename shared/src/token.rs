@@ -117,7 +117,7 @@ impl FromIterator<Entry> for ClockToken {
     }
 }
 
-/// `clock1`, for each entry `.instance-replid-timestamp` (decimal, hex, hex), and `.` with a CRC-32 of all before it.
+/// `clock1`, for each entry `.instance-replid-timestamp` (decimal, hex, hex), and `.` with a CRC-32C of all before it.
 impl fmt::Display for ClockToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use std::fmt::Write as _;
@@ -125,7 +125,7 @@ impl fmt::Display for ClockToken {
         for (replid, instance, ts) in &self.entries {
             write!(text, ".{instance}-{replid}-{:x}", ts.bits())?;
         }
-        write!(f, "{text}.{:08x}", crc32c::crc32c(text.as_bytes()))
+        write!(f, "{text}.{:08x}", crc32fast::hash(text.as_bytes()))
     }
 }
 
@@ -138,7 +138,7 @@ impl FromStr for ClockToken {
             return Err(TokenError::Prefix);
         }
         let (content, checksum) = text.rsplit_once('.').ok_or(TokenError::Damaged)?;
-        if format!("{:08x}", crc32c::crc32c(content.as_bytes())) != checksum {
+        if format!("{:08x}", crc32fast::hash(content.as_bytes())) != checksum {
             return Err(TokenError::Damaged);
         }
         let mut parts = content.split('.');

@@ -1,0 +1,206 @@
+//! The bytes of format version 1 (docs/PROTOCOL.md), as released: the files are added to, never edited. What is there must be read
+//! by every later version, and this one must write exactly it.
+
+use syncer_shared::context::StreamContext;
+use syncer_shared::effect::{ClearReason, Effect, FlushScope, Op, Path, TtlNote, Value};
+use syncer_shared::group::{self, Frame, GroupBuilder, GroupView};
+use syncer_shared::instance::InstanceId;
+use syncer_shared::number::Number;
+use syncer_shared::record::Record;
+use syncer_shared::replid::ReplId;
+use syncer_shared::report::{self, MemberReport};
+use syncer_shared::timestamp::Timestamp;
+use syncer_shared::token::ClockToken;
+use syncer_shared::wire::Reader;
+
+fn instance(id: u8) -> InstanceId {
+    InstanceId::new(id).expect("in range")
+}
+
+fn replid(byte: u8) -> ReplId {
+    ReplId::from_bytes([byte; 20])
+}
+
+fn ts(ms: u64, counter: u64) -> Timestamp {
+    Timestamp::from_bits(ms << 16 | counter)
+}
+
+/// Bytes of a file: hexadecimal, `#` begins a comment.
+fn bytes(file: &str) -> Vec<u8> {
+    let digits: String =
+        file.lines().flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace()).collect();
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal");
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+    bytes.chunks(24).map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Every effect there is, in every form.
+fn every_effect() -> Vec<Effect<'static>> {
+    let at = 1_700_000_060_000;
+    let string = Value::Bytes(b"value");
+    let ops = [
+        (TtlNote::None, Op::Set { value: b"value", expire_at: None }),
+        (TtlNote::None, Op::Set { value: b"", expire_at: Some(at) }),
+        (TtlNote::Created, Op::Assign { path: Path::String, value: string, reasserted: false }),
+        (TtlNote::Kept(at), Op::Assign { path: Path::Field(b"f"), value: string, reasserted: false }),
+        (TtlNote::None, Op::Assign { path: Path::Member(b"m"), value: Value::Present, reasserted: false }),
+        (TtlNote::None, Op::Assign { path: Path::Scored(b"z"), value: Value::Score(4.1), reasserted: false }),
+        (TtlNote::None, Op::Assign { path: Path::Opaque, value: Value::Payload(b"\x00\xff"), reasserted: false }),
+        (TtlNote::None, Op::Assign { path: Path::String, value: string, reasserted: true }),
+        (TtlNote::None, Op::Assign { path: Path::Member(b"m"), value: Value::Present, reasserted: true }),
+        (TtlNote::None, Op::Remove { path: Path::String }),
+        (TtlNote::None, Op::Remove { path: Path::Field(b"f") }),
+        (TtlNote::None, Op::Remove { path: Path::Member(b"m") }),
+        (TtlNote::None, Op::Remove { path: Path::Scored(b"z") }),
+        (TtlNote::None, Op::Remove { path: Path::Opaque }),
+        (TtlNote::Kept(-1), Op::Increment { path: Path::String, delta: Number::Integer(-1) }),
+        (TtlNote::None, Op::Increment { path: Path::Field(b"f"), delta: Number::Integer(i64::MAX) }),
+        (TtlNote::None, Op::Increment { path: Path::Scored(b"z"), delta: Number::Integer(0) }),
+        (TtlNote::None, Op::Increment { path: Path::String, delta: Number::Float(0.5) }),
+        (TtlNote::None, Op::Increment { path: Path::Field(b"f"), delta: Number::Float(-2.25) }),
+        (TtlNote::None, Op::Increment { path: Path::Scored(b"z"), delta: Number::Float(f64::INFINITY) }),
+        (TtlNote::None, Op::Clear { reason: ClearReason::Deleted }),
+        (TtlNote::None, Op::Clear { reason: ClearReason::Expired }),
+        (TtlNote::None, Op::Clear { reason: ClearReason::Evicted }),
+        (TtlNote::None, Op::Expire { at }),
+        (TtlNote::None, Op::Persist),
+    ];
+    let keys: [(u32, &[u8]); 4] = [(0, b"k"), (0, b"k"), (0, b"other"), (15, b"k")];
+    let keyed =
+        ops.into_iter().enumerate().map(|(i, (ttl, op))| Effect { db: keys[i % 4].0, key: keys[i % 4].1, ttl, op });
+    let keyless = [
+        Op::Flush { scope: FlushScope::All },
+        Op::Flush { scope: FlushScope::Db(15) },
+        Op::Reign,
+        Op::Join { instance: instance(1) },
+        Op::Forget { instance: instance(63) },
+    ];
+    keyed.chain(keyless.map(|op| Effect { db: 0, key: &[], ttl: TtlNote::None, op })).collect()
+}
+
+fn frame(prev: Timestamp, at: Timestamp, change: &[u8], effects: &[Effect<'_>]) -> Vec<u8> {
+    let mut group = GroupBuilder::new();
+    effects.iter().for_each(|effect| group.push(effect));
+    let mut frame = Vec::new();
+    group::encode_frame(&mut frame, instance(1), &replid(0x11), prev, at, change, group.body());
+    frame
+}
+
+/// The first group of a reign: its context in full.
+fn first(context: &mut StreamContext) -> Vec<u8> {
+    let mut change = Vec::new();
+    let seen = [(replid(0x22), instance(2), ts(1_700_000_000_000, 3)), (replid(0x33), instance(3), ts(1, 0))];
+    context.encode_change(seen.into_iter(), &mut change);
+    let effects = [Op::Reign, Op::Join { instance: instance(1) }];
+    let effects = effects.map(|op| Effect { db: 0, key: &[], ttl: TtlNote::None, op });
+    frame(Timestamp::ZERO, ts(1_700_000_001_000, 0), &change, &effects)
+}
+
+/// The next one: one entry of the context has risen, one is new; every effect.
+fn second(context: &mut StreamContext) -> Vec<u8> {
+    let mut change = Vec::new();
+    let seen = [(replid(0x33), instance(3), ts(2, 0)), (replid(0x44), instance(2), ts(1_700_000_002_000, 0))];
+    context.encode_change(seen.into_iter(), &mut change);
+    frame(ts(1_700_000_001_000, 0), ts(1_700_000_003_000, 65535), &change, &every_effect())
+}
+
+fn clock() -> ClockToken {
+    [(replid(0x33), instance(3), ts(2, 0)), (replid(0x22), instance(2), ts(1_700_000_000_000, 3))].into_iter().collect()
+}
+
+fn assert_golden(written: &[u8], file: &str) {
+    assert_eq!(hex(written), hex(&bytes(file)), "the bytes of a released format have changed");
+}
+
+#[test]
+fn group_frames() {
+    let mut context = StreamContext::new();
+    assert_golden(&first(&mut context), include_str!("../../tests/fixtures/wire-v1/group-first.hex"));
+    assert_golden(&second(&mut context), include_str!("../../tests/fixtures/wire-v1/group-every-effect.hex"));
+}
+
+#[test]
+fn group_frames_read_back() {
+    let mut context = StreamContext::new();
+    let file = bytes(include_str!("../../tests/fixtures/wire-v1/group-first.hex"));
+    let (view, _) = GroupView::parse(&file).expect("valid");
+    context.apply_change(view.change).expect("fits an empty list");
+    assert_eq!(
+        (view.instance, view.replid, view.prev, view.ts),
+        (instance(1), replid(0x11), Timestamp::ZERO, ts(1_700_000_001_000, 0))
+    );
+    let file = bytes(include_str!("../../tests/fixtures/wire-v1/group-every-effect.hex"));
+    let (view, _) = GroupView::parse(&file).expect("valid");
+    context.apply_change(view.change).expect("fits the list");
+    assert_eq!(context.entries().len(), 3);
+    assert_eq!(context.entries()[1], (replid(0x33), instance(3), ts(2, 0)));
+    assert!(group::effects(view.body).eq(every_effect()));
+}
+
+#[test]
+fn skip_frame() {
+    let mut out = Vec::new();
+    group::encode_skip(&mut out, 1_000_000);
+    let file = include_str!("../../tests/fixtures/wire-v1/skip.hex");
+    assert_golden(&out, file);
+    assert!(matches!(Frame::parse(&bytes(file)), Ok((Frame::Skip(skip), [])) if skip.bytes == 1_000_000));
+}
+
+#[test]
+fn clock_token() {
+    let mut out = Vec::new();
+    clock().encode(&mut out);
+    let file = include_str!("../../tests/fixtures/wire-v1/clock.hex");
+    assert_golden(&out, file);
+    assert_eq!(ClockToken::decode(&mut Reader::new(&bytes(file))), Ok(clock()));
+    let text = include_str!("../../tests/fixtures/wire-v1/clock.txt");
+    assert_eq!(clock().to_string(), text.trim());
+    assert_eq!(text.parse(), Ok(clock()));
+}
+
+#[test]
+fn member_report() {
+    let empty = ClockToken::default();
+    let members = vec![
+        MemberReport { instance: instance(1), durable: empty, applied: clock() },
+        MemberReport { instance: instance(2), durable: clock(), applied: clock() },
+    ];
+    let mut out = Vec::new();
+    report::encode(&members, &mut out);
+    let file = include_str!("../../tests/fixtures/wire-v1/report.hex");
+    assert_golden(&out, file);
+    assert_eq!(report::decode(&bytes(file)), Ok(members));
+}
+
+#[test]
+fn records() {
+    let group = first(&mut StreamContext::new());
+    let mut captured = Vec::new();
+    Record::captured(&mut captured, &vec![(0, None), (7, Some(b"0.1".to_vec()))]);
+    captured.extend_from_slice(&group);
+    let mut applied = Vec::new();
+    Record::applied(&mut applied, instance(1), &replid(0x11));
+    applied.extend_from_slice(&group);
+    Record::finish_applied(&mut applied, 1 << 40);
+    let mut authored = Vec::new();
+    Record::authored(&mut authored);
+    authored.extend_from_slice(&group);
+    let (mut stable, mut position) = (Vec::new(), Vec::new());
+    Record::stable(&mut stable, &clock());
+    Record::position(&mut position, instance(2), &replid(0x22), 77);
+    let files = [
+        (captured, include_str!("../../tests/fixtures/wire-v1/record-captured.hex")),
+        (applied, include_str!("../../tests/fixtures/wire-v1/record-applied.hex")),
+        (authored, include_str!("../../tests/fixtures/wire-v1/record-authored.hex")),
+        (stable, include_str!("../../tests/fixtures/wire-v1/record-stable.hex")),
+        (position, include_str!("../../tests/fixtures/wire-v1/record-position.hex")),
+    ];
+    for (written, file) in files {
+        assert_golden(&written, file);
+        Record::parse(&bytes(file)).expect("valid");
+    }
+}
