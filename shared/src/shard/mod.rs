@@ -136,6 +136,7 @@ pub struct Shard {
     gates: BTreeMap<InstanceId, (Origin, Timestamp)>,
     aside: Vec<Aside>,
     counters: Counters,
+    groups_unpruned: u32,
     /// Records for the replication stream, in order; the caller takes them.
     records: Vec<Vec<u8>>,
     /// Reused buffers: the hot path allocates nothing once warm.
@@ -170,6 +171,7 @@ impl Shard {
             gates: BTreeMap::new(),
             aside: Vec::new(),
             counters: Counters::default(),
+            groups_unpruned: 0,
             records: Vec::new(),
             frame: Vec::new(),
             change: Vec::new(),
@@ -301,11 +303,18 @@ impl Shard {
         }
     }
 
-    /// After each group: a little more than a group adds, so that metadata shrinks however fast writes come.
+    /// After a group: now and then more than the groups since have added, so that metadata shrinks however fast writes
+    /// come. In small batches, since a step is cheaper than getting there.
     fn prune_some(&mut self) {
-        /// Queue entries per group; a group usually adds one.
-        const STEPS: usize = 3;
-        self.prune(STEPS);
+        /// Groups between two batches.
+        const GROUPS: u32 = 16;
+        /// Queue entries of a batch, some 3 us; a group usually adds one.
+        const STEPS: usize = 48;
+        self.groups_unpruned += 1;
+        if self.groups_unpruned >= GROUPS {
+            self.groups_unpruned = 0;
+            self.prune(STEPS);
+        }
     }
 
     /// A group of one keeps the metadata of what its backlog still has: a newcomer that already wrote can still be
