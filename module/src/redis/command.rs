@@ -108,6 +108,7 @@ fn try_register(context: &Context, command: &Command) -> Option<()> {
         if !command.categories.is_empty() {
             ok(api!(RedisModule_SetCommandACLCategories)(handle, command.categories.as_ptr()))?;
         }
+        let mut keys = read_keys(command.keys);
         let info = raw::RedisModuleCommandInfo {
             version: &VERSION.0,
             summary: command.summary.as_ptr(),
@@ -116,11 +117,24 @@ fn try_register(context: &Context, command: &Command) -> Option<()> {
             history: ptr::null_mut(),
             tips: ptr::null(),
             arity: command.arity,
-            key_specs: ptr::null_mut(),
+            key_specs: if first > 0 { keys.as_mut_ptr() } else { ptr::null_mut() },
             args: ptr::null_mut(),
         };
         ok(api!(RedisModule_SetCommandInfo)(handle, &info))
     }
+}
+
+/// Keys that a command only looks at, so that who may read them may run it. The list ends with an empty entry.
+fn read_keys((first, last, step): (i32, i32, i32)) -> [raw::RedisModuleCommandKeySpec; 2] {
+    // SAFETY: an all-zero value of this plain C structure is valid, and ends the list.
+    let mut specs: [raw::RedisModuleCommandKeySpec; 2] = unsafe { std::mem::zeroed() };
+    specs[0].flags = u64::from(raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS);
+    specs[0].begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
+    specs[0].bs.index.pos = first;
+    specs[0].find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
+    specs[0].fk.range =
+        raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 { lastkey: last - first, keystep: step, limit: 0 };
+    specs
 }
 
 /// The layout of the info structures, as the header's macro `REDISMODULE_COMMAND_INFO_VERSION`.
