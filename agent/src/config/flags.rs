@@ -11,11 +11,12 @@ pub struct SiteFlags {
     /// A TOML file with the same keys as the flags; flags win.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The primary beside this agent: redis://[user:password@]host[:port], or rediss://...?ca=FILE&cert=FILE&key=FILE.
+    /// The primary beside this agent: `redis://[user:password@]host[:port]`, or `rediss://...?ca=FILE&cert=FILE&key=FILE`.
     /// A password is better kept in ?password-file=FILE or `SYNCER_LOCAL_PASSWORD`.
     #[arg(long, value_name = "URL")]
     pub local: Option<String>,
-    /// Another instance: <instance-id>=<url of its proxy>. Once per peer. Password also from `SYNCER_PEER_<id>_PASSWORD`.
+    /// Another instance and the URL of its proxy, as in 2=redis://proxy.example:7000. Once per peer. A password also from
+    /// `SYNCER_PEER_2_PASSWORD`.
     #[arg(long, value_name = "ID=URL")]
     pub peer: Vec<String>,
     /// Times and sizes.
