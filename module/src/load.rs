@@ -29,7 +29,9 @@ pub enum LoadError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// Neither `loadmodule` nor the configuration file says which instance this is.
-    #[error("instance-id is missing: say `loadmodule .../libsyncer.so instance-id N` with N from 1 to 63, unique among all sites")]
+    #[error(
+        "instance-id is missing: say `loadmodule .../libsyncer.so instance-id N` with N from 1 to 63, unique among all sites"
+    )]
     NoInstance,
 }
 
@@ -51,7 +53,6 @@ pub fn load(context: &Context, args: Args<'_>) -> Result<(), LoadError> {
         register(context, command)?;
     }
     let taken = |what, result: Option<()>| result.ok_or(LoadError::Callback(what));
-    taken("a subscription to keyspace events", crate::redis::expiry::subscribe(context))?;
     taken("a subscription to keyspace events", crate::redis::notify::subscribe(context))?;
     taken("a subscription to server events", crate::redis::events::subscribe(context))?;
     taken("a command filter", crate::redis::filter::register(context))?;

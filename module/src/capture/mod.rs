@@ -146,6 +146,11 @@ pub fn on_event(context: &Context, name: &[u8], key: &[u8]) {
     }
 }
 
+/// A key has got a TTL by our own doing: no event tells.
+pub fn saw_ttl() {
+    VOLATILE.set(true);
+}
+
 /// Entry: the post-notification job. The state of the unit is final now.
 pub fn on_unit_end(context: &Context) {
     with(|capture| capture.unit_end(context));

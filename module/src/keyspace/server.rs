@@ -10,6 +10,7 @@ use super::canonical;
 use super::event::Event;
 use super::open::OpenKey;
 use super::payload::{self, Payload};
+use crate::capture;
 use crate::redis::{Context, ExpiryOff, KeyScan, KeyType, OwnedText, Reply, call, log};
 
 /// How many whole values no command of this server could take.
@@ -283,6 +284,7 @@ impl Keyspace for ServerKeyspace<'_> {
         if let SetTtl::At(at) = ttl {
             self.key(db, key).set_expire_at(Some(at));
             self.changed(Event::EXPIRE);
+            capture::saw_ttl();
         }
     }
 
@@ -344,6 +346,7 @@ impl Keyspace for ServerKeyspace<'_> {
         }
         open.set_expire_at(at);
         self.changed(if at.is_some() { Event::EXPIRE } else { Event::PERSIST });
+        capture::saw_ttl();
     }
 
     fn delete(&mut self, db: u32, key: &[u8], reason: ClearReason) {

@@ -2,24 +2,23 @@
 //!
 //! Redis 8 can open an expired key (`OPEN_KEY_ACCESS_EXPIRED`), Valkey cannot, and `RM_Call` expires on both.
 //! But every server switches lazy expiry off while it runs a keyspace notification. So we notify ourselves with
-//! an event class that no server and no user knows, and do the work in there. It costs about 0.1 us.
+//! an event class that no server and no user knows, and do the work in there. It costs about 0.1 us, and saves more:
+//! the server does not tell a subscriber of events from inside its own handler.
 
 use std::any::Any;
 use std::cell::Cell;
-use std::ffi::{c_char, c_int};
+use std::ffi::c_int;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use redis_module::raw::{RedisModuleCtx, RedisModuleString};
-
-use super::{Context, OwnedText, ok};
+use super::{Context, OwnedText};
 
 /// Proof that lazy expiry is off. Exists inside [`without_expiry`] only.
 #[derive(Clone, Copy)]
 pub struct ExpiryOff(PhantomData<*mut ()>);
 
 /// A class of keyspace events above all that servers use (17 bits in 2025). `notify-keyspace-events` cannot turn it on.
-const PRIVATE_CLASS: c_int = 1 << 30;
+pub(in crate::redis) const PRIVATE_CLASS: c_int = 1 << 30;
 
 /// What the notification runs.
 type Body<'a> = &'a mut dyn FnMut();
@@ -29,15 +28,6 @@ thread_local! {
     static BODY: Cell<Option<*mut Body<'static>>> = const { Cell::new(None) };
     /// Whether a body is running: the server does not notify a subscriber from inside its own handler.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Subscribes to the private class. Once, while loading.
-///
-/// # Errors
-/// The server did not take the subscription.
-pub fn subscribe(context: &Context) -> Option<()> {
-    // SAFETY: the context is valid; the callback has the signature that the server wants.
-    ok(unsafe { api!(RedisModule_SubscribeToKeyspaceEvents)(context.raw(), PRIVATE_CLASS, Some(notified)) })
 }
 
 /// Runs `body` while no key expires lazily, neither in it nor in commands that it calls. Nests.
@@ -57,7 +47,7 @@ pub fn without_expiry<R>(context: &Context, body: impl FnOnce(ExpiryOff) -> R) -
         }
     };
     notify_ourselves(context, &mut run);
-    // The server calls every subscriber of a class; should one ever not, the work is done all the same.
+    // Not told, since we are in a handler already: expiry is off as it is.
     run();
     match outcome {
         Some(Ok(result)) => result,
@@ -71,7 +61,7 @@ fn notify_ourselves(context: &Context, run: &mut dyn FnMut()) {
     let name = OwnedText::new(b"syncer");
     INSIDE.set(true);
     BODY.set(Some((&raw mut run).cast()));
-    // SAFETY: context and name are valid; the event's name is static. `notified` runs within this call, or not at
+    // SAFETY: context and name are valid; the event's name is static. `run_body` runs within this call, or not at
     // all, and takes the pointer, so that it is not used after `run` is gone.
     unsafe {
         let event = c"syncer.without-expiry".as_ptr();
@@ -81,11 +71,11 @@ fn notify_ourselves(context: &Context, run: &mut dyn FnMut()) {
     INSIDE.set(false);
 }
 
-unsafe extern "C" fn notified(_: *mut RedisModuleCtx, _: c_int, _: *const c_char, _: *mut RedisModuleString) -> c_int {
+/// What the handler of keyspace events does with [`PRIVATE_CLASS`].
+pub(in crate::redis) fn run_body() {
     if let Some(run) = BODY.take() {
         // SAFETY: `notify_ourselves` is on the stack below us and keeps `run` alive. It does not panic: what it
         // runs is caught there.
         unsafe { (*run)() };
     }
-    0
 }

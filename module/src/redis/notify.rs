@@ -8,8 +8,8 @@ use redis_module::raw::{RedisModuleCtx, RedisModuleString};
 
 use super::context::Context;
 use super::guard::guard;
-use super::ok;
 use super::string::Text;
+use super::{expiry, ok};
 use crate::capture;
 
 /// Every class of events that a change of data can have. Not `LOADED`: its handler gets a key on the stack, which
@@ -24,9 +24,11 @@ const CLASSES: c_int = raw::REDISMODULE_NOTIFY_GENERIC
     | raw::REDISMODULE_NOTIFY_EVICTED
     | raw::REDISMODULE_NOTIFY_STREAM
     | raw::REDISMODULE_NOTIFY_MODULE
-    | raw::REDISMODULE_NOTIFY_NEW;
+    | raw::REDISMODULE_NOTIFY_NEW
+    | expiry::PRIVATE_CLASS;
 
-/// Subscribes to all changes of data.
+/// Subscribes to all changes of data, and to the events that we send ourselves (`expiry.rs`): with one subscription, so
+/// that the server tells us nothing of what is done in there.
 pub fn subscribe(context: &Context) -> Option<()> {
     // SAFETY: the context is valid; the callback has the signature that the server wants.
     ok(unsafe { api!(RedisModule_SubscribeToKeyspaceEvents)(context.raw(), CLASSES, Some(notified)) })
@@ -34,10 +36,14 @@ pub fn subscribe(context: &Context) -> Option<()> {
 
 unsafe extern "C" fn notified(
     context: *mut RedisModuleCtx,
-    _class: c_int,
+    class: c_int,
     event: *const c_char,
     key: *mut RedisModuleString,
 ) -> c_int {
+    if class == expiry::PRIVATE_CLASS {
+        expiry::run_body();
+        return raw::REDISMODULE_OK as c_int;
+    }
     guard("a keyspace event", (), || {
         // SAFETY: the server passes a valid context, a C string and a key name, which live during this call.
         let (context, event, key) = unsafe {
