@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     match start(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("syncer-agent: {error:#}");
+            eprintln!("syncer-agent: {error}");
             ExitCode::from(2)
         }
     }

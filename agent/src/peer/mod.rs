@@ -22,6 +22,9 @@ pub use state::{Herald, PeerState};
 /// Restarts that nobody needs to hear of come at most this often.
 const QUIET_PAUSE: Duration = Duration::from_millis(50);
 
+/// So many restarts without anything applied are quiet; then something is wrong.
+const QUIET_MAX: u32 = 3;
+
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
 pub enum End {
@@ -175,7 +178,7 @@ impl PeerTask {
         let now = Instant::now();
         let random = fastrand::f64();
         match end.verdict() {
-            Verdict::Quiet { by_clock } if self.quiet < 3 => {
+            Verdict::Quiet { by_clock } if self.quiet < QUIET_MAX => {
                 self.quiet += 1;
                 self.by_clock |= by_clock;
                 match end {
@@ -183,13 +186,17 @@ impl PeerTask {
                     _ => QUIET_PAUSE.mul_f64(0.5 + random),
                 }
             }
-            Verdict::Local => self.backoff.pause(random),
+            // Whoever watches the local server tells, unless he finds nothing wrong.
+            Verdict::Local if self.quiet < QUIET_MAX || self.board.local.borrow().is_none() => {
+                self.quiet += 1;
+                self.backoff.pause(random)
+            }
             Verdict::Quiet { by_clock } => {
                 self.by_clock |= by_clock;
                 self.herald.tell(PeerState::Down, end.to_string(), now);
                 self.backoff.pause(random)
             }
-            Verdict::Down => {
+            Verdict::Down | Verdict::Local => {
                 self.herald.tell(PeerState::Down, end.to_string(), now);
                 self.backoff.pause(random)
             }
@@ -198,5 +205,54 @@ impl PeerTask {
                 self.backoff.long_pause(random)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> Verdict {
+        End::Refused { whose: "the peer", refusal: Refusal::from_error(text) }.verdict()
+    }
+
+    #[test]
+    fn only_what_a_person_must_mend_is_refused() {
+        assert_eq!(refused("SYNCERID instance id 2 is taken"), Verdict::Refused);
+        assert_eq!(refused("SYNCERFENCED a past reign"), Verdict::Refused);
+        assert_eq!(refused("NOPERM no"), Verdict::Refused);
+        assert_eq!(refused("LOADING the dataset"), Verdict::Down);
+        assert_eq!(refused("OOM command not allowed"), Verdict::Down);
+        assert_eq!(refused("SYNCERROLE this server is a replica"), Verdict::Down);
+        assert_eq!(End::Source(ConnectionError::Closed).verdict(), Verdict::Down);
+    }
+
+    #[test]
+    fn what_mends_itself_is_quiet() {
+        assert_eq!(End::Restart(Restart::Moved).verdict(), Verdict::Quiet { by_clock: false });
+        let gap = Restart::ByClock(Refusal::from_error("SYNCERGAP"));
+        assert_eq!(End::Restart(gap).verdict(), Verdict::Quiet { by_clock: true });
+        assert_eq!(End::Target(ConnectionError::Closed).verdict(), Verdict::Local);
+    }
+
+    #[test]
+    fn attempts_at_a_peer_that_is_down_are_no_news() {
+        let peer = InstanceId::new(2).unwrap();
+        let relay = crate::relay::Relay::new([peer].into_iter(), Duration::from_secs(1));
+        let board = Rc::new(Board::new([peer].into_iter(), relay));
+        let mut herald = Herald::new(peer, "redis://peer:1".into(), board.clone());
+        let shown = || board.states.borrow().get(&peer).cloned();
+        let now = Instant::now();
+        herald.attempt(PeerState::Connecting, now);
+        assert_eq!(shown(), Some((PeerState::Connecting, String::new())));
+        herald.tell(PeerState::Down, "refused".into(), now);
+        herald.attempt(PeerState::Connecting, now);
+        herald.attempt(PeerState::Handshake, now);
+        assert_eq!(shown(), Some((PeerState::Down, "refused".into())));
+        herald.tell(PeerState::Down, "timeout".into(), now);
+        assert_eq!(shown(), Some((PeerState::Down, "timeout".into())), "the module has the latest cause");
+        herald.tell(PeerState::Streaming, String::new(), now);
+        herald.attempt(PeerState::Connecting, now);
+        assert_eq!(shown(), Some((PeerState::Streaming, String::new())));
     }
 }

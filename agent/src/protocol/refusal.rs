@@ -81,7 +81,9 @@ impl Code {
             Self::Id => Some("give every instance its own instance-id and point --peer <id> at that instance"),
             Self::Drift => Some("synchronize the servers' clocks (NTP)"),
             Self::NoModule => Some("load libsyncer.so there, and check that the address is the right one"),
-            Self::Denied => Some("check user, password and ACL: the agent's user needs +@connection and +syncer.*"),
+            Self::Denied => {
+                Some("check user, password and ACL; docs/AGENT.md lists the commands that the agent's user needs")
+            }
             Self::Shape => Some("is the module there of another version?"),
             _ => None,
         }
@@ -119,7 +121,10 @@ impl Refusal {
     /// From the text of an error reply.
     #[must_use]
     pub fn from_error(text: &str) -> Self {
-        Self { code: Code::of(text), text: text.to_owned() }
+        let code = Code::of(text);
+        // Servers repeat the arguments of unknown commands.
+        let told = if code == Code::NoModule { text.split(", with args").next() } else { None };
+        Self { code, text: told.unwrap_or(text).to_owned() }
     }
 
     pub(super) fn shape(command: &str) -> Self {
@@ -138,7 +143,8 @@ mod tests {
         let expected = Position { replid: replid.parse().unwrap(), offset: 77 };
         assert_eq!(Refusal::from_error(&text).code, Code::Position(Some(expected)));
         assert_eq!(Refusal::from_error("SYNCERPOSITION expected ? -1").code, Code::Position(None));
-        assert_eq!(Refusal::from_error("ERR unknown command 'SYNCER.PSYNC', with args").code, Code::NoModule);
+        let unknown = Refusal::from_error("ERR unknown command 'SYNCER.PSYNC', with args beginning with: '1' '*'");
+        assert_eq!((unknown.code, unknown.text.as_str()), (Code::NoModule, "ERR unknown command 'SYNCER.PSYNC'"));
         assert_eq!(Refusal::from_error("NOPERM User x has no permissions").code, Code::Denied);
         assert_eq!(Refusal::from_error("OOM command not allowed").code, Code::Other);
         let drift = Refusal::from_error("SYNCERDRIFT 90 s ahead").to_string();
