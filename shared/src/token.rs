@@ -117,7 +117,7 @@ impl FromIterator<Entry> for ClockToken {
     }
 }
 
-/// `clock1`, for each entry `.instance-replid-timestamp` (decimal, hex, hex), and `.` with a CRC-32C of all before it.
+/// `clock1`, for each entry `.instance-replid-timestamp` (decimal, hex, hex), and `.` with a CRC-32 of all before it.
 impl fmt::Display for ClockToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use std::fmt::Write as _;

@@ -1,0 +1,230 @@
+//! The laws of the merge: any causal order of delivery, any duplication, any pruning schedule give the same dataset (I-4, I-5, I-6).
+//!
+//! Groups are made by hand, with contexts that say what their authors had seen, and effects that need not fit any dataset: more than
+//! clients can do. Two shards apply them, each in its own order.
+
+mod arbitrary;
+
+use std::collections::BTreeMap;
+
+use arbitrary::{Owned, OwnedOp, build};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use syncer_shared::context::{Entry, StreamContext};
+use syncer_shared::effect::{ClearReason, FlushScope, Kind, TtlNote};
+use syncer_shared::group;
+use syncer_shared::instance::InstanceId;
+use syncer_shared::memory::MemoryKeyspace;
+use syncer_shared::number::Number;
+use syncer_shared::replid::ReplId;
+use syncer_shared::report::{self, MemberReport};
+use syncer_shared::shard::{Batch, Outcome, Shard, ShardConfig, Start};
+use syncer_shared::timestamp::Timestamp;
+use syncer_shared::token::ClockToken;
+
+const AUTHORS: usize = 3;
+const NOW_MS: u64 = 1_700_000_000_000;
+
+fn instance(id: usize) -> InstanceId {
+    InstanceId::new(id as u8 + 1).expect("in range")
+}
+
+fn replid(id: usize) -> ReplId {
+    ReplId::from_bytes([(7 * (id as u8 + 1)) % 5; 20])
+}
+
+/// What an author does.
+#[derive(Clone, Debug)]
+enum Step {
+    Write(usize, Vec<Owned>),
+    /// It applies everything that another has.
+    See(usize, usize),
+    Report(usize),
+}
+
+fn effect() -> impl Strategy<Value = Owned> {
+    let name = || prop_oneof![Just(b"a".to_vec()), Just(b"b".to_vec())];
+    let text = || prop_oneof![Just(b"5".to_vec()), Just(b"0.25".to_vec()), Just(b"x".to_vec()), Just(b"y".to_vec())];
+    let kind =
+        prop_oneof![Just(Kind::String), Just(Kind::Hash), Just(Kind::Set), Just(Kind::SortedSet), Just(Kind::Opaque)];
+    let number_kind = prop_oneof![Just(Kind::String), Just(Kind::Hash), Just(Kind::SortedSet)];
+    let at = || prop_oneof![Just(10_i64), Just(20), Just(30)];
+    let delta = prop_oneof![
+        4 => (-3..9_i64).prop_map(Number::Integer),
+        2 => prop_oneof![Just(0.5), Just(0.1), Just(1e16), Just(-1e16)].prop_map(Number::Float),
+        1 => Just(Number::Integer(i64::MAX)),
+    ];
+    let reason = prop_oneof![Just(ClearReason::Deleted), Just(ClearReason::Expired), Just(ClearReason::Evicted)];
+    let op = prop_oneof![
+        3 => (text(), prop::option::of(at())).prop_map(|(value, at)| OwnedOp::Set(value, at)),
+        6 => (kind.clone(), name(), text(), -2..3_i8, prop::bool::weighted(0.2))
+            .prop_map(|(kind, name, text, score, again)| OwnedOp::Assign(kind, name, text, f64::from(score), again)),
+        5 => (number_kind, name(), delta).prop_map(|(kind, name, delta)| OwnedOp::Increment(kind, name, delta)),
+        3 => (kind, name()).prop_map(|(kind, name)| OwnedOp::Remove(kind, name)),
+        2 => reason.prop_map(OwnedOp::Clear),
+        1 => at().prop_map(OwnedOp::Expire),
+        1 => Just(OwnedOp::Persist),
+        1 => prop_oneof![Just(FlushScope::All), Just(FlushScope::Db(0))].prop_map(OwnedOp::Flush),
+    ];
+    let ttl = prop_oneof![4 => Just(TtlNote::None), 1 => Just(TtlNote::Created), 2 => at().prop_map(TtlNote::Kept)];
+    (prop::bool::weighted(0.8), op, ttl).prop_map(|(hot, op, ttl)| {
+        let is_value = matches!(op, OwnedOp::Assign(..) | OwnedOp::Increment(..) | OwnedOp::Remove(..));
+        let key = if hot { b"k".to_vec() } else { b"l".to_vec() };
+        Owned { db: 0, key, ttl: if is_value { ttl } else { TtlNote::None }, op }
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (0..AUTHORS, vec(effect(), 1..4)).prop_map(|(author, effects)| Step::Write(author, effects)),
+        3 => (0..AUTHORS, 0..AUTHORS).prop_map(|(author, other)| Step::See(author, other)),
+        2 => (0..AUTHORS).prop_map(Step::Report),
+    ]
+}
+
+/// What the authors have made: their frames in order, and their reports.
+struct History {
+    frames: [Vec<Vec<u8>>; AUTHORS],
+    reports: Vec<Vec<u8>>,
+}
+
+#[derive(Default)]
+struct Author {
+    clock: BTreeMap<ReplId, (InstanceId, Timestamp)>,
+    context: StreamContext,
+    last: Timestamp,
+}
+
+impl Author {
+    fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.clock.iter().map(|(replid, (instance, ts))| (*replid, *instance, *ts))
+    }
+
+    fn write(&mut self, me: usize, effects: &[Owned], frames: &mut Vec<Vec<u8>>) {
+        let highest = self.clock.values().map(|(_, ts)| *ts).max().unwrap_or_default();
+        let ts = Timestamp::from_bits(highest.max(self.last).bits().max(Timestamp::from_ms(1000).bits()) + 1);
+        let (mut change, mut frame) = (Vec::new(), Vec::new());
+        let seen: Vec<Entry> = self.entries().filter(|(name, ..)| *name != replid(me)).collect();
+        self.context.encode_change(seen.into_iter(), &mut change);
+        group::encode_frame(&mut frame, instance(me), &replid(me), self.last, ts, &change, build(effects).body());
+        self.clock.insert(replid(me), (instance(me), ts));
+        self.last = ts;
+        frames.push(frame);
+    }
+}
+
+fn author_all(steps: &[Step]) -> History {
+    let mut authors: [Author; AUTHORS] = Default::default();
+    let mut history = History { frames: Default::default(), reports: Vec::new() };
+    let control = |op| Owned { db: 0, key: Vec::new(), ttl: TtlNote::None, op };
+    for (me, author) in authors.iter_mut().enumerate() {
+        author.write(me, &[control(OwnedOp::Reign), control(OwnedOp::Join(instance(me)))], &mut history.frames[me]);
+    }
+    for step in steps {
+        match step {
+            Step::Write(me, effects) => authors[*me].write(*me, effects, &mut history.frames[*me]),
+            Step::See(me, other) => {
+                for (replid, (instance, ts)) in authors[*other].clock.clone() {
+                    let known = authors[*me].clock.entry(replid).or_insert((instance, ts));
+                    known.1 = known.1.max(ts);
+                }
+            }
+            Step::Report(me) => {
+                let clock: ClockToken = authors[*me].entries().collect();
+                let mut bytes = Vec::new();
+                report::encode(
+                    &[MemberReport { instance: instance(*me), durable: clock.clone(), applied: clock }],
+                    &mut bytes,
+                );
+                history.reports.push(bytes);
+            }
+        }
+    }
+    history
+}
+
+/// A shard that only applies.
+struct Observer {
+    shard: Shard,
+    keyspace: MemoryKeyspace,
+    done: [usize; AUTHORS],
+    reports: usize,
+}
+
+impl Observer {
+    fn new() -> Self {
+        let mut config = ShardConfig::new(instance(AUTHORS));
+        config.drift_ms_max = u64::MAX;
+        let shard = Shard::new(config, ReplId::from_bytes([0xee; 20]), Start::Empty, NOW_MS);
+        Self { shard, keyspace: MemoryKeyspace::default(), done: [0; AUTHORS], reports: 0 }
+    }
+
+    /// Tries the next group of an author; whether it was its turn.
+    fn apply(&mut self, history: &History, author: usize) -> bool {
+        let Some(frame) = history.frames[author].get(self.done[author]) else { return false };
+        let is_in = self.apply_frame(author, frame);
+        self.done[author] += usize::from(is_in);
+        is_in
+    }
+
+    fn apply_frame(&mut self, author: usize, frame: &[u8]) -> bool {
+        let (peer, replid, next) = (instance(author), replid(author), frame.len() as u64);
+        self.shard.set_position(peer, replid, 0).expect("no reign has ended");
+        let batch = Batch { peer, replid, from: 0, next, end: next, source_ms: NOW_MS, frames: frame };
+        let applied = self.shard.apply(&batch, &mut self.keyspace, NOW_MS, &mut || true).expect("a valid group");
+        applied.outcome == Outcome::Done
+    }
+
+    /// One choice of a schedule.
+    fn act(&mut self, history: &History, choice: u8) {
+        let author = usize::from(choice) % AUTHORS;
+        match choice / 32 {
+            0..5 => drop(self.apply(history, author)),
+            5 => {
+                if let Some(again) = self.done[author].checked_sub(1) {
+                    let before = self.keyspace.clone();
+                    assert!(self.apply_frame(author, &history.frames[author][again]));
+                    assert_eq!(self.keyspace, before, "I-2: a group that comes twice changes nothing");
+                }
+            }
+            6 => {
+                if let Some(report) = history.reports.get(self.reports) {
+                    self.reports += 1;
+                    self.shard.accept_report(report, NOW_MS).expect("a valid report");
+                }
+            }
+            _ => self.prune(),
+        }
+    }
+
+    fn prune(&mut self) {
+        let before = self.keyspace.clone();
+        self.shard.prune(usize::MAX);
+        assert_eq!(self.keyspace, before, "I-6: pruning changes no view");
+    }
+
+    fn run(&mut self, history: &History, schedule: &[u8]) {
+        schedule.iter().for_each(|choice| self.act(history, *choice));
+        // Whatever is left, in turn.
+        while (0..AUTHORS).fold(false, |any, author| self.apply(history, author) || any) {}
+        let all = (0..AUTHORS).all(|author| self.done[author] == history.frames[author].len());
+        assert!(all, "causal delivery never gets stuck");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn every_order_and_every_pruning_give_the_same_dataset(
+        steps in vec(step(), 1..40),
+        first in vec(any::<u8>(), 0..150),
+        second in vec(any::<u8>(), 0..150),
+    ) {
+        let history = author_all(&steps);
+        let (mut one, mut other) = (Observer::new(), Observer::new());
+        one.run(&history, &first);
+        other.run(&history, &second);
+        prop_assert_eq!(&one.keyspace, &other.keyspace);
+        prop_assert_eq!(one.keyspace.digest(), other.keyspace.digest());
+    }
+}
