@@ -32,7 +32,7 @@ fn every_command_is_documented_and_checks_its_arguments() {
             let docs = client.text(&format!("COMMAND DOCS {name}"));
             assert!(docs.contains("summary"), "{name} has no summary: {docs}");
             let info = client.text(&format!("COMMAND INFO {name}"));
-            assert!(info.contains("@syncer") || info.contains('@'), "{name} has no ACL category: {info}");
+            assert!(info.contains('@'), "{name} has no ACL category: {info}");
             let wrong = client.text(&format!("{name} 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15"));
             assert!(wrong.starts_with('-'), "{name} takes fifteen arguments: {wrong}");
             if USER_COMMANDS.contains(&name) {
