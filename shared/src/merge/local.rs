@@ -4,8 +4,8 @@ use super::{KeyRef, Merge, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
 use crate::keyspace::Keyspace;
-use crate::metadata::{Base, KindMeta, PathMeta, Paths, Payload, TtlDot, TtlMeta};
 use crate::metadata::Top;
+use crate::metadata::{Base, KindMeta, PathMeta, Paths, Payload, TtlDot, TtlMeta};
 use crate::number::{Number, parse_float};
 
 impl<K: Keyspace> Merge<'_, K> {
