@@ -27,7 +27,7 @@ const fn command(
         name,
         entry,
         flags,
-        categories: c"",
+        categories: c"write",
         arity: -2,
         keys: (0, 0, 0),
         summary: c"Internal: runs a command and captures what it changes.",
