@@ -41,7 +41,7 @@ impl OpenKey {
     /// The key through the raw API.
     pub fn key(&mut self, context: &Context, expiry: ExpiryOff) -> &mut Key {
         self.send_members(context);
-        self.key.get_or_insert_with(|| Key::open(context, self.name.text(), expiry))
+        self.open_key(context, expiry)
     }
 
     /// The same, without counting as an access.
@@ -57,6 +57,15 @@ impl OpenKey {
     /// Whether members to add are waiting, so that the key is a set whatever it was.
     pub fn is_growing_set(&self) -> bool {
         self.members.add && !self.members.names.is_empty()
+    }
+
+    /// The key as it is without the members that wait to be added, which change no TTL.
+    pub fn key_without_members(&mut self, context: &Context, expiry: ExpiryOff) -> &mut Key {
+        if self.members.add { self.open_key(context, expiry) } else { self.key(context, expiry) }
+    }
+
+    fn open_key(&mut self, context: &Context, expiry: ExpiryOff) -> &mut Key {
+        self.key.get_or_insert_with(|| Key::open(context, self.name.text(), expiry))
     }
 
     /// Adds or removes a set member, soon.

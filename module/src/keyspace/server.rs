@@ -264,7 +264,8 @@ impl Keyspace for ServerKeyspace<'_> {
     }
 
     fn expire_at(&mut self, db: u32, key: &[u8]) -> Option<UnixMs> {
-        self.key(db, key).expire_at()
+        let (context, expiry) = (self.context, self.expiry);
+        self.at(db, key).key_without_members(context, expiry).expire_at()
     }
 
     fn set_string(&mut self, db: u32, key: &[u8], value: &[u8], ttl: SetTtl) {
