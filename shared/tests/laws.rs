@@ -206,7 +206,7 @@ impl Observer {
     fn run(&mut self, history: &History, schedule: &[u8]) {
         schedule.iter().for_each(|choice| self.act(history, *choice));
         // Whatever is left, in turn.
-        while (0..AUTHORS).fold(false, |any, author| self.apply(history, author) || any) {}
+        while (0..AUTHORS).any(|author| self.apply(history, author)) {}
         let all = (0..AUTHORS).all(|author| self.done[author] == history.frames[author].len());
         assert!(all, "causal delivery never gets stuck");
     }

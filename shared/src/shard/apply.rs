@@ -153,7 +153,7 @@ impl Shard {
                 } else if let Some((replid, ts)) = self.missing(group, *origin) {
                     applied.outcome = Outcome::Waits(replid, ts);
                     break;
-                } else if applied.groups > 0 && !budget() {
+                } else if (applied.groups > 0 && !budget()) || self.is_gate_shut(group, *origin) {
                     applied.outcome = Outcome::Slice;
                     break;
                 } else {
@@ -288,17 +288,43 @@ impl Shard {
         }
     }
 
-    /// What a late comer wrote before it was admitted (membership, for now).
+    /// What a late comer wrote before it was admitted is refused (membership, for now). Any member's Join admits: what had been
+    /// pruned anywhere without the newcomer's report, its admitter had seen. Whether there is one is known once the
+    /// context of the group is here.
     fn check_gate(&self, group: &GroupView<'_>, context: &StreamContext) -> Result<(), ApplyError> {
-        let Some((origin, join)) = self.gates.get(&group.instance) else { return Ok(()) };
-        let admitter = self.origins.replid(*origin);
-        let admitted = context.entries().iter().any(|(r, _, seen)| *r == admitter && seen >= join);
-        let control = |effect: Effect<'_>| matches!(effect.op, Op::Reign | Op::Join { .. } | Op::Forget { .. });
-        if admitted || group::effects(group.body).all(control) {
-            Ok(())
-        } else {
-            Err(ApplyError::WroteBeforeJoin(group.instance))
+        let waits = || self.lacking(context).is_some();
+        if self.is_admitted(group, context) || waits() { Ok(()) } else { Err(ApplyError::WroteBeforeJoin(group.instance)) }
+    }
+
+    fn is_admitted(&self, group: &GroupView<'_>, context: &StreamContext) -> bool {
+        if !self.gates.contains(group.instance) {
+            return true;
         }
+        let seen = |replid: ReplId, ts: Timestamp| context.entries().iter().any(|(r, _, has)| *r == replid && *has >= ts);
+        let by_other = |dot: &&Dot| self.origins.instance(dot.origin) != group.instance;
+        let mut joins = self.membership.joins(group.instance).iter().filter(by_other);
+        let control = |effect: Effect<'_>| matches!(effect.op, Op::Reign | Op::Join { .. } | Op::Forget { .. });
+        joins.any(|dot| seen(self.origins.replid(dot.origin), dot.ts)) || group::effects(group.body).all(control)
+    }
+
+    /// Like [`Shard::check_gate`], for a group whose admission came earlier in the same batch.
+    fn is_gate_shut(&self, group: &GroupView<'_>, origin: Origin) -> bool {
+        self.gates.contains(group.instance)
+            && self.context_of(group, origin).is_some_and(|context| !self.is_admitted(group, &context))
+    }
+
+    /// The context list of a group's stream after its change.
+    fn context_of(&self, group: &GroupView<'_>, origin: Origin) -> Option<StreamContext> {
+        let mut context = self.streams.get(origin.index()).map(|s| s.context.clone()).unwrap_or_default();
+        context.apply_change(group.change).ok().map(|()| context)
+    }
+
+    /// The first entry of a context that is not applied here.
+    fn lacking(&self, context: &StreamContext) -> Option<(ReplId, Timestamp)> {
+        let lacks = |(replid, _, ts): &&(ReplId, InstanceId, Timestamp)| {
+            self.origins.find(replid).is_none_or(|origin| !self.clock.has(origin, *ts))
+        };
+        context.entries().iter().find(lacks).map(|(replid, _, ts)| (*replid, *ts))
     }
 
     /// What a group's context has and this shard does not (I-3).
@@ -307,12 +333,7 @@ impl Shard {
             // Unchanged since its previous group, which is applied.
             return None;
         }
-        let mut context = self.streams.get(origin.index()).map(|s| s.context.clone()).unwrap_or_default();
-        context.apply_change(group.change).ok()?;
-        let lacks = |(replid, _, ts): &&(ReplId, InstanceId, Timestamp)| {
-            self.origins.find(replid).is_none_or(|origin| !self.clock.has(origin, *ts))
-        };
-        context.entries().iter().find(lacks).map(|(replid, _, ts)| (*replid, *ts))
+        self.lacking(&self.context_of(group, origin)?)
     }
 
     fn apply_group<K: Keyspace>(

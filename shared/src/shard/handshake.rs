@@ -134,8 +134,8 @@ impl Shard {
         let op = Op::Join { instance: hello.instance };
         group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op });
         self.log_control(&mut group, now_ms);
-        if let (true, Some(me)) = (late, self.me) {
-            self.gates.insert(hello.instance, (me, self.clock.get(me)));
+        if late {
+            self.gates.insert(hello.instance);
         }
     }
 

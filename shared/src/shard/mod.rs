@@ -26,7 +26,7 @@ use crate::backlog::Backlog;
 use crate::clock::VectorClock;
 use crate::effect::{Effect, Op, TtlNote};
 use crate::group::GroupBuilder;
-use crate::instance::InstanceId;
+use crate::instance::{InstanceId, InstanceSet};
 use crate::keyspace::Keyspace;
 use crate::membership::Membership;
 use crate::merge::{Aside, Merge, Rules};
@@ -133,7 +133,7 @@ pub struct Shard {
     /// First replication ID that introduced itself for an instance.
     introduced: BTreeMap<InstanceId, ReplId>,
     /// Members admitted when others had pruned already: what they wrote before is refused.
-    gates: BTreeMap<InstanceId, (Origin, Timestamp)>,
+    gates: InstanceSet,
     aside: Vec<Aside>,
     counters: Counters,
     groups_unpruned: u32,
@@ -168,7 +168,7 @@ impl Shard {
             peers: BTreeMap::new(),
             heard: Heard::default(),
             introduced: BTreeMap::new(),
-            gates: BTreeMap::new(),
+            gates: InstanceSet::EMPTY,
             aside: Vec::new(),
             counters: Counters::default(),
             groups_unpruned: 0,

@@ -22,6 +22,7 @@ fn world(instances: u8, rules: Rules) -> World {
         flush: false,
         failover: Failover::Never,
         clock_jumps: false,
+        joins_after: None,
         prune: true,
         rules,
     };
@@ -351,4 +352,23 @@ fn a_report_that_came_too_early_counts_later() -> Check {
         0 => Ok(()),
         kept => Err(format!("metadata of {kept} keys is kept")),
     }
+}
+
+/// A third site joins two that have pruned. Both admit it by themselves; it writes when it knows of one.
+#[test]
+fn a_newcomer_may_write_as_soon_as_one_member_has_admitted_it() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(A, "k", set("v"))?;
+    world.settle()?;
+    world.join()?;
+    let (relay, direct) = (world.link(A, C), world.link(B, C));
+    world.links[relay].want(syncer_shared::instance::InstanceSet::ALL);
+    world.connect(relay);
+    world.connect(direct);
+    world.pull(A, C)?;
+    assert!(world.instances[C].is_admitted());
+    world.command(C, "k", set("w"))?;
+    world.pull(C, B)?;
+    world.heal()?;
+    world.all_show("k", Some("w"))
 }

@@ -19,7 +19,10 @@ impl World {
     /// # Errors
     /// A broken invariant.
     pub fn chaos(&mut self) -> Check {
-        for _ in 0..self.plan.steps {
+        for step in 0..self.plan.steps {
+            if self.plan.joins_after == Some(step) {
+                self.join()?;
+            }
             let pause = if self.random.u8(0..20) == 0 { self.random.u64(0..8000) } else { self.random.u64(0..40) };
             self.tick(pause);
             self.event()?;
@@ -102,6 +105,9 @@ impl World {
     }
 
     fn random_write(&mut self, instance: usize) -> Check {
+        if instance >= usize::from(self.plan.instances) && !self.instances[instance].is_admitted() {
+            return Ok(());
+        }
         let count = if self.random.u8(0..5) == 0 { self.random.usize(2..5) } else { 1 };
         let commands: Vec<_> = (0..count).map(|_| self.random_command(instance)).collect();
         self.write(instance, &commands)

@@ -191,6 +191,13 @@ impl Instance {
         }
     }
 
+    /// Whether another instance has admitted it, and it knows: before, it takes no writes.
+    #[must_use]
+    pub fn is_admitted(&self) -> bool {
+        let by_other = |dot: &syncer_shared::dot::Dot| self.shard.origins().instance(dot.origin) != self.id;
+        self.shard.membership().joins(self.id).iter().any(by_other)
+    }
+
     /// How long its replication stream is.
     #[must_use]
     pub fn logged(&self) -> usize {

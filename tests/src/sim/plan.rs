@@ -21,6 +21,8 @@ pub struct Plan {
     pub failover: Failover,
     /// Wall clocks that jump.
     pub clock_jumps: bool,
+    /// One more instance joins after so many steps.
+    pub joins_after: Option<u32>,
     /// Metadata is pruned at random times; else never.
     pub prune: bool,
     /// The controls.
@@ -57,6 +59,7 @@ impl Plan {
                 _ => Failover::Never,
             },
             clock_jumps: random.bool(),
+            joins_after: (!small_backlog && random.u8(0..4) == 0).then(|| random.u32(0..300)),
             prune: random.u8(0..5) != 0,
             rules: Rules::default(),
         }

@@ -54,6 +54,25 @@ impl World {
         world
     }
 
+    /// A new instance joins. It is known to who answers its handshake, and soon to the others.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn join(&mut self) -> Check {
+        let target = self.instances.len();
+        self.say(|| format!("{} joins", target + 1));
+        let id = InstanceId::new(target as u8 + 1).ok_or("no more instance ids")?;
+        let (backlog_bytes, rules) = (self.plan.backlog_bytes, self.plan.rules);
+        let new = Instance::new(id, backlog_bytes, rules, self.now_ms, &mut self.registry)?;
+        for source in 0..target {
+            let other = self.instances[source].id;
+            self.links.push(Link::new(source, target, [other].into_iter().collect()));
+            self.links.push(Link::new(target, source, [id].into_iter().collect()));
+        }
+        self.instances.push(new);
+        Ok(())
+    }
+
     /// Prints a line of the trace.
     pub fn say(&self, line: impl FnOnce() -> String) {
         if self.trace {
