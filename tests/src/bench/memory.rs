@@ -15,7 +15,10 @@ const KEYS: u64 = 200_000;
 const ELEMENTS: u64 = 5;
 
 /// What is stored under each key.
-const SHAPES: [(&str, fn(&mut String, u64)); 4] = [
+/// The name of a shape and what appends the write of its n-th key.
+type Shape = (&'static str, fn(&mut String, u64));
+
+const SHAPES: [Shape; 4] = [
     ("string, 16 bytes", |batch, key| paced::append(batch, &["SET", &format!("key:{key:012}"), workload::VALUE])),
     ("hash, 5 fields", |batch, key| {
         with_elements(batch, "HSET", key, |n| vec![format!("field:{n}"), format!("value:{n}")])
