@@ -46,7 +46,11 @@ pub fn register<T: Source>(context: &Context) -> Option<()> {
     ok(unsafe { api!(RedisModule_RegisterInfoFunc)(context.raw(), Some(fill::<T>)) })
 }
 
-unsafe extern "C" fn fill<T: Source>(raw: *mut RedisModuleInfoCtx, _for_crash_report: c_int) {
+unsafe extern "C" fn fill<T: Source>(raw: *mut RedisModuleInfoCtx, for_crash_report: c_int) {
+    if for_crash_report != 0 {
+        // In a signal handler: what `fill` looks at may be half changed, and it allocates.
+        return;
+    }
     guard("INFO", (), || {
         // SAFETY: the server passes a valid context during this call. An empty name: the section is the module's.
         // It says no when this section was not asked for.
