@@ -74,10 +74,12 @@ impl Setting {
     fn parse(&self, text: Text<'_>) -> Result<i64, ConfigError> {
         let is_memory = self.flags & raw::REDISMODULE_CONFIG_MEMORY != 0;
         let number = if is_memory { memory(text.as_bytes()) } else { text.as_integer() };
-        number.filter(|number| (self.min..=self.max).contains(number)).ok_or_else(|| ConfigError::Range {
+        // 0 is only what an instance id is before it is said.
+        let min = self.min.max(1);
+        number.filter(|number| (min..=self.max).contains(number)).ok_or_else(|| ConfigError::Range {
             name: self.name(),
             value: String::from_utf8_lossy(text.as_bytes()).into_owned(),
-            min: self.min,
+            min,
             max: self.max,
         })
     }
