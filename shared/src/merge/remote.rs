@@ -176,11 +176,9 @@ impl<K: Keyspace> Merge<'_, K> {
             Path::Field(field) => self.keyspace.add_integer_field(key.db, key.name, field, delta),
             Path::Member(_) | Path::Scored(_) | Path::Opaque => return false,
         };
-        if added.is_err() {
-            return false;
-        }
-        if meta.is_empty() {
-            // As for local increments: a base that may not have been there counts 0.
+        let Ok(sum) = added else { return false };
+        if meta.is_empty() && sum != delta {
+            // A base that was not there counts 0. Taken for one, it would outlive what an old backup removes (2.2 rule 5).
             *meta = PathMeta::stable(None);
         }
         meta.increment(dot, Number::Integer(delta));

@@ -3,7 +3,7 @@
 use super::{Shard, Start};
 use crate::context::StreamContext;
 use crate::dot::{Dot, Seen};
-use crate::effect::{Effect, Op};
+use crate::effect::{ClearReason, Effect, Op};
 use crate::group::{self, Frame, GroupView};
 use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
@@ -303,8 +303,7 @@ impl Shard {
         let seen = |replid: ReplId, ts: Timestamp| context.entries().iter().any(|(r, _, has)| *r == replid && *has >= ts);
         let by_other = |dot: &&Dot| self.origins.instance(dot.origin) != group.instance;
         let mut joins = self.membership.joins(group.instance).iter().filter(by_other);
-        let control = |effect: Effect<'_>| matches!(effect.op, Op::Reign | Op::Join { .. } | Op::Forget { .. });
-        joins.any(|dot| seen(self.origins.replid(dot.origin), dot.ts)) || group::effects(group.body).all(control)
+        joins.any(|dot| seen(self.origins.replid(dot.origin), dot.ts)) || group::effects(group.body).all(is_unasked)
     }
 
     /// Like [`Shard::check_gate`], for a group whose admission came earlier in the same batch.
@@ -436,6 +435,13 @@ impl Shard {
     pub fn start(&self) -> Start {
         self.start
     }
+}
+
+/// What a server does without being asked: it must not bar a newcomer that still reads what others had. That it had not seen what is
+/// stable here, rule 5 takes care of.
+fn is_unasked(effect: Effect<'_>) -> bool {
+    let control = matches!(effect.op, Op::Reign | Op::Join { .. } | Op::Forget { .. });
+    control || matches!(effect.op, Op::Clear { reason: ClearReason::Expired | ClearReason::Evicted })
 }
 
 /// Splits a batch into frames and checks that they are exactly what its offsets name.
