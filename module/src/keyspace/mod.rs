@@ -5,6 +5,7 @@ mod event;
 mod open;
 mod payload;
 mod server;
+mod whole;
 
 use std::cell::Cell;
 

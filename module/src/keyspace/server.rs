@@ -1,24 +1,18 @@
 //! [`Keyspace`] on the real server.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use smallvec::SmallVec;
 use syncer_shared::effect::{ClearReason, FlushScope, Kind, Path, UnixMs, Value};
 use syncer_shared::keyspace::{Keyspace, NotAdded, SetTtl};
 
-use super::canonical;
 use super::event::Event;
 use super::open::OpenKey;
-use super::payload::{self, Payload};
+use super::payload;
 use crate::capture;
-use crate::redis::{Context, ExpiryOff, KeyScan, KeyType, OwnedText, Reply, call, log};
-
-/// How many whole values no command of this server could take.
-static PAYLOADS_REFUSED: AtomicU64 = AtomicU64::new(0);
+use crate::redis::{Context, ExpiryOff, KeyScan, KeyType, OwnedText, Reply, call};
 
 /// See [`super::with_keyspace`].
 pub struct ServerKeyspace<'a> {
-    context: &'a Context,
+    pub(super) context: &'a Context,
     expiry: ExpiryOff,
     /// The database that was selected before.
     home: u32,
@@ -32,12 +26,6 @@ impl<'a> ServerKeyspace<'a> {
         Self { context, expiry, home, selected: home, open: None }
     }
 
-    /// How many whole values from peers this server could not take: of types or versions that it does not know.
-    #[must_use]
-    pub fn payloads_refused() -> u64 {
-        PAYLOADS_REFUSED.load(Ordering::Relaxed)
-    }
-
     /// The key to work on; the one before is closed.
     fn at(&mut self, db: u32, name: &[u8]) -> &mut OpenKey {
         if !self.open.as_ref().is_some_and(|open| open.is(db, name)) {
@@ -47,29 +35,29 @@ impl<'a> ServerKeyspace<'a> {
         self.open.get_or_insert_with(|| OpenKey::new(db, name))
     }
 
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         if let Some(mut open) = self.open.take() {
             open.close(self.context);
         }
     }
 
-    fn select(&mut self, db: u32) {
+    pub(super) fn select(&mut self, db: u32) {
         if self.selected != db && self.context.select(db) {
             self.selected = db;
         }
     }
 
-    fn key(&mut self, db: u32, name: &[u8]) -> &mut crate::redis::Key {
+    pub(super) fn key(&mut self, db: u32, name: &[u8]) -> &mut crate::redis::Key {
         let (context, expiry) = (self.context, self.expiry);
         self.at(db, name).key(context, expiry)
     }
 
-    fn call(&mut self, db: u32, name: &[u8], command: &std::ffi::CStr, rest: &[&[u8]]) -> Reply {
+    pub(super) fn call(&mut self, db: u32, name: &[u8], command: &std::ffi::CStr, rest: &[&[u8]]) -> Reply {
         let context = self.context;
         self.at(db, name).call(context, command, rest)
     }
 
-    fn changed(&mut self, event: Event) {
+    pub(super) fn changed(&mut self, event: Event) {
         if let Some(open) = &mut self.open {
             open.changed(event);
         }
@@ -83,13 +71,6 @@ impl<'a> ServerKeyspace<'a> {
         }
     }
 
-    fn list_payload(&mut self, db: u32, name: &[u8]) -> Vec<u8> {
-        let reply = self.call(db, name, c"LRANGE", &[b"0", b"-1"]);
-        let mut elements = Vec::new();
-        reply.each(|element| elements.extend(element.bytes()));
-        payload::encode_list(elements.into_iter())
-    }
-
     /// Runs `look`, which does not count as an access to the key: eviction goes by those of clients.
     pub fn unnoticed<R>(&mut self, db: u32, name: &[u8], look: impl FnOnce(&mut Self) -> R) -> R {
         let (context, expiry) = (self.context, self.expiry);
@@ -97,69 +78,6 @@ impl<'a> ServerKeyspace<'a> {
         let result = look(self);
         self.at(db, name).key_quietly(context, expiry).set_usage(usage);
         result
-    }
-
-    /// The value of a key of kind [`Kind::Opaque`] in a form that is equal for equal values on every server.
-    pub fn canonical(&mut self, db: u32, name: &[u8]) -> Vec<u8> {
-        match self.key(db, name).key_type() {
-            KeyType::List => self.list_payload(db, name),
-            KeyType::Stream => {
-                let entries = self.call(db, name, c"XRANGE", &[b"-", b"+"]);
-                let info = self.xinfo(db, name, b"STREAM");
-                let groups = self.xinfo(db, name, b"GROUPS");
-                canonical::stream(&entries, &info, &groups)
-            }
-            _ => {
-                // Without the version, which differs between servers.
-                let payload = self.payload(db, name).unwrap_or_default();
-                payload.get(3..).unwrap_or_default().to_vec()
-            }
-        }
-    }
-
-    fn xinfo(&mut self, db: u32, name: &[u8], what: &[u8]) -> Reply {
-        self.close();
-        self.select(db);
-        let (what, name) = (OwnedText::new(what), OwnedText::new(name));
-        call(self.context, c"XINFO", &[what.text(), name.text()])
-    }
-
-    /// Replaces the whole value and keeps the TTL.
-    fn put_payload(&mut self, db: u32, name: &[u8], payload: &[u8]) {
-        let expire_at = self.expire_at(db, name);
-        let refused = match payload::decode(payload) {
-            Some(Payload::List(elements)) => {
-                self.put_list(db, name, &elements);
-                None
-            }
-            Some(Payload::Dump(dump)) => self.call(db, name, c"RESTORE", &[b"0", &dump, b"REPLACE"]).error(),
-            None => Some("it is broken".to_owned()),
-        };
-        match refused {
-            None => self.key(db, name).set_expire_at(expire_at),
-            Some(error) => refuse(name, &error),
-        }
-    }
-
-    fn put_list(&mut self, db: u32, name: &[u8], elements: &[&[u8]]) {
-        let key = self.key(db, name);
-        key.delete();
-        for element in elements {
-            key.push(OwnedText::new(element).text());
-        }
-        self.changed(Event::RPUSH);
-    }
-}
-
-/// Counts a whole value that cannot be written here, and says so: at the first, then ever more rarely.
-fn refuse(name: &[u8], error: &str) {
-    let count = PAYLOADS_REFUSED.fetch_add(1, Ordering::Relaxed) + 1;
-    if count.is_power_of_two() {
-        let name = String::from_utf8_lossy(name.get(..64).unwrap_or(name));
-        log::warning(&format!(
-            "syncer: this server cannot take a peer's value of key '{name}' ({error}); it keeps what it has, so the \
-             instances differ there. Use a type that all servers know. {count} such values since start"
-        ));
     }
 }
 

@@ -1,0 +1,92 @@
+//! Whole values: of the types that are not merged by element (yet).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use syncer_shared::keyspace::Keyspace;
+
+use super::canonical;
+use super::event::Event;
+use super::payload::{self, Payload};
+use super::server::ServerKeyspace;
+use crate::redis::{KeyType, OwnedText, Reply, call, log};
+
+/// How many whole values no command of this server could take.
+static PAYLOADS_REFUSED: AtomicU64 = AtomicU64::new(0);
+
+impl ServerKeyspace<'_> {
+    /// How many whole values from peers this server could not take: of types or versions that it does not know.
+    #[must_use]
+    pub fn payloads_refused() -> u64 {
+        PAYLOADS_REFUSED.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn list_payload(&mut self, db: u32, name: &[u8]) -> Vec<u8> {
+        let reply = self.call(db, name, c"LRANGE", &[b"0", b"-1"]);
+        let mut elements = Vec::new();
+        reply.each(|element| elements.extend(element.bytes()));
+        payload::encode_list(elements.into_iter())
+    }
+
+    /// The value of a key of kind `Opaque` in a form that is equal for equal values on every server.
+    pub fn canonical(&mut self, db: u32, name: &[u8]) -> Vec<u8> {
+        match self.key(db, name).key_type() {
+            KeyType::List => self.list_payload(db, name),
+            KeyType::Stream => {
+                let entries = self.call(db, name, c"XRANGE", &[b"-", b"+"]);
+                let info = self.xinfo(db, name, b"STREAM");
+                let groups = self.xinfo(db, name, b"GROUPS");
+                canonical::stream(&entries, &info, &groups)
+            }
+            _ => {
+                // Without the version, which differs between servers.
+                let payload = self.payload(db, name).unwrap_or_default();
+                payload.get(3..).unwrap_or_default().to_vec()
+            }
+        }
+    }
+
+    fn xinfo(&mut self, db: u32, name: &[u8], what: &[u8]) -> Reply {
+        self.close();
+        self.select(db);
+        let (what, name) = (OwnedText::new(what), OwnedText::new(name));
+        call(self.context, c"XINFO", &[what.text(), name.text()])
+    }
+
+    /// Replaces the whole value and keeps the TTL.
+    pub(super) fn put_payload(&mut self, db: u32, name: &[u8], payload: &[u8]) {
+        let expire_at = self.expire_at(db, name);
+        let refused = match payload::decode(payload) {
+            Some(Payload::List(elements)) => {
+                self.put_list(db, name, &elements);
+                None
+            }
+            Some(Payload::Dump(dump)) => self.call(db, name, c"RESTORE", &[b"0", &dump, b"REPLACE"]).error(),
+            None => Some("it is broken".to_owned()),
+        };
+        match refused {
+            None => self.key(db, name).set_expire_at(expire_at),
+            Some(error) => refuse(name, &error),
+        }
+    }
+
+    fn put_list(&mut self, db: u32, name: &[u8], elements: &[&[u8]]) {
+        let key = self.key(db, name);
+        key.delete();
+        for element in elements {
+            key.push(OwnedText::new(element).text());
+        }
+        self.changed(Event::RPUSH);
+    }
+}
+
+/// Counts a whole value that cannot be written here, and says so: at the first, then ever more rarely.
+fn refuse(name: &[u8], error: &str) {
+    let count = PAYLOADS_REFUSED.fetch_add(1, Ordering::Relaxed) + 1;
+    if count.is_power_of_two() {
+        let name = String::from_utf8_lossy(name.get(..64).unwrap_or(name));
+        log::warning(&format!(
+            "syncer: this server cannot take a peer's value of key '{name}' ({error}); it keeps what it has, so the \
+             instances differ there. Use a type that all servers know. {count} such values since start"
+        ));
+    }
+}
