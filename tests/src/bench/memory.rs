@@ -14,8 +14,7 @@ const KEYS: u64 = 200_000;
 /// Elements of each hash, set and sorted set.
 const ELEMENTS: u64 = 5;
 
-/// What is stored under each key.
-/// The name of a shape and what appends the write of its n-th key.
+/// What is stored under each key: its name and what appends the write of its n-th key.
 type Shape = (&'static str, fn(&mut String, u64));
 
 const SHAPES: [Shape; 4] = [

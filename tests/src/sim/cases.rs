@@ -255,10 +255,13 @@ fn g2_a_group_sees_itself() {
     check(steps, |rules| rules.group_sees_itself = false);
 }
 
+/// What instances write before, what they write at once, and what all show then.
+type Case<'a> = (&'a [(usize, Command)], &'a [(usize, Command)], Option<&'a str>);
+
 /// DESIGN 2, worked cases.
 #[test]
 fn worked_cases() -> Check {
-    let cases: [(&[(usize, Command)], &[(usize, Command)], Option<&str>); 4] = [
+    let cases: [Case<'_>; 4] = [
         (&[(A, set("5"))], &[(A, set("10")), (B, Command::IncrBy(1))], Some("11")),
         (&[(A, set("5"))], &[(A, Command::Del), (B, Command::IncrBy(1))], Some("1")),
         (&[], &[(A, set("a")), (B, set("b"))], Some("b")),
