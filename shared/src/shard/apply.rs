@@ -293,14 +293,19 @@ impl Shard {
     /// context of the group is here.
     fn check_gate(&self, group: &GroupView<'_>, context: &StreamContext) -> Result<(), ApplyError> {
         let waits = || self.lacking(context).is_some();
-        if self.is_admitted(group, context) || waits() { Ok(()) } else { Err(ApplyError::WroteBeforeJoin(group.instance)) }
+        if self.is_admitted(group, context) || waits() {
+            Ok(())
+        } else {
+            Err(ApplyError::WroteBeforeJoin(group.instance))
+        }
     }
 
     fn is_admitted(&self, group: &GroupView<'_>, context: &StreamContext) -> bool {
         if !self.gates.contains(group.instance) {
             return true;
         }
-        let seen = |replid: ReplId, ts: Timestamp| context.entries().iter().any(|(r, _, has)| *r == replid && *has >= ts);
+        let seen =
+            |replid: ReplId, ts: Timestamp| context.entries().iter().any(|(r, _, has)| *r == replid && *has >= ts);
         let by_other = |dot: &&Dot| self.origins.instance(dot.origin) != group.instance;
         let mut joins = self.membership.joins(group.instance).iter().filter(by_other);
         joins.any(|dot| seen(self.origins.replid(dot.origin), dot.ts)) || group::effects(group.body).all(is_unasked)
