@@ -263,3 +263,12 @@ fn skips_stand_for_bytes_of_backlog() {
     group::encode_skip(&mut out, 0);
     assert!(Frame::parse(&out).is_err());
 }
+
+/// Found by fuzzing: a SELECT that says nothing, before an effect without a key, gave a body two encodings.
+#[test]
+fn a_select_comes_only_before_a_key() {
+    let (select, join, persist) = ([0, 24], [24, 17], [21, 1, b'k']);
+    assert!(group::check(&[&select[..], &join].concat()).is_err());
+    assert!(group::check(&select).is_err());
+    assert_eq!(group::check(&[&select[..], &persist].concat()), Ok(1));
+}

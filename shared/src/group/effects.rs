@@ -53,8 +53,9 @@ impl<'a> Effects<'a> {
                 return self.effect(tag).map(Some);
             }
             self.db = self.reader.limited(u64::from(limits::DB_MAX), "database")? as u32;
-            // One way to say it: a SELECT changes the database, and an effect follows.
-            if self.db == selected || self.reader.rest().first().is_none_or(|tag| *tag == code::SELECT) {
+            // One way to say it: a SELECT changes the database, and an effect with a key follows.
+            let idle = |tag: &u8| matches!(*tag, code::SELECT | code::FLUSH | code::REIGN | code::JOIN | code::FORGET);
+            if self.db == selected || self.reader.rest().first().is_none_or(idle) {
                 return Err(WireError::Invalid { what: "SELECT" });
             }
         }
