@@ -8,10 +8,10 @@ use super::table::{Table, figure, percent};
 use super::target::Target;
 
 /// Commands of one round.
-const REQUESTS: u64 = 40_000;
+const REQUESTS: u64 = 20_000;
 
 /// Commands of one round during a cut.
-const REQUESTS_CUT: u64 = 10_000;
+const REQUESTS_CUT: u64 = 5_000;
 
 const COMMANDS: [&[&str]; 6] = [
     &["INCR", "count"],
