@@ -48,7 +48,7 @@ pub struct GroupView<'a> {
     pub ts: Timestamp,
     /// How the author's clock changed since its previous group: for [`context::StreamContext`].
     pub change: &'a [u8],
-    /// The effects: for [`super::effects`].
+    /// The effects: for [`super::effects()`].
     pub body: &'a [u8],
     /// All bytes of the frame.
     pub frame: &'a [u8],
@@ -92,7 +92,7 @@ impl<'a> Frame<'a> {
 
 impl<'a> GroupView<'a> {
     /// The first frame of `input`, which must be a group, and what follows it. Everything is checked, so that
-    /// [`super::effects`] of its body cannot fail.
+    /// [`super::effects()`] of its body cannot fail.
     ///
     /// # Errors
     /// See [`WireError`].
