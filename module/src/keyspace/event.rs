@@ -54,8 +54,8 @@ impl Events {
         self.0.is_empty()
     }
 
-    /// Takes them all.
-    pub fn take(&mut self) -> impl Iterator<Item = Event> {
-        std::mem::take(&mut self.0).into_iter()
+    /// Takes them all out.
+    pub fn drain(&mut self) -> impl Iterator<Item = Event> {
+        self.0.drain(..)
     }
 }

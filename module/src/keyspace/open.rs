@@ -33,6 +33,12 @@ impl OpenKey {
         Self { db, name, key: None, events: Events::default(), members: Members::default() }
     }
 
+    /// Becomes another key; this one is closed.
+    pub fn rename(&mut self, db: u32, name: &[u8]) {
+        self.db = db;
+        self.name = OwnedText::new(name);
+    }
+
     /// Whether it is this key.
     pub fn is(&self, db: u32, name: &[u8]) -> bool {
         self.db == db && self.name.text().as_bytes() == name
@@ -108,7 +114,7 @@ impl OpenKey {
             return;
         }
         signal_modified(context, self.name.text());
-        for event in self.events.take() {
+        for event in self.events.drain() {
             notify(context, event.class, event.name, self.name.text());
         }
     }

@@ -28,8 +28,16 @@ impl<'a> ServerKeyspace<'a> {
 
     /// The key to work on; the one before is closed.
     fn at(&mut self, db: u32, name: &[u8]) -> &mut OpenKey {
-        if !self.open.as_ref().is_some_and(|open| open.is(db, name)) {
-            self.close();
+        let is_another = match &mut self.open {
+            Some(open) if open.is(db, name) => false,
+            Some(open) => {
+                open.close(self.context);
+                open.rename(db, name);
+                true
+            }
+            None => true,
+        };
+        if is_another {
             self.select(db);
         }
         self.open.get_or_insert_with(|| OpenKey::new(db, name))
