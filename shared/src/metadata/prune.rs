@@ -20,7 +20,6 @@ impl Table {
                 taken += 1;
             }
         }
-        self.shrink();
         taken
     }
 
@@ -51,10 +50,13 @@ impl Table {
         true
     }
 
-    /// Gives memory back after a long cut.
-    fn shrink(&mut self) {
+    /// Gives memory back after a long cut: at rest there is none (I-9). The caller calls it when nothing was to be pruned.
+    pub fn shrink(&mut self) {
         for queue in self.queues.iter_mut().filter(|q| q.capacity() > 4096 && q.len() < q.capacity() / 4) {
             queue.shrink_to(queue.len() * 2);
+        }
+        if self.queues.iter().all(std::collections::VecDeque::is_empty) {
+            self.release();
         }
     }
 }

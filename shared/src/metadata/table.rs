@@ -164,6 +164,13 @@ impl Table {
             .collect()
     }
 
+    /// Gives the memory of the slots back when no key has metadata. No queue entry may name one any more.
+    pub(super) fn release(&mut self) {
+        if self.by_key.is_empty() && !self.slots.is_empty() {
+            (self.slots, self.free, self.by_key) = (Vec::new(), Vec::new(), HashTable::new());
+        }
+    }
+
     pub(super) fn slot(&mut self, queued: Queued) -> Option<&mut Slot> {
         self.slots.get_mut(queued.slot as usize).filter(|slot| slot.generation == queued.generation)
     }
