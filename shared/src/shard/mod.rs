@@ -298,6 +298,9 @@ impl Shard {
             let taken = self.table.prune(self.stability.stable(), steps, &self.config.rules);
             self.counters.pruned += taken as u64;
             self.drop_settled_asides();
+            if taken == 0 {
+                self.table.shrink();
+            }
             taken
         } else {
             0
