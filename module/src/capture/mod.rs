@@ -6,7 +6,7 @@
 //! | `name`, `shape`, `table`, `catalogue` | which command is this, and what is to be done with it |
 //! | `event`, `unit` | what happened in one execution unit |
 //! | `effects`, `seals`, `group`, `dataset` | what that means as effects |
-//! | `wrap`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
+//! | `wrap`, `streams`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
 //! | `touch` | adds that change nothing, but mean an add |
 //! | `role`, `replication`, `heartbeat`, `log` | when to capture, who must hear of it, what runs by the clock, replicas |
 
@@ -24,6 +24,7 @@ pub mod replication;
 mod role;
 mod seals;
 mod shape;
+mod streams;
 mod table;
 mod touch;
 mod unit;

@@ -51,6 +51,9 @@ impl<'a> Seals<'a> {
     /// Looks for them in a unit.
     pub fn of(unit: &'a Unit) -> Self {
         let mut seals = Self::default();
+        if !unit.is_unexplained() {
+            return seals;
+        }
         let way = |item: &Item| match *item {
             Item::Event { event, key, db, .. } => Some((unstaged(event), db, key)),
             _ => None,

@@ -60,8 +60,6 @@ pub struct Touches {
 
 /// How far back a repeated touch is looked for.
 const LOOK_BACK: usize = 32;
-/// More are logged at once rather than remembered.
-const WAITING_MAX: usize = 1024;
 
 impl Touches {
     /// The stage came through the filter.
@@ -82,7 +80,7 @@ impl Touches {
 
     /// A stage without event. `outer`: the client whose script or transaction runs.
     pub fn unconsumed(&mut self, shape: Shape, args: &StageArgs<'_>, outer: u64) {
-        if !may_touch(shape) || self.waiting.len() >= WAITING_MAX {
+        if !may_touch(shape) {
             return;
         }
         let (Some(key), Some(db)) = (args.get(1), self.db(outer)) else { return };

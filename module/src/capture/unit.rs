@@ -73,6 +73,8 @@ pub struct Unit {
     /// Whether the last stage may still be matched by events.
     open: bool,
     created: Option<(u32, Span)>,
+    /// Whether something happened that no staged command explains.
+    unexplained: bool,
 }
 
 impl Unit {
@@ -95,6 +97,12 @@ impl Unit {
         &self.items
     }
 
+    /// Whether something happened that no staged command explains, so that looks may be needed.
+    #[must_use]
+    pub fn is_unexplained(&self) -> bool {
+        self.unexplained
+    }
+
     /// Bytes of the arena.
     #[must_use]
     pub fn bytes(&self, span: Span) -> &[u8] {
@@ -106,9 +114,12 @@ impl Unit {
         self.arena.clear();
         self.arena.shrink_to(KEEP_BYTES);
         self.spans.clear();
+        self.spans.shrink_to(KEEP_BYTES / size_of::<Span>());
         self.stages.clear();
+        self.stages.shrink_to(KEEP_BYTES / size_of::<Stage>());
         self.items.clear();
         self.items.shrink_to(KEEP_BYTES / size_of::<Item>());
+        self.unexplained = false;
         self.open = false;
         self.created = None;
     }
@@ -213,6 +224,7 @@ impl Unit {
             return;
         }
         let key = self.keep(key);
+        self.unexplained = true;
         self.items.push(Item::Event { event, key, db, created });
     }
 
@@ -229,6 +241,7 @@ impl Unit {
     /// Notes that a key must be captured whole, though no event says so.
     pub fn changed(&mut self, db: u32, key: &[u8]) {
         let key = self.keep(key);
+        self.unexplained = true;
         self.items.push(Item::Event { event: Event::Other, key, db, created: false });
     }
 

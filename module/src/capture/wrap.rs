@@ -9,7 +9,7 @@ use syncer_shared::keyspace::Keyspace;
 
 use super::shape::{Class, Shape};
 use super::table::Spec;
-use super::{Capture, ServerDataset, call};
+use super::{Capture, ServerDataset, call, streams};
 use crate::redis::client::{self, User};
 use crate::redis::filter::Call;
 use crate::redis::server::Info;
@@ -54,7 +54,9 @@ impl Capture {
             None => true,
             Some(_) if self.scripting => true,
             Some(info) if info.in_multi => true,
-            Some(_) if shape == Shape::Whole => !asks_to_block(call),
+            Some(info) if shape == Shape::Whole => {
+                detached().is_some_and(|context| streams::will_not_block(context, call, info.db))
+            }
             Some(info) => has_any_key(call, info.db),
         };
         if runs {
@@ -85,12 +87,6 @@ fn wrapper(client: u64, outer: u64, args: &[Text<'_>], deny_oom: bool) -> Option
     }
 }
 
-/// `XREADGROUP ... BLOCK milliseconds ... STREAMS ...`.
-fn asks_to_block(call: &Call) -> bool {
-    let is = |at: usize, word: &[u8]| call.bytes(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
-    (1..call.len()).take_while(|at| !is(*at, b"streams")).any(|at| is(at, b"block"))
-}
-
 /// Whether one of the keys of `BZPOPMIN key ... timeout` or `BZMPOP timeout count key ...` exists.
 fn has_any_key(call: &Call, db: u32) -> bool {
     let Some(context) = detached() else { return false };
@@ -98,8 +94,7 @@ fn has_any_key(call: &Call, db: u32) -> bool {
     let count = |at| call.arg(at).and_then(Text::as_integer).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
     let keys = if is_multi { 3..(3 + count(2)).min(call.len()) } else { 1..call.len().saturating_sub(1) };
     let mut dataset = ServerDataset::new(context);
-    keys.filter_map(|at| call.bytes(at)).any(|key| {
-        let now_ms = i64::try_from(timer::now_ms()).unwrap_or(i64::MAX);
-        dataset.kind(db, key).is_some() && dataset.expire_at(db, key).is_none_or(|at| at > now_ms)
-    })
+    let now_ms = i64::try_from(timer::now_ms()).unwrap_or(i64::MAX);
+    let mut is_there = |key| dataset.kind(db, key).is_some() && dataset.expire_at(db, key).is_none_or(|at| at > now_ms);
+    streams::in_database(context, db, || keys.filter_map(|at| call.bytes(at)).any(&mut is_there))
 }
