@@ -166,8 +166,8 @@ pub fn on_server_event(context: &Context, event: ServerEvent) {
             with(|capture| capture.unit.clear());
             role::loading(loading);
         }
-        ServerEvent::Forked | ServerEvent::Replicas => replication::assume(),
-        ServerEvent::Settings => drop(with(|capture| capture.table = catalogue::read(context))),
+        ServerEvent::Forked => replication::assume(),
+        ServerEvent::Modules => drop(with(|capture| capture.table = catalogue::read(context))),
         ServerEvent::Gone(client) => {
             with(|capture| capture.gone(client));
             crate::commands::forget(client);

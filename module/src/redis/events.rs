@@ -1,4 +1,4 @@
-//! Server events: role, loading, flushes, swaps, replicas, forks, modules, clients.
+//! Server events: role, loading, flushes, swaps, forks, modules, clients.
 
 use std::ffi::c_void;
 
@@ -26,27 +26,24 @@ pub enum ServerEvent {
     Flush(FlushScope),
     /// Two databases changed places.
     Swap(u32, u32),
-    /// A replica came or went.
-    Replicas,
     /// A child was forked: a snapshot for a replica or a file may have been taken at this moment.
     Forked,
-    /// Modules or configuration changed.
-    Settings,
+    /// Modules came or went, and their commands with them.
+    Modules,
     /// A client is gone.
     Gone(u64),
 }
 
 /// Subscribes to all of [`ServerEvent`].
 pub fn subscribe(context: &Context) -> Option<()> {
-    const EVENTS: [(u64, u64); 9] = [
+    // As few as will do: at every write the server looks through all of them.
+    const EVENTS: [(u64, u64); 7] = [
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, 1),
         (raw::REDISMODULE_EVENT_LOADING, 1),
         (raw::REDISMODULE_EVENT_FLUSHDB, 1),
         (raw::REDISMODULE_EVENT_SWAPDB, 1),
-        (raw::REDISMODULE_EVENT_REPLICA_CHANGE, 1),
         (raw::REDISMODULE_EVENT_FORK_CHILD, 1),
         (raw::REDISMODULE_EVENT_MODULE_CHANGE, 1),
-        (raw::REDISMODULE_EVENT_CONFIG, 1),
         (raw::REDISMODULE_EVENT_CLIENT_CHANGE, 1),
     ];
     EVENTS.iter().try_for_each(|&(id, dataver)| {
@@ -89,9 +86,8 @@ unsafe fn decode(id: u64, sub: u64, data: *mut c_void) -> Option<ServerEvent> {
             let info = unsafe { data.cast::<RedisModuleSwapDbInfoV1>().as_ref() }?;
             Some(ServerEvent::Swap(info.dbnum_first.cast_unsigned(), info.dbnum_second.cast_unsigned()))
         }
-        (raw::REDISMODULE_EVENT_REPLICA_CHANGE, _) => Some(ServerEvent::Replicas),
         (raw::REDISMODULE_EVENT_FORK_CHILD, raw::REDISMODULE_SUBEVENT_FORK_CHILD_BORN) => Some(ServerEvent::Forked),
-        (raw::REDISMODULE_EVENT_MODULE_CHANGE | raw::REDISMODULE_EVENT_CONFIG, _) => Some(ServerEvent::Settings),
+        (raw::REDISMODULE_EVENT_MODULE_CHANGE, _) => Some(ServerEvent::Modules),
         (raw::REDISMODULE_EVENT_CLIENT_CHANGE, raw::REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED) => {
             // SAFETY: the caller's contract: a client comes with this structure.
             let info = unsafe { data.cast::<RedisModuleClientInfoV1>().as_ref() }?;
