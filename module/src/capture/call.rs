@@ -4,7 +4,7 @@
 //! in MULTI, where no filter runs. It takes nothing away from the caller's rights and adds none.
 
 use super::looks::{After, Before};
-use super::shape::Class;
+use super::shape::{Class, Shape};
 use super::{Mode, ServerDataset, role, with};
 use crate::redis::passthrough::{self, As};
 use crate::redis::{Args, Command, CommandResult, Context, Run, client, entry};
@@ -44,6 +44,9 @@ struct Twin;
 enum CallError {
     #[error("ERR wrong number of arguments for 'syncer.call' command")]
     Arity,
+    /// The filter wraps nothing else; and some commands (SYNC, ...) must not run without a connection.
+    #[error("ERR SYNCER.CALL is internal: it runs commands that write keys, and no others")]
+    NotAWrite,
     /// The text of a client that has not authenticated; the twin is never put in front of a default user's command.
     #[error("NOAUTH Authentication required.")]
     DefaultUser,
@@ -70,10 +73,10 @@ fn run(context: &Context, args: Args<'_>) -> Result<(), CallError> {
         return Ok(());
     }
     let inner = args.from(1);
-    if inner.is_empty() {
-        return Err(CallError::Arity);
-    }
-    let before = begin(context, inner);
+    let name = inner.bytes(0).ok_or(CallError::Arity)?;
+    let class = with(|capture| capture.table.find(name).map(|spec| spec.class)).flatten();
+    let (class, shape) = class.and_then(|class| Some((class, class.shape()?))).ok_or(CallError::NotAWrite)?;
+    let before = begin(context, inner, class, shape);
     let outcome = passthrough::run(context, inner, As { user: client::current_user(context).is_some() });
     if let Some(before) = before {
         finish(context, inner, before, &outcome);
@@ -83,17 +86,10 @@ fn run(context: &Context, args: Args<'_>) -> Result<(), CallError> {
 }
 
 /// Looks, then stages the command. `None` when nothing is captured here.
-fn begin(context: &Context, args: Args<'_>) -> Option<Before> {
+fn begin(context: &Context, args: Args<'_>, class: Class, shape: Shape) -> Option<Before> {
     if role::mode() != Mode::Primary {
         return None;
     }
-    let name = args.bytes(0)?;
-    let spec = with(|capture| capture.table.find(name).copied())??;
-    let shape = match spec.class {
-        Class::Stage(shape) | Class::StagePlain(shape) | Class::StageOnly(shape) => shape,
-        Class::Call(shape) | Class::Block(shape) | Class::Between(shape) => shape,
-        _ => return None,
-    };
     // Outside the borrow: looking may expire a key, whose events come in.
     let before = Before::look(context, &mut ServerDataset::new(context), shape, args);
     let db = context.db();
@@ -103,7 +99,7 @@ fn begin(context: &Context, args: Args<'_>) -> Option<Before> {
         capture.unit.stage(shape, staged);
         before.tell(&mut capture.unit);
         capture.touches.staged_in_db(db);
-        capture.pinned_db = Some(db).filter(|_| capture.has_copy_bug && matches!(spec.class, Class::Between(_)));
+        capture.pinned_db = Some(db).filter(|_| capture.has_copy_bug && matches!(class, Class::Between(_)));
     })?;
     Some(before)
 }

@@ -110,6 +110,18 @@ pub enum Class {
     Select,
 }
 
+impl Class {
+    /// How to read the arguments, for commands that `SYNCER.CALL` may run.
+    #[must_use]
+    pub const fn shape(self) -> Option<Shape> {
+        match self {
+            Self::Stage(shape) | Self::StagePlain(shape) | Self::StageOnly(shape) => Some(shape),
+            Self::Call(shape) | Self::Block(shape) | Self::Between(shape) => Some(shape),
+            Self::Read | Self::Events | Self::Multi | Self::EndMulti | Self::Script | Self::Select => None,
+        }
+    }
+}
+
 /// The commands of Redis 8 and Valkey 9 that are not captured whole. A write command that is not here is
 /// [`Class::Call`] of [`Shape::Whole`], so that no write of a later server or another module is missed.
 pub const KNOWN: &[(&str, Class)] = &[
