@@ -2,7 +2,7 @@
 
 use super::whole::is_stable;
 use super::{Element, KeyRef, Merge};
-use crate::effect::{Effect, FlushScope, Op, Path, UnixMs};
+use crate::effect::{Effect, FlushScope, Op, Path, TtlNote, UnixMs};
 use crate::keyspace::Keyspace;
 
 /// Elements of a key to author again.
@@ -16,6 +16,8 @@ pub struct AtRisk {
     pub elements: Vec<Element>,
     /// The key's TTL without dot.
     pub expire_at: Option<UnixMs>,
+    /// It has no TTL, and the effect brings one: that there is none may have no dot any more.
+    pub is_persistent: bool,
 }
 
 impl<K: Keyspace> Merge<'_, K> {
@@ -23,6 +25,17 @@ impl<K: Keyspace> Merge<'_, K> {
     /// count it as seen. The receiver authors it anew, flagged, *before* it applies the effect: so the new dots are concurrent
     /// to it, stay, and rank below everything newer.
     pub fn at_risk(&mut self, effect: &Effect<'_>) -> Vec<AtRisk> {
+        let mut keys = self.at_risk_elements(effect);
+        let brings_ttl = matches!(effect.op, Op::Set { expire_at: Some(_), .. } | Op::Expire { .. })
+            || matches!(effect.ttl, TtlNote::Kept(_));
+        if !brings_ttl {
+            keys.iter_mut().for_each(|key| key.is_persistent = false);
+            keys.retain(|key| !key.elements.is_empty() || key.expire_at.is_some());
+        }
+        keys
+    }
+
+    fn at_risk_elements(&mut self, effect: &Effect<'_>) -> Vec<AtRisk> {
         let key = KeyRef { db: effect.db, name: effect.key };
         let everything = |_: Path<'_>| true;
         match effect.op {
@@ -55,7 +68,9 @@ impl<K: Keyspace> Merge<'_, K> {
         });
         let has_ttl_dots = meta.is_some_and(|m| !m.ttl.is_empty());
         let expire_at = if has_ttl_dots { None } else { self.keyspace.expire_at(key.db, key.name) };
-        let found = !stable.is_empty() || expire_at.is_some();
-        found.then(|| AtRisk { db: key.db, name: key.name.into(), elements: stable, expire_at })
+        // Dots beside it may be the author's own: what was there without dot can no longer be told, but for what it shows.
+        let is_persistent = self.keyspace.expire_at(key.db, key.name).is_none();
+        let found = !stable.is_empty() || expire_at.is_some() || is_persistent;
+        found.then(|| AtRisk { db: key.db, name: key.name.into(), elements: stable, expire_at, is_persistent })
     }
 }

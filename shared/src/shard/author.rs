@@ -17,6 +17,9 @@ impl Shard {
             if let Some(at) = key.expire_at {
                 group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::None, op: Op::Expire { at } });
             }
+            if key.is_persistent {
+                group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::None, op: Op::Persist });
+            }
         }
         self.author(&group, keyspace, now_ms);
     }

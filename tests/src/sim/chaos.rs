@@ -59,7 +59,23 @@ impl World {
             90..93 if self.plan.ttl => self.expire(instance)?,
             93 => self.random_failover(instance)?,
             94 => self.instances[instance].check_replica(self.now_ms)?,
+            95..97 => self.gossip()?,
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Agents are quick mostly: everything flows that can, in random order, and all report. So S rises in between faults.
+    fn gossip(&mut self) -> Check {
+        let mut links: Vec<usize> = (0..self.links.len()).filter(|link| self.links[*link].is_up).collect();
+        for _ in 0..2 {
+            self.random.shuffle(&mut links);
+            for link in &links {
+                self.pull(self.links[*link].source, self.links[*link].target)?;
+            }
+        }
+        for link in links {
+            self.report(self.links[link].source, self.links[link].target)?;
         }
         Ok(())
     }
