@@ -16,7 +16,6 @@ pub struct GroupBuilder {
     db: u32,
     /// Where the last key is in `body`.
     key: Option<Range<usize>>,
-    has_kept: bool,
 }
 
 impl GroupBuilder {
@@ -104,7 +103,6 @@ impl GroupBuilder {
             self.key = Some(self.body.len() - effect.key.len()..self.body.len());
         }
         if let TtlNote::Kept(at) = effect.ttl {
-            self.has_kept = true;
             writer::signed(&mut self.body, at);
         }
     }
@@ -153,12 +151,6 @@ impl GroupBuilder {
         self.count == 0
     }
 
-    /// Whether any effect notes a TTL that it left alone.
-    #[must_use]
-    pub fn has_kept(&self) -> bool {
-        self.has_kept
-    }
-
     /// How many effects there are.
     #[must_use]
     pub fn count(&self) -> u32 {
@@ -184,6 +176,6 @@ impl GroupBuilder {
         const KEPT_BYTES_MAX: usize = 1 << 20;
         self.body.clear();
         self.body.shrink_to(KEPT_BYTES_MAX);
-        (self.count, self.db, self.key, self.has_kept) = (0, 0, None, false);
+        (self.count, self.db, self.key) = (0, 0, None);
     }
 }

@@ -21,8 +21,6 @@ impl Shard {
         keyspace: &mut K,
         now_ms: u64,
     ) -> &[u8] {
-        let changed = self.without_idle_notes(group);
-        let group = changed.as_ref().unwrap_or(group);
         let ts = self.hlc.tick(now_ms);
         let start = self.encode_own(group, ts, |record| Record::captured(record, before));
         self.absorb_own(group.body(), before, ts, keyspace);

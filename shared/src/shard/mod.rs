@@ -6,7 +6,6 @@ mod apply;
 mod author;
 mod commit;
 mod handshake;
-mod idle_note;
 mod peers;
 mod replay;
 mod report;
