@@ -231,7 +231,12 @@ impl Instance {
         let (mut shard, keyspace) = self.replica(self.history.len(), now_ms)?;
         let primary = |what: &str| format!("I-12: a replica of {} has another {what} than its primary", self.id);
         if keyspace != self.keyspace {
-            return Err(primary("dataset"));
+            let differs = |(name, entry): &(&(u32, Vec<u8>), &syncer_shared::memory::Entry)| {
+                keyspace.entries().get(*name) != Some(entry)
+            };
+            let first = self.keyspace.entries().iter().find(differs);
+            let there = first.map(|(name, _)| keyspace.entries().get(name));
+            return Err(format!("{}: {first:?}, but the replica {there:?}", primary("dataset")));
         }
         if shard.clock_token() != self.shard.clock_token() {
             return Err(primary("clock"));
