@@ -61,11 +61,18 @@ fn main() -> ExitCode {
         Some(seed) => run(seed, true).err().map(|why| (seed, why)).into_iter().collect(),
         None => run_many(&args),
     };
-    let failed = if args.ci && failed.is_empty() { run_many(&new_seeds()) } else { failed };
-    for (seed, why) in &failed {
+    if args.ci {
+        // News don't fail a change that did not cause them: a seed in some ten thousand still meets an open case of an old backup.
+        print(&run_many(&new_seeds()));
+    }
+    print(&failed);
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print(failed: &[(u64, String)]) {
+    for (seed, why) in failed {
         println!("seed {seed} failed: {why}\n  replay it: ./run sim --seed {seed}");
     }
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Stops at the first few failures; they often have one cause.
