@@ -9,7 +9,7 @@ pub mod view;
 mod whole;
 
 pub use reassert::{Aside, Revival};
-pub use regressed::AtRisk;
+pub use regressed::{AtRisk, StableTtl};
 
 use crate::dot::{Dot, Seen};
 use crate::effect::{Path, Value};
@@ -31,6 +31,8 @@ pub struct Rules {
     pub types_conflict: bool,
     /// T2, T3: weak TTL dots.
     pub weak_ttl: bool,
+    /// T9: stable TTL dots wait until everyone has what they may still meet (`metadata/grace.rs`).
+    pub ttl_grace: bool,
     /// T6: an expiry is re-asserted against a longer TTL.
     pub expiry_reassert: bool,
     /// T7: re-asserted dots rank below all others.
@@ -47,6 +49,7 @@ impl Default for Rules {
             regressed_reassert: true,
             types_conflict: true,
             weak_ttl: true,
+            ttl_grace: true,
             expiry_reassert: true,
             reassert_flag: true,
             group_sees_itself: true,

@@ -1,76 +1,125 @@
 //! Regressed effects: an old backup came back and wrote without having seen what is stable here (2.2 rule 5).
+//!
+//! What is asserted again is decided by S, not by what happens to be pruned: a replica prunes at other times than its primary (I-12).
 
-use super::whole::is_stable;
 use super::{Element, KeyRef, Merge};
+use crate::clock::VectorClock;
 use crate::effect::{Effect, FlushScope, Op, Path, TtlNote, UnixMs};
 use crate::keyspace::Keyspace;
+use crate::metadata::{PathMeta, TtlMeta};
 
-/// Elements of a key to author again.
+/// Places of a key to author again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AtRisk {
     /// Logical database.
     pub db: u32,
     /// Key.
     pub name: Box<[u8]>,
-    /// Elements without metadata that the effect would remove elsewhere.
+    /// Stable elements that the effect would remove elsewhere.
     pub elements: Vec<Element>,
-    /// The key's TTL without dot.
-    pub expire_at: Option<UnixMs>,
-    /// It has no TTL, and the effect brings one: that there is none may have no dot any more.
-    pub is_persistent: bool,
+    /// Its stable TTL, if the effect may change that.
+    pub ttl: Option<StableTtl>,
+}
+
+/// How to assert a stable TTL again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StableTtl {
+    /// This time.
+    At(UnixMs),
+    /// None, against an effect that brings one: a strong dot.
+    Persistent,
+    /// None: a weak dot, so that a concurrent `EXPIRE` of someone else still wins.
+    Created,
+}
+
+/// What an effect does to the TTL of the keys that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TtlChange {
+    Untouched,
+    Removed,
+    Brought,
+}
+
+impl TtlChange {
+    fn of(effect: &Effect<'_>) -> Self {
+        match (effect.op, effect.ttl) {
+            (Op::Set { expire_at: Some(_), .. } | Op::Expire { .. }, _) | (_, TtlNote::Kept(_)) => Self::Brought,
+            (Op::Set { .. } | Op::Clear { .. } | Op::Flush { .. } | Op::Persist, _) | (_, TtlNote::Created) => {
+                Self::Removed
+            }
+            _ => Self::Untouched,
+        }
+    }
 }
 
 impl<K: Keyspace> Merge<'_, K> {
-    /// What has no metadata here and would be removed by a regressed effect at those who still have its dots, or who
-    /// count it as seen. The receiver authors it anew, flagged, *before* it applies the effect: so the new dots are concurrent
-    /// to it, stay, and rank below everything newer.
-    pub fn at_risk(&mut self, effect: &Effect<'_>) -> Vec<AtRisk> {
-        let mut keys = self.at_risk_elements(effect);
-        let brings_ttl = matches!(effect.op, Op::Set { expire_at: Some(_), .. } | Op::Expire { .. })
-            || matches!(effect.ttl, TtlNote::Kept(_));
-        if !brings_ttl {
-            keys.iter_mut().for_each(|key| key.is_persistent = false);
-            keys.retain(|key| !key.elements.is_empty() || key.expire_at.is_some());
-        }
-        keys
-    }
-
-    fn at_risk_elements(&mut self, effect: &Effect<'_>) -> Vec<AtRisk> {
+    /// What is stable here and would be removed by a regressed effect at those who still have its dots, or who count it as seen.
+    /// The receiver authors it anew, flagged, *before* it applies the effect: so the new dots are concurrent to it, stay, and
+    /// rank below everything newer.
+    pub fn at_risk(&mut self, effect: &Effect<'_>, stable: &VectorClock) -> Vec<AtRisk> {
         let key = KeyRef { db: effect.db, name: effect.key };
-        let everything = |_: Path<'_>| true;
+        let ttl = TtlChange::of(effect);
+        let mut of_key =
+            |wanted: &dyn Fn(Path<'_>) -> bool| self.stable_places(key, wanted, ttl, stable).into_iter().collect();
         match effect.op {
-            Op::Set { .. } | Op::Clear { .. } => self.stable_elements(key, everything).into_iter().collect(),
-            Op::Assign { path, .. } | Op::Remove { path } => {
-                self.stable_elements(key, |p| p == path || p.kind() != path.kind()).into_iter().collect()
-            }
-            Op::Increment { path, .. } => self.stable_elements(key, |p| p.kind() != path.kind()).into_iter().collect(),
-            Op::Expire { .. } | Op::Persist => self.stable_elements(key, |_| false).into_iter().collect(),
-            Op::Flush { scope } => self.stable_dataset(scope),
+            Op::Set { .. } | Op::Clear { .. } => of_key(&|_| true),
+            Op::Assign { path, .. } | Op::Remove { path } => of_key(&|p| p == path || p.kind() != path.kind()),
+            Op::Increment { path, .. } => of_key(&|p| p.kind() != path.kind()),
+            Op::Expire { .. } | Op::Persist => of_key(&|_| false),
+            Op::Flush { scope } => self.stable_dataset(scope, stable),
             Op::Reign | Op::Join { .. } | Op::Forget { .. } => Vec::new(),
         }
     }
 
-    fn stable_dataset(&mut self, scope: FlushScope) -> Vec<AtRisk> {
+    fn stable_dataset(&mut self, scope: FlushScope, stable: &VectorClock) -> Vec<AtRisk> {
         let mut names: Vec<(u32, Box<[u8]>)> = Vec::new();
         self.keyspace.keys(scope, &mut |db, name| names.push((db, name.into())));
-        names.iter().filter_map(|(db, name)| self.stable_elements(KeyRef { db: *db, name }, |_| true)).collect()
+        let key = |(db, name): &(u32, Box<[u8]>)| {
+            self.stable_places(KeyRef { db: *db, name }, &|_| true, TtlChange::Removed, stable)
+        };
+        names.iter().filter_map(key).collect()
     }
 
-    fn stable_elements(&mut self, key: KeyRef<'_>, wanted: impl Fn(Path<'_>) -> bool) -> Option<AtRisk> {
-        let kind = self.keyspace.kind(key.db, key.name)?;
+    fn stable_places(
+        &mut self,
+        key: KeyRef<'_>,
+        wanted: &dyn Fn(Path<'_>) -> bool,
+        change: TtlChange,
+        stable: &VectorClock,
+    ) -> Option<AtRisk> {
         let meta = self.table.find(key.db, key.name).map(|id| self.table.meta(id));
-        let known = meta.and_then(|m| m.kind(kind));
-        let mut stable = Vec::new();
-        self.keyspace.elements(key.db, key.name, &mut |path, value| {
-            if wanted(path) && is_stable(known.and_then(|k| k.paths.get(path))) {
-                stable.push(Element::new(path, value));
-            }
+        let kind = self.keyspace.kind(key.db, key.name);
+        let known = kind.and_then(|kind| meta?.kind(kind));
+        let mut elements = Vec::new();
+        if kind.is_some() {
+            self.keyspace.elements(key.db, key.name, &mut |path, value| {
+                if wanted(path) && has_stable(known.and_then(|k| k.paths.get(path)), stable) {
+                    elements.push(Element::new(path, value));
+                }
+            });
+        }
+        let shown = match meta.filter(|m| !m.ttl.is_empty()) {
+            Some(meta) if ttl_has_stable(&meta.ttl, stable) => Some(meta.ttl.view()),
+            // Those dots may be the author's own. Whether a stable "none" was there before can't be told any more, but for what shows.
+            Some(meta) => (change == TtlChange::Brought && meta.ttl.view().is_none()).then_some(None),
+            None => kind.map(|_| self.keyspace.expire_at(key.db, key.name)),
+        };
+        let ttl = shown.and_then(|shown| match (change, shown) {
+            (TtlChange::Untouched, _) => None,
+            (_, Some(at)) => Some(StableTtl::At(at)),
+            (TtlChange::Brought, None) => Some(StableTtl::Persistent),
+            (TtlChange::Removed, None) => (!elements.is_empty()).then_some(StableTtl::Created),
         });
-        let has_ttl_dots = meta.is_some_and(|m| !m.ttl.is_empty());
-        let expire_at = if has_ttl_dots { None } else { self.keyspace.expire_at(key.db, key.name) };
-        // Dots beside it may be the author's own: what was there without dot can no longer be told, but for what it shows.
-        let is_persistent = self.keyspace.expire_at(key.db, key.name).is_none();
-        let found = !stable.is_empty() || expire_at.is_some() || is_persistent;
-        found.then(|| AtRisk { db: key.db, name: key.name.into(), elements: stable, expire_at, is_persistent })
+        let found = !elements.is_empty() || ttl.is_some();
+        found.then(|| AtRisk { db: key.db, name: key.name.into(), elements, ttl })
     }
+}
+
+/// Whether something of an element is stable: without a dot, or with one in S.
+fn has_stable(meta: Option<&PathMeta>, stable: &VectorClock) -> bool {
+    meta.is_none_or(|m| m.is_empty() || m.has_base() || m.dots().any(|dot| dot.is_in(stable)))
+}
+
+fn ttl_has_stable(ttl: &TtlMeta, stable: &VectorClock) -> bool {
+    ttl.base.is_some() || ttl.dots.iter().any(|t| t.dot.is_in(stable))
 }

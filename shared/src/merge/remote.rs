@@ -101,7 +101,7 @@ impl<K: Keyspace> Merge<'_, K> {
         if self.is_mixed(key, native, path.kind()) {
             self.rewrite(key, seen, Scope::OtherTypes, Some((path, change, dot)), |_| {});
         } else {
-            self.change_element(key, path, change, dot, seen);
+            self.change_element(key, path, change, dot, seen, native.is_some());
         }
         self.remote_note(key, note, dot, seen, native);
     }
@@ -113,11 +113,19 @@ impl<K: Keyspace> Merge<'_, K> {
             || self.table.find(key.db, key.name).is_some_and(|id| parked(self.table.meta(id)))
     }
 
-    /// A change of an element while the key is all of that element's type.
-    fn change_element(&mut self, key: KeyRef<'_>, path: Path<'_>, change: Change<'_>, dot: Dot, seen: &Seen<'_>) {
+    /// A change of an element while the key, if it exists, is all of that element's type.
+    fn change_element(
+        &mut self,
+        key: KeyRef<'_>,
+        path: Path<'_>,
+        change: Change<'_>,
+        dot: Dot,
+        seen: &Seen<'_>,
+        exists: bool,
+    ) {
         match change {
             Change::Assign { value, reasserted } => self.assign_element(key, path, value, reasserted, dot, seen),
-            Change::Increment(delta) => self.increment_element(key, path, delta, dot, seen),
+            Change::Increment(delta) => self.increment_element(key, path, delta, dot, seen, exists),
             Change::Remove => self.remove_element(key, path, seen),
         }
     }
@@ -148,9 +156,22 @@ impl<K: Keyspace> Merge<'_, K> {
         self.show(key, path, meta);
     }
 
-    fn increment_element(&mut self, key: KeyRef<'_>, path: Path<'_>, delta: Number, dot: Dot, seen: &Seen<'_>) {
+    fn increment_element(
+        &mut self,
+        key: KeyRef<'_>,
+        path: Path<'_>,
+        delta: Number,
+        dot: Dot,
+        seen: &Seen<'_>,
+        exists: bool,
+    ) {
         self.queue(key, &dot);
         let mut meta = self.take_path(key, path);
+        // A base that is not there counts 0, but must not be taken for one, nor a 0 for none: it outlives what an old backup
+        // removes (2.2 rule 5).
+        if meta.is_empty() && exists && (path == Path::String || self.native(key, path).is_some()) {
+            meta = PathMeta::stable(None);
+        }
         if let Number::Integer(delta) = delta
             && self.add_integer(key, path, delta, &mut meta, dot)
         {
@@ -176,10 +197,8 @@ impl<K: Keyspace> Merge<'_, K> {
             Path::Field(field) => self.keyspace.add_integer_field(key.db, key.name, field, delta),
             Path::Member(_) | Path::Scored(_) | Path::Opaque => return false,
         };
-        let Ok(sum) = added else { return false };
-        if meta.is_empty() && sum != delta {
-            // A base that was not there counts 0. Taken for one, it would outlive what an old backup removes (2.2 rule 5).
-            *meta = PathMeta::stable(None);
+        if added.is_err() {
+            return false;
         }
         meta.increment(dot, Number::Integer(delta));
         true

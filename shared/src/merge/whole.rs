@@ -8,7 +8,7 @@ use super::{KeyRef, Merge, OwnedPath, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{ClearReason, Kind, Path};
 use crate::keyspace::Keyspace;
-use crate::metadata::{Base, KeyMeta, KindMeta, PathMeta, Payload, TtlMeta, path_of};
+use crate::metadata::{KeyMeta, KindMeta, PathMeta, Payload, TtlMeta, path_of};
 
 /// What an effect replaces besides its own path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -162,9 +162,4 @@ impl<K: Keyspace> Merge<'_, K> {
 fn ranked(path: &PathMeta) -> impl Iterator<Item = (bool, Dot)> + '_ {
     let assigns = path.assigns.iter().map(|a| (a.reasserted, a.dot));
     assigns.chain(path.increments().iter().map(|i| (false, i.dot)))
-}
-
-/// Whether an entry without dot is in the dataset for this path.
-pub(super) fn is_stable(meta: Option<&PathMeta>) -> bool {
-    meta.is_none_or(|m| m.is_empty() || m.sum.as_ref().is_some_and(|s| s.base != Base::None))
 }

@@ -1,5 +1,6 @@
 //! Conflict metadata: what is known beside the dataset, only for what is not yet known to be everywhere (I-9).
 
+mod grace;
 pub mod key;
 pub mod path;
 pub mod payload;

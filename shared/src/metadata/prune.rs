@@ -3,6 +3,7 @@
 use super::key::KeyMeta;
 use super::path::{Base, PathMeta};
 use super::table::{KeyId, Queued, Table};
+use super::ttl::TtlMeta;
 use crate::clock::VectorClock;
 use crate::merge::Rules;
 use crate::number::Number;
@@ -10,17 +11,31 @@ use crate::origin::Origin;
 
 impl Table {
     /// Prunes what `stable` (S of DESIGN 2.2) allows, at most `steps` queue entries. Returns how many it took:
-    /// fewer than `steps` means that nothing is left to do for now.
+    /// fewer than `steps` means that nothing is left to do for now. `applied` is the clock of this instance.
     ///
     /// Rule 4: a path goes only when all its live dots are in S; while several types are live, the key.
-    pub fn prune(&mut self, stable: &VectorClock, steps: usize, rules: &Rules) -> usize {
+    pub fn prune(&mut self, stable: &VectorClock, applied: &VectorClock, steps: usize, rules: &Rules) -> usize {
         let mut taken = 0;
         for (origin, reached) in stable.iter() {
             while taken < steps && self.prune_next(origin, |queued| queued.ts <= reached, stable, rules) {
                 taken += 1;
             }
         }
+        while taken < steps && self.prune_ttl_next(stable, applied) {
+            taken += 1;
+        }
         taken
+    }
+
+    /// Takes one key whose grace period is over.
+    fn prune_ttl_next(&mut self, stable: &VectorClock, applied: &VectorClock) -> bool {
+        let Some((queued, generation)) = self.grace.pop(stable, applied) else { return false };
+        let Some(slot) = self.slot(queued) else { return true };
+        if slot.grace == generation && slot.meta.ttl.is_in(stable) {
+            slot.meta.ttl = TtlMeta::default();
+            self.remove_if_empty(KeyId::of(queued));
+        }
+        true
     }
 
     /// Takes one queue entry of `origin` if it is due.
@@ -33,18 +48,21 @@ impl Table {
     ) -> bool {
         let Some(queue) = self.queues.get_mut(origin.index()) else { return false };
         let Some(queued) = queue.pop_front_if(|queued| is_due(queued)) else { return false };
+        let generation = self.grace.generation();
         let Some(slot) = self.slot(queued) else { return true };
         slot.queued -= 1;
         slot.popped += 1;
-        if slot.queued == 0 && !slot.meta.has_sums() {
+        if slot.queued == 0 && !slot.meta.has_sums() && !slot.meta.ttl_needs_grace(rules) {
             // Every live dot had its place in a queue, and all have come up: the common end.
             self.remove(KeyId::of(queued));
         } else if slot.queued == 0 || slot.popped as usize >= slot.meta.scan_cost() {
             slot.popped = 0;
-            slot.meta.prune(stable, rules);
-            let gone = slot.meta.is_empty();
-            if gone {
-                self.remove(KeyId::of(queued));
+            let waits = slot.meta.prune(stable, rules) && slot.grace != generation;
+            if waits {
+                slot.grace = generation;
+                self.grace.push(queued);
+            } else {
+                self.remove_if_empty(KeyId::of(queued));
             }
         }
         true
@@ -55,7 +73,8 @@ impl Table {
         for queue in self.queues.iter_mut().filter(|q| q.capacity() > 4096 && q.len() < q.capacity() / 4) {
             queue.shrink_to(queue.len() * 2);
         }
-        if self.queues.iter().all(std::collections::VecDeque::is_empty) {
+        self.grace.shrink();
+        if self.grace.is_empty() && self.queues.iter().all(std::collections::VecDeque::is_empty) {
             self.release();
         }
     }
@@ -80,7 +99,24 @@ impl KeyMeta {
         8 + (paths + increments.max().unwrap_or(0)) / 2
     }
 
-    fn prune(&mut self, stable: &VectorClock, rules: &Rules) {
+    /// Whether its TTL dots may not go before a [grace period](super::grace): no strong one is among them whose time the dataset
+    /// keeps, since there is a key.
+    fn ttl_needs_grace(&self, rules: &Rules) -> bool {
+        rules.ttl_grace && !self.ttl.is_empty() && (self.kinds.is_empty() || !self.ttl.has_strong())
+    }
+
+    /// Drops what is stable. Returns whether the TTL is, too, but needs a grace period.
+    fn prune(&mut self, stable: &VectorClock, rules: &Rules) -> bool {
+        let ttl_needs_grace = self.ttl_needs_grace(rules);
+        let ttl_stable = self.ttl.is_in(stable);
+        if ttl_stable && !ttl_needs_grace {
+            self.ttl = TtlMeta::default();
+        }
+        self.prune_values(stable, rules);
+        ttl_stable && ttl_needs_grace
+    }
+
+    fn prune_values(&mut self, stable: &VectorClock, rules: &Rules) {
         let all_in = |path: &PathMeta| path.dots().all(|dot| dot.is_in(stable));
         // Rule 4: while several types are live, only all of them together. The losers go then too.
         if self.kinds.len() > 1 && !self.kinds.iter().all(|k| k.paths.iter().all(|(_, path)| all_in(path))) {
@@ -90,10 +126,6 @@ impl KeyMeta {
             kind.paths.retain(|_, path| !path.prune(stable, rules));
         }
         self.kinds.retain(|k| !k.paths.is_empty());
-        if self.ttl.dots.iter().all(|t| t.dot.is_in(stable)) {
-            // The dataset has the view's TTL, or no key: then the TTL dot dangles (T9).
-            self.ttl = super::ttl::TtlMeta::default();
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::hash::BuildHasher;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
+use super::grace::Grace;
 use super::key::KeyMeta;
 use crate::dot::Dot;
 use crate::timestamp::Timestamp;
@@ -32,6 +33,8 @@ pub struct Table {
     key_bytes: usize,
     /// Per origin (dense), in timestamp order since effects of one origin come in order (I-2).
     pub(super) queues: Vec<VecDeque<Queued>>,
+    /// TTLs that are stable and wait.
+    pub(super) grace: Grace,
 }
 
 /// A key name; the usual ones take no memory of their own.
@@ -47,6 +50,8 @@ pub(super) struct Slot {
     pub(super) queued: u32,
     /// Queue entries popped since the paths were last looked through.
     pub(super) popped: u32,
+    /// Generation of its latest entry in [`Grace`].
+    pub(super) grace: u32,
 }
 
 /// A dot of this key comes up for pruning when the stable clock reaches `ts`.
@@ -134,7 +139,7 @@ impl Table {
         }
         self.key_bytes -= slot.key.len();
         slot.generation = slot.generation.wrapping_add(1);
-        (slot.queued, slot.popped) = (0, 0);
+        (slot.queued, slot.popped, slot.grace) = (0, 0, 0);
         slot.key = Name::new();
         self.free.push(id.0);
         std::mem::take(&mut slot.meta)
@@ -180,7 +185,11 @@ impl Table {
     pub fn bytes(&self) -> usize {
         const SAMPLE: usize = 64;
         let queues: usize = self.queues.iter().map(|q| q.capacity() * size_of::<Queued>()).sum();
-        let fixed = self.slots.capacity() * size_of::<Slot>() + self.by_key.allocation_size() + self.key_bytes + queues;
+        let fixed = self.slots.capacity() * size_of::<Slot>()
+            + self.by_key.allocation_size()
+            + self.key_bytes
+            + queues
+            + self.grace.bytes();
         let (mut count, mut heap) = (0, 0);
         for (_, _, meta) in self.iter().take(SAMPLE) {
             count += 1;
@@ -192,7 +201,7 @@ impl Table {
 
 impl Slot {
     fn vacant() -> Self {
-        Self { meta: KeyMeta::default(), key: Name::new(), db: 0, generation: 0, queued: 0, popped: 0 }
+        Self { meta: KeyMeta::default(), key: Name::new(), db: 0, generation: 0, queued: 0, popped: 0, grace: 0 }
     }
 
     fn is(&self, db: u32, key: &[u8]) -> bool {

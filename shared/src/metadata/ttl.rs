@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
 use crate::effect::UnixMs;
 
@@ -36,6 +37,18 @@ impl TtlMeta {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.base.is_none() && self.dots.is_empty()
+    }
+
+    /// Whether a strong TTL counts, be it with a dot or without.
+    #[must_use]
+    pub fn has_strong(&self) -> bool {
+        self.base.is_some() || self.dots.iter().any(|t| t.strong)
+    }
+
+    /// Whether the clock has every dot.
+    #[must_use]
+    pub fn is_in(&self, clock: &VectorClock) -> bool {
+        self.dots.iter().all(|t| t.dot.is_in(clock))
     }
 
     /// Removes what the author had seen.

@@ -5,21 +5,28 @@ use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, Op, TtlNote, UnixMs};
 use crate::group::{self, GroupBuilder};
 use crate::keyspace::Keyspace;
-use crate::merge::{Aside, AtRisk, Element, Revival};
+use crate::merge::{Aside, AtRisk, Element, Revival, StableTtl};
 use crate::record::Record;
 
 impl Shard {
+    /// What a regressed effect endangers.
+    pub(super) fn at_risk<K: Keyspace>(&mut self, effect: &Effect<'_>, keyspace: &mut K) -> Vec<AtRisk> {
+        let stable = self.stability.stable().clone();
+        self.merge(keyspace).at_risk(effect, &stable)
+    }
+
     /// 2.2 rule 5: gives new, flagged dots to stable elements that a regressed effect is about to remove elsewhere.
     pub(super) fn reassert_at_risk<K: Keyspace>(&mut self, at_risk: &[AtRisk], keyspace: &mut K, now_ms: u64) {
         let mut group = GroupBuilder::new();
         for key in at_risk {
-            push_elements(&mut group, key.db, &key.name, &key.elements);
-            if let Some(at) = key.expire_at {
-                group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::None, op: Op::Expire { at } });
-            }
-            if key.is_persistent {
-                group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::None, op: Op::Persist });
-            }
+            let note = if key.ttl == Some(StableTtl::Created) { TtlNote::Created } else { TtlNote::None };
+            push_elements(&mut group, key.db, &key.name, &key.elements, note);
+            let op = match key.ttl {
+                Some(StableTtl::At(at)) => Op::Expire { at },
+                Some(StableTtl::Persistent) => Op::Persist,
+                Some(StableTtl::Created) | None => continue,
+            };
+            group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::None, op });
         }
         self.author(&group, keyspace, now_ms);
     }
@@ -35,7 +42,7 @@ impl Shard {
             return;
         }
         let mut group = GroupBuilder::new();
-        push_elements(&mut group, revival.db, &revival.name, &revival.elements);
+        push_elements(&mut group, revival.db, &revival.name, &revival.elements, TtlNote::None);
         let op = revival.expire_at.map_or(Op::Persist, |at| Op::Expire { at });
         group.push(&Effect { db: revival.db, key: &revival.name, ttl: TtlNote::None, op });
         self.author(&group, keyspace, now_ms);
@@ -82,10 +89,11 @@ impl Shard {
     }
 }
 
-fn push_elements(group: &mut GroupBuilder, db: u32, key: &[u8], elements: &[Element]) {
+/// `note` goes with each.
+fn push_elements(group: &mut GroupBuilder, db: u32, key: &[u8], elements: &[Element], note: TtlNote) {
     for element in elements {
         let path = element.path.get();
         let op = Op::Assign { path, value: element.payload.value(path), reasserted: true };
-        group.push(&Effect { db, key, ttl: TtlNote::None, op });
+        group.push(&Effect { db, key, ttl: note, op });
     }
 }

@@ -294,7 +294,7 @@ impl Shard {
     /// Prunes at most `steps` queue entries (I-6); returns how many it took.
     pub fn prune(&mut self, steps: usize) -> usize {
         if self.may_prune() {
-            let taken = self.table.prune(self.stability.stable(), steps, &self.config.rules);
+            let taken = self.table.prune(self.stability.stable(), &self.clock, steps, &self.config.rules);
             self.counters.pruned += taken as u64;
             self.drop_settled_asides();
             if taken == 0 {

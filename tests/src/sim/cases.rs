@@ -397,3 +397,87 @@ fn a_write_to_a_key_that_was_emptied_brings_its_ttl_along() -> Check {
     world.pull(A, B)?;
     world.heal()
 }
+
+/// Found by the simulation (seed 111866): at B a hash without TTL was all stable, while A, who had not seen the DEL, noted the TTL that it removed.
+#[test]
+fn a_stable_key_without_ttl_stays_so_until_all_know_what_was_removed() {
+    let steps = |rules: Rules| {
+        let mut world = world(2, rules);
+        world.settle()?;
+        let at = world.now_ms as i64 + 10_000;
+        world.command(B, "k", Command::Set("v".into(), Some(at)))?;
+        world.command(A, "k", Command::HSet("f".into(), "1".into()))?;
+        world.pull(B, A)?;
+        world.command(B, "k", Command::Del)?;
+        world.pull(A, B)?;
+        world.report(A, B)?;
+        world.prune(B, usize::MAX)?;
+        world.command(A, "k", Command::HSet("g".into(), "2".into()))?;
+        world.pull(A, B)?;
+        world.pull(B, A)?;
+        world.heal()
+    };
+    check(steps, |rules| rules.ttl_grace = false);
+}
+
+/// Found by the simulation (seed 3001886): C had expired the key, so a TTL that came later dangled there, was stable and dropped.
+/// B, who had seen it and not the expiry, noted a later one.
+#[test]
+fn a_ttl_without_a_key_stays_until_all_know_that_the_key_is_gone() {
+    let steps = |rules: Rules| {
+        let mut world = world(3, rules);
+        world.command(A, "k", Command::HSet("f".into(), "1".into()))?;
+        world.settle()?;
+        let now = world.now_ms as i64;
+        world.command(B, "k", Command::ExpireAt(now + 60_000))?;
+        world.pull(B, C)?;
+        world.command(C, "k", Command::Del)?;
+        world.command(A, "k", Command::ExpireAt(now + 40_000))?;
+        world.pull(A, C)?;
+        world.pull(A, B)?;
+        world.report(A, C)?;
+        world.report(B, C)?;
+        world.prune(C, usize::MAX)?;
+        world.command(B, "k", Command::HSet("g".into(), "2".into()))?;
+        world.pull(B, C)?;
+        world.heal()
+    };
+    check(steps, |rules| rules.ttl_grace = false);
+}
+
+/// Found by the simulation (seed 3013703): a stable 0 was taken for nothing, so an old backup that had not seen it took it along with its
+/// own increment.
+#[test]
+fn a_stable_zero_outlives_an_old_backup_that_counts_on_it() -> Check {
+    let mut world = world(3, Rules::default());
+    world.settle()?;
+    let backup = world.instances[B].logged();
+    world.command(A, "k", Command::IncrBy(9))?;
+    world.command(A, "k", Command::IncrBy(-9))?;
+    world.settle()?;
+    world.fail_over(B, backup)?;
+    world.command(B, "k", Command::IncrBy(5))?;
+    world.command(B, "k", Command::Del)?;
+    world.pull(B, A)?;
+    // All of it is asserted again, the increment too.
+    world.shows(A, "k", Some("5"))?;
+    world.heal()
+}
+
+/// Found by the simulation (seed 3022496): a regressed DEL of a key without TTL uncovered an older TTL where that was not pruned yet.
+#[test]
+fn what_an_old_backup_endangers_keeps_having_no_ttl() -> Check {
+    let mut world = world(3, Rules::default());
+    world.settle()?;
+    let at = world.now_ms as i64 + 60_000;
+    let backup = world.instances[C].logged();
+    world.command(C, "k", Command::Set("v".into(), Some(at)))?;
+    world.settle()?;
+    world.fail_over(C, backup)?;
+    world.command(C, "k", set("w"))?;
+    world.pull(C, A)?;
+    world.report(C, A)?;
+    world.command(C, "k", Command::Del)?;
+    world.pull(C, A)?;
+    world.heal()
+}

@@ -58,7 +58,7 @@ impl World {
             88..90 if self.plan.clock_jumps => self.jump(instance),
             90..93 if self.plan.ttl => self.expire(instance)?,
             93 => self.random_failover(instance)?,
-            94 => self.check_replica(&self.instances[instance])?,
+            94 => self.instances[instance].check_replica(self.now_ms)?,
             95..97 => self.gossip()?,
             _ => {}
         }
