@@ -147,6 +147,11 @@ impl Backlog {
         &self.floor
     }
 
+    /// Effects of `origin` up to `ts` were taken in without an entry here: who lacks them can't be served by clock.
+    pub fn raise_floor(&mut self, origin: Origin, ts: Timestamp) {
+        self.floor.raise(origin, ts);
+    }
+
     /// Drops everything held, as if it had been evicted.
     pub fn forget_before_end(&mut self) {
         while self.first < self.end {
@@ -155,10 +160,10 @@ impl Backlog {
     }
 
     /// An offset from which on the backlog has everything that `clock` lacks, as late as the index allows: what comes
-    /// twice is dropped by its dots. `None` when part of it was evicted.
+    /// twice is dropped by its dots. `None` when part of it that is wanted was evicted, or never was here.
     #[must_use]
-    pub fn seek(&self, clock: &VectorClock) -> Option<u64> {
-        if !clock.covers(&self.floor) {
+    pub fn seek(&self, clock: &VectorClock, is_wanted: impl Fn(Origin) -> bool) -> Option<u64> {
+        if self.floor.iter().any(|(origin, ts)| is_wanted(origin) && !clock.has(origin, ts)) {
             return None;
         }
         Some(self.marks.last_covered(clock).unwrap_or(self.first).max(self.first))

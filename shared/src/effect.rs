@@ -126,6 +126,21 @@ pub enum Kind {
     Opaque = 5,
 }
 
+impl Kind {
+    /// The type of this code.
+    #[must_use]
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::String),
+            2 => Some(Self::Hash),
+            3 => Some(Self::Set),
+            4 => Some(Self::SortedSet),
+            5 => Some(Self::Opaque),
+            _ => None,
+        }
+    }
+}
+
 /// The payload of an `Assign`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {

@@ -20,6 +20,7 @@ pub mod record;
 pub mod replid;
 pub mod report;
 pub mod shard;
+pub mod snapshot;
 pub mod stability;
 pub mod timestamp;
 pub mod token;

@@ -3,6 +3,7 @@
 use crate::group::Frame;
 use crate::instance::InstanceId;
 use crate::replid::ReplId;
+use crate::snapshot::SnapshotHead;
 use crate::token::ClockToken;
 use crate::wire::{Reader, WireError, limits, writer};
 
@@ -50,6 +51,18 @@ pub enum Record<'a> {
         /// The position.
         offset: u64,
     },
+    /// A full sync begins.
+    SyncBegins {
+        /// What its snapshot begins with.
+        head: SnapshotHead,
+    },
+    /// Keys of the snapshot, merged. The replica merges them by itself.
+    SyncKeys {
+        /// One or more, encoded one after the other.
+        keys: &'a [u8],
+    },
+    /// The full sync is complete.
+    SyncEnds,
 }
 
 const VERSION: u8 = 1;
@@ -58,6 +71,9 @@ const APPLIED: u8 = 2;
 const AUTHORED: u8 = 3;
 const STABLE: u8 = 4;
 const POSITION: u8 = 5;
+const SYNC_BEGINS: u8 = 6;
+const SYNC_KEYS: u8 = 7;
+const SYNC_ENDS: u8 = 8;
 
 /// Where `Applied` has its offset: behind version, code, peer and replication ID.
 const APPLIED_OFFSET_AT: usize = 1 + 1 + 1 + ReplId::LEN;
@@ -110,6 +126,22 @@ impl<'a> Record<'a> {
         writer::u64(out, offset);
     }
 
+    /// [`Record::SyncBegins`].
+    pub fn sync_begins(out: &mut Vec<u8>, head: &SnapshotHead) {
+        out.extend_from_slice(&[VERSION, SYNC_BEGINS]);
+        head.encode(out);
+    }
+
+    /// Begins [`Record::SyncKeys`] in an empty buffer; keys are to be appended.
+    pub fn sync_keys(out: &mut Vec<u8>) {
+        out.extend_from_slice(&[VERSION, SYNC_KEYS]);
+    }
+
+    /// [`Record::SyncEnds`].
+    pub fn sync_ends(out: &mut Vec<u8>) {
+        out.extend_from_slice(&[VERSION, SYNC_ENDS]);
+    }
+
     /// Reads a record; its frames are checked too.
     ///
     /// # Errors
@@ -139,6 +171,12 @@ impl<'a> Record<'a> {
                 let clock = ClockToken::decode(&mut reader)?;
                 reader.finish()?;
                 Ok(Record::Stable { clock })
+            }
+            SYNC_BEGINS => Ok(Record::SyncBegins { head: SnapshotHead::decode(reader.rest())? }),
+            SYNC_KEYS => Ok(Record::SyncKeys { keys: reader.rest() }),
+            SYNC_ENDS => {
+                reader.finish()?;
+                Ok(Record::SyncEnds)
             }
             code => Err(WireError::Code { what: "record", code }),
         }

@@ -96,6 +96,7 @@ fn pull(from: &mut Site, to: &mut Site) {
         protocol: 1,
         instance: to.shard.instance(),
         replid: to.shard.replid(),
+        wanted: syncer_shared::instance::InstanceSet::ALL,
         position: to.shard.peer(from.shard.instance()).and_then(|peer| peer.position),
         clock: to.shard.clock_token(),
     };

@@ -88,8 +88,11 @@ impl Proxy {
     /// Cuts a link: its connections are closed, new ones too, until [`Proxy::heal`]. Returns when none is left.
     pub fn cut(&self, link: &str) {
         self.admin(&format!("disable server {link}/target"));
-        self.kill_sessions(link);
-        wait::eventually("the cut link has no connection left", || self.sessions(link) == 0);
+        // Again and again: a connection that haproxy is still taking in has no session yet.
+        wait::eventually("the cut link has no connection left", || {
+            self.kill_sessions(link);
+            self.sessions(link) == 0
+        });
     }
 
     /// Makes a cut link whole again.
@@ -97,7 +100,7 @@ impl Proxy {
         self.admin(&format!("enable server {link}/target"));
     }
 
-    /// Closes the connections of a link, soon after this returns; new ones pass at once.
+    /// Closes the connections of a link that something has passed through already, soon after this returns; new ones pass at once.
     pub fn kill_sessions(&self, link: &str) {
         self.admin(&format!("shutdown sessions server {link}/target"));
     }

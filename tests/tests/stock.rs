@@ -110,6 +110,8 @@ fn a_link_is_cut_and_healed() {
         proxy.heal("link");
         wait::eventually("the healed link passes again", reaches);
         let mut through = Client::connect(proxy.port("link")).expect("the link is whole");
+        // The kernel says "connected" before haproxy has taken the connection in; an answer proves that it has.
+        assert_eq!(through.text("GET k"), "v");
         proxy.kill_sessions("link");
         wait::eventually("the connection is closed", || through.try_cmd("PING").is_err());
         assert!(reaches());

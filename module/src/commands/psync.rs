@@ -29,7 +29,7 @@ impl Run for Psync {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
         let args = Arguments(args);
         let hello = parse(args)?;
-        let wanted = args.wanted(5)?;
+        let wanted = hello.wanted;
         let mut shard = state::shard()?;
         let welcome = shard.handshake(&hello, now_ms())?;
         replication::drain(context, &mut shard);
@@ -52,6 +52,7 @@ fn parse(args: Arguments<'_>) -> Result<Hello, CommandError> {
         protocol: protocol as u32,
         instance: args.instance(3, "from-instance")?,
         replid: args.replid(4, "from-replid")?,
+        wanted: args.wanted(5)?,
         position,
         clock: args.token(8)?,
     })

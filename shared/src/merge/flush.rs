@@ -57,9 +57,6 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// The table forgot the key's place in the pruning queues.
     fn queue_again(&mut self, key: KeyRef<'_>, meta: &KeyMeta) {
-        let values = meta.kinds.iter().flat_map(|k| k.paths.iter()).flat_map(|(_, path)| path.dots());
-        for dot in values.chain(meta.ttl.dots.iter().map(|t| &t.dot)) {
-            self.queue(key, dot);
-        }
+        meta.dots().for_each(|dot| self.queue(key, dot));
     }
 }

@@ -102,8 +102,22 @@ impl<K: Keyspace> Merge<'_, K> {
         if weak {
             note_ttl(&mut meta.ttl, dot, ttl);
         }
-        let known = meta.kind_or_insert(path.kind()).paths.get_or_insert(path);
-        if known.is_empty() && ttl != TtlNote::Created {
+        self.increment_path(key, path, delta, dot, ttl == TtlNote::Created, before)
+    }
+
+    /// Adds an increment at a path whose key has an entry. Whether the dataset may have to be corrected.
+    pub(super) fn increment_path(
+        &mut self,
+        key: KeyRef<'_>,
+        path: Path<'_>,
+        delta: Number,
+        dot: Dot,
+        is_new: bool,
+        before: Option<&[u8]>,
+    ) -> bool {
+        let id = self.table.entry(key.db, key.name);
+        let known = self.table.meta_mut(id).kind_or_insert(path.kind()).paths.get_or_insert(path);
+        if known.is_empty() && !is_new {
             // What was there is everyone's; that it may not have been there makes no difference to an integer sum.
             *known = PathMeta::stable(None);
         }

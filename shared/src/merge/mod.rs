@@ -2,19 +2,24 @@
 
 mod flush;
 mod local;
+mod meet;
 mod reassert;
 mod regressed;
 mod remote;
+mod sync;
+mod unseen;
 pub mod view;
 mod whole;
 
+pub use meet::{Meeting, Side};
 pub use reassert::{Aside, Revival};
 pub use regressed::{AtRisk, StableTtl};
 
+use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
 use crate::effect::{Path, Value};
 use crate::keyspace::Keyspace;
-use crate::metadata::{PathMeta, Payload, Table};
+use crate::metadata::{PathMeta, Payload, Table, Top};
 use crate::origin::Origins;
 
 /// Switches for the controls of the simulation: each rule has a counterexample without it. All on, always,
@@ -37,6 +42,8 @@ pub struct Rules {
     pub expiry_reassert: bool,
     /// T7: re-asserted dots rank below all others.
     pub reassert_flag: bool,
+    /// MERGE_CASES A5, rule 7: an entry without a dot stands for the stable dots that its side no longer has.
+    pub entries_stand_for_stable: bool,
     /// G2: an effect has seen the earlier ones of its group.
     pub group_sees_itself: bool,
 }
@@ -52,6 +59,7 @@ impl Default for Rules {
             ttl_grace: true,
             expiry_reassert: true,
             reassert_flag: true,
+            entries_stand_for_stable: true,
             group_sees_itself: true,
         }
     }
@@ -67,6 +75,8 @@ pub struct Merge<'a, K> {
     pub keyspace: &'a mut K,
     /// Controls.
     pub rules: &'a Rules,
+    /// While a full sync goes on, the clock of this shard: what the snapshot brought above it stays explicit.
+    pub syncing: Option<&'a VectorClock>,
     /// How often an effect met a concurrent one (`conflicts` in INFO).
     pub conflicts: &'a mut u64,
 }
@@ -115,6 +125,12 @@ impl<K: Keyspace> Merge<'_, K> {
             sum.clamped = clamped;
         }
         let top = meta.top(self.origins);
+        let is_unseen = |clock, at: usize| meta.assigns.get(at).is_some_and(|a| !a.dot.is_in(clock));
+        if let (Some(clock), Top::Assign(at)) = (self.syncing, top)
+            && is_unseen(clock, at)
+        {
+            return;
+        }
         if view::may_imply(meta, top, clamped)
             && let Some(slot) = meta.payload_mut(top)
         {

@@ -107,8 +107,9 @@ impl<K: Keyspace> Merge<'_, K> {
         let ttl = shown.and_then(|shown| match (change, shown) {
             (TtlChange::Untouched, _) => None,
             (_, Some(at)) => Some(StableTtl::At(at)),
-            (TtlChange::Brought, None) => Some(StableTtl::Persistent),
-            (TtlChange::Removed, None) => (!elements.is_empty()).then_some(StableTtl::Created),
+            // A weak dot travels with an element.
+            (TtlChange::Removed, None) if !elements.is_empty() => Some(StableTtl::Created),
+            (TtlChange::Brought | TtlChange::Removed, None) => Some(StableTtl::Persistent),
         });
         let found = !elements.is_empty() || ttl.is_some();
         found.then(|| AtRisk { db: key.db, name: key.name.into(), elements, ttl })

@@ -58,16 +58,24 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// Takes what is known of a key, with all payloads explicit, of the elements that `wanted` says; the dataset's
     /// copy goes.
-    pub(super) fn take_exposed(
-        &mut self,
-        key: KeyRef<'_>,
-        mut wanted: impl FnMut(Path<'_>, &PathMeta) -> bool,
-    ) -> KeyMeta {
+    pub(super) fn take_exposed(&mut self, key: KeyRef<'_>, wanted: impl FnMut(Path<'_>, &PathMeta) -> bool) -> KeyMeta {
         let mut meta = match self.table.find(key.db, key.name) {
             Some(id) => std::mem::take(self.table.meta_mut(id)),
             None => KeyMeta::default(),
         };
-        let Some(native) = self.keyspace.kind(key.db, key.name) else { return meta };
+        self.expose_key(key, &mut meta, wanted);
+        self.keyspace.delete(key.db, key.name, ClearReason::Deleted);
+        meta
+    }
+
+    /// Makes everything of a key explicit: also elements that the dataset has without metadata, and its TTL.
+    pub(super) fn expose_key(
+        &mut self,
+        key: KeyRef<'_>,
+        meta: &mut KeyMeta,
+        mut wanted: impl FnMut(Path<'_>, &PathMeta) -> bool,
+    ) {
+        let Some(native) = self.keyspace.kind(key.db, key.name) else { return };
         if meta.ttl.is_empty() {
             meta.ttl.base = self.keyspace.expire_at(key.db, key.name);
         }
@@ -84,8 +92,6 @@ impl<K: Keyspace> Merge<'_, K> {
             let path_meta = kind.paths.get_or_insert(path.get());
             Self::expose_as(path_meta, payload, self.origins);
         }
-        self.keyspace.delete(key.db, key.name, ClearReason::Deleted);
-        meta
     }
 
     /// Like `expose`, with the dataset's value at hand.
@@ -142,7 +148,7 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// The type of the key: that of its highest live dot; one without dots ranks last.
-    fn winner(&self, meta: &KeyMeta) -> Option<usize> {
+    pub(super) fn winner(&self, meta: &KeyMeta) -> Option<usize> {
         let best =
             |kind: &KindMeta| kind.paths.iter().flat_map(|(_, path)| ranked(path)).max_by(|a, b| self.rank(*a, *b));
         let with_best = meta.kinds.iter().enumerate().map(|(i, kind)| (i, best(kind), kind.kind));

@@ -5,7 +5,9 @@ use smallvec::SmallVec;
 
 use super::path::PathMeta;
 use super::ttl::TtlMeta;
+use crate::dot::Dot;
 use crate::effect::{Kind, Path};
+use crate::origin::Origin;
 
 /// The live dots of a key: per value type, per path, and of its TTL.
 ///
@@ -70,6 +72,32 @@ impl KeyMeta {
     #[must_use]
     pub fn path(&self, path: Path<'_>) -> Option<&PathMeta> {
         self.kind(path.kind())?.paths.get(path)
+    }
+
+    /// Every live dot, of values and of the TTL.
+    pub fn dots(&self) -> impl Iterator<Item = &Dot> {
+        let values = self.kinds.iter().flat_map(|k| k.paths.iter()).flat_map(|(_, path)| path.dots());
+        values.chain(self.ttl.dots.iter().map(|t| &t.dot))
+    }
+
+    /// Gives every dot the origin that another shard's number stands for here.
+    ///
+    /// # Errors
+    /// The number that stands for none.
+    pub fn rename_origins(&mut self, names: &[Origin]) -> Result<(), Origin> {
+        let mut unknown = None;
+        let mut rename = |dot: &mut Dot| match names.get(dot.origin.index()) {
+            Some(origin) => dot.origin = *origin,
+            None => unknown = Some(dot.origin),
+        };
+        for kind in &mut self.kinds {
+            kind.paths.retain(|_, path| {
+                path.dots_mut(&mut rename);
+                true
+            });
+        }
+        self.ttl.dots.iter_mut().for_each(|t| rename(&mut t.dot));
+        unknown.map_or(Ok(()), Err)
     }
 
     /// Drops entries in which nothing lives.

@@ -116,6 +116,14 @@ impl PathMeta {
         self.assigns.iter().map(|a| &a.dot).chain(self.increments().iter().map(|i| &i.dot))
     }
 
+    /// Changes every live dot.
+    pub(super) fn dots_mut(&mut self, change: &mut impl FnMut(&mut Dot)) {
+        self.assigns.iter_mut().for_each(|a| change(&mut a.dot));
+        if let Some(sum) = &mut self.sum {
+            sum.increments.iter_mut().for_each(|i| change(&mut i.dot));
+        }
+    }
+
     /// Whether something here survives a removal by an author who had seen `seen`.
     #[must_use]
     pub fn survives(&self, seen: &Seen<'_>) -> bool {

@@ -109,6 +109,9 @@ pub enum ApplyError {
     /// The peer's server is a past reign: its successor is known here.
     #[error("SYNCERFENCED {0} is a past reign of an instance that has a newer primary")]
     Fenced(ReplId),
+    /// A snapshot is being merged: its clock is not yet this shard's.
+    #[error("SYNCERSYNC a full sync goes on here; try again after it")]
+    Syncing,
     /// It wrote before it joined.
     #[error("SYNCERMEMBER instance {0} wrote before it was a member; empty it and let it join again")]
     WroteBeforeJoin(InstanceId),
@@ -175,6 +178,9 @@ impl Shard {
     fn check<'a>(&mut self, batch: &Batch<'a>, now_ms: u64) -> Result<Vec<Item<'a>>, ApplyError> {
         if !self.is_primary() {
             return Err(ApplyError::Role);
+        }
+        if self.is_syncing() {
+            return Err(ApplyError::Syncing);
         }
         self.check_position(batch)?;
         let frames = parse_all(batch)?;

@@ -1,10 +1,11 @@
 //! Local writes: the hot path. Their effects become one group in the backlog and in the metadata.
 
 use super::Shard;
-use crate::dot::Dot;
+use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, Op};
 use crate::group::{self, GroupBuilder};
 use crate::keyspace::Keyspace;
+use crate::merge::KeyRef;
 use crate::origin::Origin;
 use crate::record::{Before, Record};
 use crate::timestamp::Timestamp;
@@ -82,12 +83,15 @@ impl Shard {
         origin: Origin,
         keyspace: &mut K,
     ) -> u32 {
+        if self.is_syncing() {
+            return self.absorb_among_unseen(body, before, ts, origin, keyspace);
+        }
         let (mut count, mut to_correct) = (0, false);
         for effect in group::effects(body) {
             let dot = Dot { ts, index: count, origin };
             let look = before.iter().find(|(at, _)| *at == count).and_then(|(_, value)| value.as_deref());
             to_correct |= self.merge(keyspace).local(&effect, dot, look);
-            self.control_effect(&effect, dot, &crate::dot::Seen::Everything);
+            self.control_effect(&effect, dot, &Seen::Everything);
             count += 1;
         }
         if to_correct {
@@ -96,8 +100,42 @@ impl Shard {
         count
     }
 
+    /// The same while a full sync goes on: what the snapshot brought counts as unseen until the end, for the clock does not say more.
+    fn absorb_among_unseen<K: Keyspace>(
+        &mut self,
+        body: &[u8],
+        before: &Before,
+        ts: Timestamp,
+        origin: Origin,
+        keyspace: &mut K,
+    ) -> u32 {
+        let clock = self.clock.clone();
+        let seen = Seen::Context { clock: &clock, group: (origin, ts), stable: true };
+        let mut touched = Vec::new();
+        let mut count = 0;
+        for effect in group::effects(body) {
+            let dot = Dot { ts, index: count, origin };
+            let look = before.iter().find(|(at, _)| *at == count).and_then(|(_, value)| value.as_deref());
+            let mut merge = self.merge(keyspace);
+            if merge.is_among_unseen(&effect, &seen) {
+                merge.local_among_unseen(&effect, dot, &seen, look, &mut touched);
+            } else {
+                merge.local(&effect, dot, look);
+            }
+            self.control_effect(&effect, dot, &seen);
+            count += 1;
+        }
+        let is_plain =
+            |effect: &Effect<'_>| !touched.iter().any(|(db, name)| *db == effect.db && **name == *effect.key);
+        group::effects(body).filter(is_plain).for_each(|effect| self.merge(keyspace).correct(&effect));
+        for (db, name) in touched {
+            self.merge(keyspace).reconcile(KeyRef { db, name: &name });
+        }
+        count
+    }
+
     /// Effects on the membership and on reigns.
-    pub(super) fn control_effect(&mut self, effect: &Effect<'_>, dot: Dot, seen: &crate::dot::Seen<'_>) {
+    pub(super) fn control_effect(&mut self, effect: &Effect<'_>, dot: Dot, seen: &Seen<'_>) {
         match effect.op {
             Op::Reign => self.stability.begin_reign(dot.origin, dot.ts),
             Op::Join { instance } => self.membership.join(instance, dot, seen),
@@ -112,7 +150,7 @@ impl Shard {
         let ts = self.hlc.tick(now_ms);
         self.encode_own(group, ts, Record::authored);
         for (index, effect) in (0_u32..).zip(group::effects(group.body())) {
-            self.control_effect(&effect, Dot { ts, index, origin: me }, &crate::dot::Seen::Everything);
+            self.control_effect(&effect, Dot { ts, index, origin: me }, &Seen::Everything);
         }
         self.records.push(self.frame.clone());
     }

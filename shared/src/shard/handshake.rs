@@ -4,8 +4,9 @@ use super::{Shard, Start};
 use crate::clock::VectorClock;
 use crate::effect::{Effect, Op, TtlNote};
 use crate::group::GroupBuilder;
-use crate::instance::InstanceId;
+use crate::instance::{InstanceId, InstanceSet};
 use crate::replid::ReplId;
+use crate::timestamp::Timestamp;
 use crate::token::ClockToken;
 
 /// The version of the data plane.
@@ -20,6 +21,8 @@ pub struct Hello {
     pub instance: InstanceId,
     /// Its replication ID.
     pub replid: ReplId,
+    /// Whose effects it will read.
+    pub wanted: InstanceSet,
     /// Where it stopped reading, if it did.
     pub position: Option<(ReplId, u64)>,
     /// What it has applied.
@@ -113,8 +116,7 @@ impl Shard {
 
     /// Whoever claims an instance id must have seen the reigns that are known of it.
     fn check_claim(&mut self, hello: &Hello) -> Result<(), HandshakeError> {
-        let has =
-            |replid: ReplId| replid == hello.replid || hello.clock.get(&replid) > crate::timestamp::Timestamp::ZERO;
+        let has = |replid: ReplId| replid == hello.replid || hello.clock.get(&replid) > Timestamp::ZERO;
         let reigns =
             self.stability.reigns(hello.instance, &self.origins).map(|(origin, _)| self.origins.replid(origin));
         let introduced = self.introduced.get(&hello.instance).copied();
@@ -129,7 +131,12 @@ impl Shard {
         if self.membership.contains(hello.instance) {
             return;
         }
-        let late = self.is_established();
+        // Who has seen more of this instance than itself, may have been admitted by what a failover lost.
+        let lost = |(replid, instance, ts): &(ReplId, InstanceId, Timestamp)| {
+            *instance == self.config.instance
+                && self.origins.find(replid).is_some_and(|origin| !self.clock.has(origin, *ts))
+        };
+        let late = self.is_established() && !hello.clock.entries().iter().any(lost);
         let mut group = GroupBuilder::new();
         let op = Op::Join { instance: hello.instance };
         group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op });
@@ -147,7 +154,8 @@ impl Shard {
             return Answer::Continue(offset);
         }
         let have = self.known_clock(&hello.clock);
-        match self.backlog.seek(&have) {
+        let is_wanted = |origin| hello.wanted.contains(self.origins.instance(origin));
+        match self.backlog.seek(&have, is_wanted) {
             Some(offset) => Answer::Continue(offset),
             None => Answer::FullResync(self.why_full(hello)),
         }

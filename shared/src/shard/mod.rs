@@ -11,6 +11,7 @@ mod replay;
 mod report;
 mod status;
 mod stream;
+mod sync;
 
 pub use crate::record::Before;
 pub use apply::{Applied, ApplyError, Batch, Outcome};
@@ -19,6 +20,7 @@ pub use peers::{Peer, PeerState};
 pub use replay::ReplayError;
 pub use report::{Heard, ReportError};
 pub use status::{DotInfo, KeyInfo, Status};
+pub use sync::SyncError;
 
 use std::collections::BTreeMap;
 
@@ -36,6 +38,7 @@ use crate::replid::ReplId;
 use crate::stability::Stability;
 use crate::timestamp::{Hlc, Timestamp};
 use stream::Stream;
+use sync::Syncing;
 
 /// What a shard must be told.
 #[derive(Clone, Debug)]
@@ -101,6 +104,8 @@ pub struct Counters {
     pub drift_refused: u64,
     /// Handshakes answered with a full sync.
     pub sync_full_out: u64,
+    /// Snapshots of others merged here.
+    pub sync_full_in: u64,
     /// Handshakes answered with CONTINUE.
     pub sync_partial_ok: u64,
     /// Handshakes whose position was not available.
@@ -135,6 +140,8 @@ pub struct Shard {
     /// Members admitted when others had pruned already: what they wrote before is refused.
     gates: InstanceSet,
     aside: Vec<Aside>,
+    /// A full sync that goes on or was broken off.
+    syncing: Option<Box<Syncing>>,
     counters: Counters,
     groups_unpruned: u32,
     /// Records for the replication stream, in order; the caller takes them.
@@ -170,6 +177,7 @@ impl Shard {
             introduced: BTreeMap::new(),
             gates: InstanceSet::EMPTY,
             aside: Vec::new(),
+            syncing: None,
             counters: Counters::default(),
             groups_unpruned: 0,
             records: Vec::new(),
@@ -338,6 +346,7 @@ impl Shard {
             origins: &self.origins,
             keyspace,
             rules: &self.config.rules,
+            syncing: self.syncing.is_some().then_some(&self.clock),
             conflicts: &mut self.counters.conflicts,
         }
     }

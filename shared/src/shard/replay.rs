@@ -1,12 +1,14 @@
 //! Replicas and the AOF: the same records in the same order make the same state (I-12).
 
-use super::Shard;
+use super::{Shard, SyncError};
 use crate::dot::Dot;
 use crate::group::{self, GroupView};
 use crate::keyspace::Keyspace;
+use crate::merge::KeyRef;
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
-use crate::wire::WireError;
+use crate::snapshot::SnapshotKey;
+use crate::wire::{Reader, WireError};
 
 /// Why a record was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +19,9 @@ pub enum ReplayError {
     /// A replication ID has two owners.
     #[error("SYNCERID {0}")]
     Identity(#[from] OriginError),
+    /// A step of a full sync does not fit.
+    #[error("{0}")]
+    Sync(#[from] SyncError),
 }
 
 impl Shard {
@@ -57,6 +62,15 @@ impl Shard {
                 let stable = self.known_clock(&clock);
                 self.stability.set_stable(&stable);
             }
+            Record::SyncBegins { head } => self.follow_sync(head)?,
+            Record::SyncKeys { keys } => {
+                let mut reader = Reader::new(keys);
+                while !reader.is_empty() {
+                    let SnapshotKey { db, name, state } = SnapshotKey::decode(&mut reader)?;
+                    self.follow_sync_key(KeyRef { db, name }, state, keyspace)?;
+                }
+            }
+            Record::SyncEnds => self.follow_sync_end()?,
             Record::Position { peer, replid, offset } => {
                 self.peers.entry(peer).or_default().position = Some((replid, offset));
             }

@@ -1,5 +1,5 @@
 //! The cases that the rules are there for (MERGE_CASES.md, MERGE_RULES.md), each with its control: with the rule switched off,
-//! the same steps must break. A5 is about full sync, which is not built yet.
+//! the same steps must break.
 
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::Rules;
@@ -8,11 +8,11 @@ use super::client::Command;
 use super::plan::Failover;
 use super::{Check, Plan, World};
 
-const A: usize = 0;
-const B: usize = 1;
+pub(super) const A: usize = 0;
+pub(super) const B: usize = 1;
 const C: usize = 2;
 
-fn world(instances: u8, rules: Rules) -> World {
+pub(super) fn world(instances: u8, rules: Rules) -> World {
     let plan = Plan {
         seed: 0,
         instances,
@@ -29,13 +29,13 @@ fn world(instances: u8, rules: Rules) -> World {
     World::new(&plan, false)
 }
 
-fn set(value: &str) -> Command {
+pub(super) fn set(value: &str) -> Command {
     Command::Set(value.into(), None)
 }
 
 impl World {
     /// Everybody gets everything, and tells everybody, until all is stable.
-    fn settle(&mut self) -> Check {
+    pub(super) fn settle(&mut self) -> Check {
         for _ in 0..3 {
             for link in 0..self.links.len() {
                 let (source, target) = (self.links[link].source, self.links[link].target);
@@ -49,7 +49,7 @@ impl World {
         (0..self.instances.len()).try_for_each(|instance| self.prune(instance, usize::MAX))
     }
 
-    fn shows(&mut self, instance: usize, key: &str, value: Option<&str>) -> Check {
+    pub(super) fn shows(&mut self, instance: usize, key: &str, value: Option<&str>) -> Check {
         let shown = self.instances[instance].keyspace.string(0, key.as_bytes());
         if shown.as_deref() == value.map(str::as_bytes) {
             return Ok(());
@@ -58,13 +58,13 @@ impl World {
         Err(format!("{} shows {shown:?}, not {value:?}", instance + 1))
     }
 
-    fn all_show(&mut self, key: &str, value: Option<&str>) -> Check {
+    pub(super) fn all_show(&mut self, key: &str, value: Option<&str>) -> Check {
         (0..self.instances.len()).try_for_each(|instance| self.shows(instance, key, value))
     }
 }
 
 /// The steps hold with all rules, and break without one.
-fn check(steps: impl Fn(Rules) -> Check, without: impl Fn(&mut Rules)) {
+pub(super) fn check(steps: impl Fn(Rules) -> Check, without: impl Fn(&mut Rules)) {
     steps(Rules::default()).expect("with all rules");
     let mut rules = Rules::default();
     without(&mut rules);

@@ -60,6 +60,15 @@ impl World {
             93 => self.random_failover(instance)?,
             94 => self.instances[instance].check_replica(self.now_ms)?,
             95..97 => self.gossip()?,
+            97..99 => {
+                if self.links[link].needs_full {
+                    self.begin_sync(link)?;
+                }
+                let target = self.links[link].target;
+                let steps = self.random.usize(1..5);
+                self.step_sync(target, steps)?;
+            }
+            99 if self.syncs[instance].is_some() => self.break_sync(instance),
             _ => {}
         }
         Ok(())
@@ -109,6 +118,10 @@ impl World {
     }
 
     fn random_failover(&mut self, instance: usize) -> Check {
+        if self.is_sync_source(instance) {
+            // What only a part of a snapshot has could be lost for good: nobody could complete it.
+            return Ok(());
+        }
         let (all, begun) = (self.instances[instance].logged(), self.instances[instance].begun());
         let safe = self.instances[instance].durable;
         let first = match self.plan.failover {
@@ -187,41 +200,35 @@ impl World {
             link.is_up = true;
             link.want(InstanceSet::ALL);
         }
-        if !self.converge()? {
-            return Ok(());
-        }
+        self.converge()?;
         self.tick(TTL_MS_MAX * 20);
         for instance in 0..self.instances.len() {
             self.expire(instance)?;
         }
-        if !self.converge()? {
-            return Ok(());
-        }
+        self.converge()?;
         self.check_settled()
     }
 
-    /// Everybody pulls from everybody until all have the same. `false`: some need a full sync, which is not simulated.
-    fn converge(&mut self) -> Result<bool, String> {
+    /// Everybody pulls from everybody until all have the same.
+    fn converge(&mut self) -> Check {
         for _ in 0..HEAL_ROUNDS_MAX {
             for link in 0..self.links.len() {
                 let (source, target) = (self.links[link].source, self.links[link].target);
                 self.pull(source, target)?;
             }
             if self.is_converged() {
-                self.check_all()?;
-                return Ok(true);
+                self.check_equal()?;
+                return self.check_all();
             }
-        }
-        if self.plan.backlog_bytes < 1 << 20 && self.links.iter().any(|link| link.needs_full) {
-            self.say(|| "some need a full sync".into());
-            return Ok(false);
+            self.sync_all()?;
         }
         Err(self.why_not())
     }
 
     fn is_converged(&self) -> bool {
         let first = self.instances.first().map(|i| &i.applied);
-        self.instances.iter().all(|i| Some(&i.applied) == first) && self.links.iter().all(super::link::Link::is_idle)
+        self.instances.iter().all(|i| Some(&i.applied) == first && !i.shard.is_syncing())
+            && self.links.iter().all(super::link::Link::is_idle)
     }
 
     fn why_not(&self) -> String {

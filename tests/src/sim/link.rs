@@ -22,6 +22,8 @@ pub struct Link {
     pub wanted: InstanceSet,
     /// The handshake said that only a full sync helps.
     pub needs_full: bool,
+    /// The source has had a full sync.
+    pub has_gaps: bool,
     /// The last error, for people.
     pub error: String,
     connection: Option<Connection>,
@@ -62,9 +64,21 @@ impl Link {
     /// Not connected.
     #[must_use]
     pub fn new(source: usize, target: usize, wanted: InstanceSet) -> Self {
-        let (is_up, needs_full, error, connection) = (true, false, String::new(), None);
+        let (is_up, needs_full, has_gaps, error, connection) = (true, false, false, String::new(), None);
         let (positioned_for, by_clock, flights) = (wanted, false, VecDeque::new());
-        Self { source, target, is_up, wanted, needs_full, error, connection, positioned_for, by_clock, flights }
+        Self {
+            source,
+            target,
+            is_up,
+            wanted,
+            needs_full,
+            has_gaps,
+            error,
+            connection,
+            positioned_for,
+            by_clock,
+            flights,
+        }
     }
 
     /// The agent, or the connection, dies: what is in flight is lost.
@@ -77,6 +91,12 @@ impl Link {
     pub fn target_gone(&mut self) {
         self.restart();
         self.positioned_for = InstanceSet::EMPTY;
+    }
+
+    /// A full sync from its source has ended: the position that it left is good for whatever is wanted.
+    pub fn synced(&mut self) {
+        self.restart();
+        (self.positioned_for, self.by_clock, self.needs_full) = (InstanceSet::ALL, false, false);
     }
 
     /// The source is another server now; what it sent still arrives.
@@ -107,7 +127,8 @@ impl Link {
         let grown = self.wanted.iter().any(|wanted| wanted != source.id && !self.positioned_for.contains(wanted));
         let position = position.filter(|_| !self.by_clock && !grown);
         let (instance, replid, clock) = (target.id, target.shard.replid(), target.shard.clock_token());
-        let hello = Hello { protocol: syncer_shared::shard::PROTOCOL, instance, replid, position, clock };
+        let hello =
+            Hello { protocol: syncer_shared::shard::PROTOCOL, instance, replid, wanted: self.wanted, position, clock };
         let welcome = match source.shard.handshake(&hello, source_ms) {
             Ok(welcome) => welcome,
             Err(error) => return self.error = error.to_string(),
@@ -200,7 +221,13 @@ impl Link {
                 self.restart();
                 target.check()?;
                 match error {
-                    ApplyError::Position { .. } | ApplyError::Drift { .. } | ApplyError::Fenced(_) => {
+                    ApplyError::Position { .. }
+                    | ApplyError::Drift { .. }
+                    | ApplyError::Fenced(_)
+                    | ApplyError::Syncing => Ok(Delivered::Refused),
+                    // The source has taken in by a full sync what its backlog does not have.
+                    ApplyError::Gap { .. } if self.has_gaps => {
+                        self.by_clock = true;
                         Ok(Delivered::Refused)
                     }
                     ApplyError::Role

@@ -13,6 +13,9 @@ pub mod link;
 pub mod oracle;
 pub mod plan;
 pub mod registry;
+pub mod sync;
+#[cfg(test)]
+mod sync_cases;
 pub mod world;
 
 pub use plan::Plan;

@@ -108,6 +108,22 @@ impl Oracle {
         self.keys.retain(|_, key| !key.values.is_empty() || !key.ttl.is_empty());
     }
 
+    /// A key of a snapshot comes in: live is what is in both, and what the other has not seen.
+    pub fn meet(&mut self, name: (u32, Vec<u8>), theirs: &Self, ours: &Context, their_clock: &Context) {
+        let has = |clock: &Context, dot: &DotName| clock.get(&dot.replid).is_some_and(|seen| *seen >= dot.ts);
+        let nothing = Key::default();
+        let other = theirs.keys.get(&name).unwrap_or(&nothing);
+        let own = self.keys.entry(name).or_default();
+        let before = own.clone();
+        own.values.retain(|live| other.values.contains(live) || !has(their_clock, &live.dot));
+        own.ttl.retain(|live| other.ttl.contains(live) || !has(their_clock, &live.dot));
+        let news = |live: &&Live| !before.values.contains(live) && !has(ours, &live.dot);
+        own.values.extend(other.values.iter().filter(news).cloned());
+        let news = |live: &&LiveTtl| !before.ttl.contains(live) && !has(ours, &live.dot);
+        own.ttl.extend(other.ttl.iter().filter(news).cloned());
+        self.keys.retain(|_, key| !key.values.is_empty() || !key.ttl.is_empty());
+    }
+
     /// The dataset that an instance must show.
     #[must_use]
     pub fn view(&self) -> BTreeMap<(u32, Vec<u8>), Entry> {

@@ -45,7 +45,7 @@ impl Plan {
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
-        let small_backlog = random.u8(0..10) == 0;
+        let small_backlog = random.u8(0..3) == 0;
         Self {
             seed,
             instances: *random.choice(&[2, 3, 3, 3, 4, 5]).unwrap_or(&3),

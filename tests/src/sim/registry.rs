@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use syncer_shared::context::StreamContext;
 use syncer_shared::group::GroupView;
 use syncer_shared::replid::ReplId;
+use syncer_shared::snapshot::SnapshotHead;
 use syncer_shared::timestamp::Timestamp;
+
+use super::oracle::Oracle;
 
 /// A vector clock by names.
 pub type Context = BTreeMap<ReplId, Timestamp>;
@@ -24,6 +27,8 @@ pub struct Authored {
 pub struct Registry {
     groups: HashMap<(ReplId, Timestamp), Authored>,
     streams: HashMap<ReplId, StreamContext>,
+    /// By their encoded heads.
+    snapshots: HashMap<Vec<u8>, (Oracle, Context)>,
 }
 
 impl Registry {
@@ -42,6 +47,20 @@ impl Registry {
         }
     }
 
+    /// What an instance had applied, and what it had to show, when a snapshot was taken.
+    pub fn take_snapshot(&mut self, head: &SnapshotHead, oracle: &Oracle, applied: &Context) {
+        self.snapshots.insert(encoded(head), (oracle.clone(), applied.clone()));
+    }
+
+    /// The snapshot that begins so.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn snapshot(&self, head: Option<&SnapshotHead>) -> Result<&(Oracle, Context), String> {
+        let head = head.ok_or("a part of a snapshot without its head")?;
+        self.snapshots.get(&encoded(head)).ok_or_else(|| "nobody has taken this snapshot".into())
+    }
+
     /// A group that came to another instance.
     ///
     /// # Errors
@@ -53,4 +72,10 @@ impl Registry {
             None => Err(format!("nobody has authored {:?} at {}", group.replid, group.ts)),
         }
     }
+}
+
+fn encoded(head: &SnapshotHead) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    head.encode(&mut bytes);
+    bytes
 }

@@ -1,0 +1,143 @@
+//! Two states of one key meet: a full sync merges a snapshot into an instance with data (MERGE_CASES A5, rule 7).
+//!
+//! Live is what is in both, and what the other side has not seen. An entry without a dot stands for every dot that its side
+//! counts as stable and no longer has.
+
+use hashbrown::HashSet;
+
+use crate::clock::VectorClock;
+use crate::dot::Dot;
+use crate::effect::Path;
+use crate::metadata::{Base, KeyMeta, KindMeta, PathMeta, Payload, TtlMeta, path_of};
+
+/// What one side had applied and counted as stable when its state was taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// Its clock.
+    pub clock: &'a VectorClock,
+    /// Its S.
+    pub stable: &'a VectorClock,
+}
+
+/// Whose entry without a dot is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    Source,
+    Target,
+    Neither,
+}
+
+/// The rules of one merge.
+#[derive(Clone, Copy, Debug)]
+pub struct Meeting<'a> {
+    /// Where the snapshot was taken.
+    pub source: Side<'a>,
+    /// Where it is merged.
+    pub target: Side<'a>,
+    /// Control of the simulation: rule 7 off, dots alone decide.
+    pub rule_7: bool,
+}
+
+type Dots = HashSet<Dot, foldhash::fast::RandomState>;
+
+impl Meeting<'_> {
+    /// The merged state of a key. Both are complete and explicit: elements without metadata have a base.
+    #[must_use]
+    pub fn key(&self, source: &KeyMeta, target: &KeyMeta) -> KeyMeta {
+        let ttl = self.ttl(source, target);
+        let mut merged = KeyMeta { ttl, ..KeyMeta::default() };
+        let nothing = PathMeta::default();
+        let mut keep = |path: Path<'_>, met: PathMeta| {
+            if !met.is_empty() {
+                *merged.kind_or_insert(path.kind()).paths.get_or_insert(path) = met;
+            }
+        };
+        for KindMeta { kind, paths } in &target.kinds {
+            for (element, at_target) in paths.iter() {
+                let path = path_of(*kind, element);
+                keep(path, self.path(source.path(path).unwrap_or(&nothing), at_target));
+            }
+        }
+        for KindMeta { kind, paths } in &source.kinds {
+            let only_there = |(element, _): &(&[u8], _)| target.path(path_of(*kind, element)).is_none();
+            for (element, at_source) in paths.iter().filter(only_there) {
+                keep(path_of(*kind, element), self.path(at_source, &nothing));
+            }
+        }
+        merged
+    }
+
+    fn path(&self, source: &PathMeta, target: &PathMeta) -> PathMeta {
+        let (at_source, at_target): (Dots, Dots) = (source.dots().copied().collect(), target.dots().copied().collect());
+        let bases = (base(source), base(target));
+        let keep = self.base(bases.0.is_some(), bases.1.is_some(), &at_source, &at_target);
+        let mut met = match keep {
+            Keep::Source => PathMeta::stable(bases.0.cloned()),
+            Keep::Target => PathMeta::stable(bases.1.cloned()),
+            Keep::Neither => PathMeta::default(),
+        };
+        let from_source = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock);
+        let from_target = |dot: &Dot| !at_source.contains(dot) && !dot.is_in(self.source.clock);
+        met.assigns.extend(source.assigns.iter().filter(|a| from_source(&a.dot)).cloned());
+        met.assigns.extend(target.assigns.iter().filter(|a| from_target(&a.dot)).cloned());
+        for i in source.increments().iter().filter(|i| from_source(&i.dot)) {
+            met.increment(i.dot, i.delta);
+        }
+        for i in target.increments().iter().filter(|i| from_target(&i.dot)) {
+            met.increment(i.dot, i.delta);
+        }
+        met
+    }
+
+    /// Rule 7 for the entry without a dot: it stands for the other side's dots that are stable at its own side and absent there.
+    fn base(&self, source: bool, target: bool, at_source: &Dots, at_target: &Dots) -> Keep {
+        let stands_for =
+            |own: &Dots, stable, other: &Dots| other.iter().any(|dot| dot.is_in(stable) && !own.contains(dot));
+        let source_stands = || stands_for(at_source, self.source.stable, at_target);
+        let target_stands = || stands_for(at_target, self.target.stable, at_source);
+        match (source, target) {
+            (false, false) => Keep::Neither,
+            _ if !(self.rule_7 || (source && target)) => Keep::Neither,
+            (true, true) => {
+                if !source_stands() && target_stands() {
+                    Keep::Target
+                } else {
+                    Keep::Source
+                }
+            }
+            // Who has seen all that the entry may be made of, and has none of it, knows that it was removed.
+            (true, false) if source_stands() || !self.target.clock.covers(self.source.stable) => Keep::Source,
+            (false, true) if target_stands() || !self.source.clock.covers(self.target.stable) => Keep::Target,
+            _ => Keep::Neither,
+        }
+    }
+
+    fn ttl(&self, source: &KeyMeta, target: &KeyMeta) -> TtlMeta {
+        let dots = |meta: &KeyMeta| meta.ttl.dots.iter().map(|t| t.dot).collect::<Dots>();
+        let (at_source, at_target) = (dots(source), dots(target));
+        let (of_source, of_target) = (stable_ttl(source), stable_ttl(target));
+        let base = match self.base(of_source.is_some(), of_target.is_some(), &at_source, &at_target) {
+            Keep::Source => of_source.flatten(),
+            Keep::Target => of_target.flatten(),
+            Keep::Neither => None,
+        };
+        let mut met = TtlMeta { base, ..TtlMeta::default() };
+        let from_source = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock);
+        let from_target = |dot: &Dot| !at_source.contains(dot) && !dot.is_in(self.source.clock);
+        met.dots.extend(source.ttl.dots.iter().filter(|t| from_source(&t.dot)).copied());
+        met.dots.extend(target.ttl.dots.iter().filter(|t| from_target(&t.dot)).copied());
+        met
+    }
+}
+
+fn base(meta: &PathMeta) -> Option<&Payload> {
+    match &meta.sum.as_ref()?.base {
+        Base::Stable(payload) => payload.as_ref(),
+        Base::None => None,
+    }
+}
+
+/// The TTL without a dot, if there is one to speak of: also that there is none.
+fn stable_ttl(meta: &KeyMeta) -> Option<Option<i64>> {
+    if meta.ttl.dots.is_empty() { (!meta.kinds.is_empty()).then_some(meta.ttl.base) } else { meta.ttl.base.map(Some) }
+}

@@ -1,0 +1,103 @@
+//! A full sync, key by key: a snapshot of another instance is merged into the dataset while both go on writing.
+
+use super::meet::Meeting;
+use super::{KeyRef, Merge, view};
+use crate::effect::{ClearReason, Path};
+use crate::keyspace::Keyspace;
+use crate::metadata::{KeyMeta, Paths, Payload, TtlMeta, path_of};
+
+impl<K: Keyspace> Merge<'_, K> {
+    /// All that is known of a key, complete and explicit, for a snapshot.
+    pub fn exposed(&mut self, key: KeyRef<'_>) -> KeyMeta {
+        let mut meta = self.table.find(key.db, key.name).map(|id| self.table.meta(id).clone()).unwrap_or_default();
+        self.expose_key(key, &mut meta, |_, _| true);
+        meta.drop_empty();
+        meta
+    }
+
+    /// Merges the state of a key at another instance into this one. Returns whether something changed for clients.
+    pub fn meet(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, meeting: &Meeting<'_>) -> bool {
+        let before = self.exposed(key);
+        let mut met = meeting.key(theirs, &before);
+        self.queue_new(key, &before, &met);
+        let native = self.keyspace.kind(key.db, key.name);
+        let winner = self.winner(&met);
+        let shown = winner.and_then(|at| met.kinds.get(at)).map(|kind| kind.kind);
+        if native != shown {
+            if native.is_some() {
+                self.keyspace.delete(key.db, key.name, ClearReason::Deleted);
+            }
+            self.restore(key, met);
+            return true;
+        }
+        let mut changed = false;
+        if let Some(kind) = winner.and_then(|at| met.kinds.get_mut(at)) {
+            let shown_kind = kind.kind;
+            let mut paths = std::mem::replace(&mut kind.paths, Paths::new(shown_kind));
+            if let Some(old) = before.kind(shown_kind) {
+                for (element, _) in old.paths.iter() {
+                    let path = path_of(shown_kind, element);
+                    if paths.get(path).is_none() {
+                        self.keyspace.take(key.db, key.name, path);
+                        changed = true;
+                    }
+                }
+            }
+            paths.retain(|element, meta| {
+                changed |= self.show_difference(key, path_of(shown_kind, element), meta, &before);
+                !(meta.assigns.is_empty() && meta.increments().is_empty())
+            });
+            kind.paths = paths;
+            met.drop_empty();
+        }
+        changed | self.keep_met(key, met)
+    }
+
+    /// Writes an element if it shows something else than before.
+    fn show_difference(
+        &mut self,
+        key: KeyRef<'_>,
+        path: Path<'_>,
+        meta: &mut crate::metadata::PathMeta,
+        before: &KeyMeta,
+    ) -> bool {
+        let Some(shown) = view::view(meta, path.kind(), self.origins) else { return false };
+        let was: Option<Payload> =
+            before.path(path).and_then(|m| view::view(m, path.kind(), self.origins)).map(|shown| shown.payload);
+        let differs = was.as_ref() != Some(&shown.payload);
+        if differs {
+            self.put(key, path, &shown.payload);
+        }
+        self.imply(meta, shown.clamped);
+        differs
+    }
+
+    /// Stores merged metadata of a key whose elements the dataset shows already, and shows its TTL.
+    fn keep_met(&mut self, key: KeyRef<'_>, mut met: KeyMeta) -> bool {
+        let mut changed = false;
+        if self.keyspace.kind(key.db, key.name).is_some() {
+            let at = met.ttl.view();
+            changed = at != self.keyspace.expire_at(key.db, key.name);
+            if changed {
+                self.keyspace.set_expire_at(key.db, key.name, at);
+            }
+        }
+        if met.ttl.dots.is_empty() {
+            met.ttl = TtlMeta::default();
+        }
+        if met.is_empty() {
+            self.forget(key);
+        } else {
+            let id = self.table.entry(key.db, key.name);
+            *self.table.meta_mut(id) = met;
+        }
+        changed
+    }
+
+    /// Registers the dots that came for pruning.
+    fn queue_new(&mut self, key: KeyRef<'_>, before: &KeyMeta, met: &KeyMeta) {
+        let known: hashbrown::HashSet<_, foldhash::fast::RandomState> = before.dots().copied().collect();
+        let new: Vec<_> = met.dots().filter(|dot| !known.contains(*dot)).copied().collect();
+        new.iter().for_each(|dot| self.queue(key, dot));
+    }
+}

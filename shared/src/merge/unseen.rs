@@ -1,0 +1,153 @@
+//! Local writes to a key with dots that this instance does not count as seen: while a full sync goes on, its clock says nothing yet
+//! of what the snapshot has brought. What such a write could not remove at others, it must not remove here.
+//!
+//! All that is unseen is explicit, so nothing is lost when a command has changed the dataset before the merge hears of it.
+
+use super::{KeyRef, Merge, view};
+use crate::dot::{Dot, Seen};
+use crate::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote};
+use crate::keyspace::Keyspace;
+use crate::metadata::{Assigned, KeyMeta, PathMeta, Payload, path_of};
+
+impl<K: Keyspace> Merge<'_, K> {
+    /// Whether an effect touches something unseen.
+    pub fn is_among_unseen(&self, effect: &Effect<'_>, seen: &Seen<'_>) -> bool {
+        let unseen = |meta: &KeyMeta| meta.dots().any(|dot| !seen.has(dot));
+        match effect.op {
+            Op::Flush { scope } => self.table.iter().any(|(db, _, meta)| scope.includes(db) && unseen(meta)),
+            _ => self.table.find(effect.db, effect.key).is_some_and(|id| unseen(self.table.meta(id))),
+        }
+    }
+
+    /// Takes a local effect into the metadata. `before` is as in [`Merge::local`]. Keys to [`Merge::reconcile`] at the end of the group
+    /// are added to `touched`: not earlier, the dataset has what the last write of the group left.
+    pub fn local_among_unseen(
+        &mut self,
+        effect: &Effect<'_>,
+        dot: Dot,
+        seen: &Seen<'_>,
+        before: Option<&[u8]>,
+        touched: &mut Vec<(u32, Box<[u8]>)>,
+    ) {
+        let key = KeyRef { db: effect.db, name: effect.key };
+        if let Op::Flush { scope } = effect.op {
+            self.clear_seen_of_all(scope, seen, touched);
+            return;
+        }
+        touched.push((key.db, key.name.into()));
+        let id = self.table.entry(key.db, key.name);
+        self.table.queue(id, &dot);
+        let mut meta = std::mem::take(self.table.meta_mut(id));
+        match effect.op {
+            Op::Set { value, expire_at } => {
+                clear_seen(&mut meta, seen);
+                assign(&mut meta, Path::String, Payload::Bytes(value.into()), dot);
+                meta.ttl.assign(dot, expire_at, seen);
+            }
+            Op::Assign { path, value, .. } => {
+                replace_seen(&mut meta, path.kind(), Some(path), seen);
+                assign(&mut meta, path, Payload::from_value(value), dot);
+            }
+            Op::Increment { path, .. } => replace_seen(&mut meta, path.kind(), None, seen),
+            Op::Remove { path } => replace_seen(&mut meta, path.kind(), Some(path), seen),
+            Op::Clear { .. } => clear_seen(&mut meta, seen),
+            Op::Expire { at } => meta.ttl.assign(dot, Some(at), seen),
+            Op::Persist => meta.ttl.assign(dot, None, seen),
+            Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } => {}
+        }
+        match effect.ttl {
+            TtlNote::None => {}
+            TtlNote::Created => meta.ttl.created(dot, seen),
+            TtlNote::Kept(at) => meta.ttl.kept(dot, at),
+        }
+        meta.drop_empty();
+        *self.table.meta_mut(id) = meta;
+        if let Op::Increment { path, delta } = effect.op {
+            self.increment_path(key, path, delta, dot, effect.ttl == TtlNote::Created, before);
+        }
+    }
+
+    fn clear_seen_of_all(&mut self, scope: FlushScope, seen: &Seen<'_>, touched: &mut Vec<(u32, Box<[u8]>)>) {
+        let names: Vec<(u32, Box<[u8]>)> =
+            self.table.iter().filter(|(db, ..)| scope.includes(*db)).map(|(db, name, _)| (db, name.into())).collect();
+        for (db, name) in names {
+            let id = self.table.entry(db, &name);
+            let meta = self.table.meta_mut(id);
+            clear_seen(meta, seen);
+            if self.table.meta(id).is_empty() {
+                self.table.remove(id);
+            } else {
+                touched.push((db, name));
+            }
+        }
+    }
+
+    /// The dataset has what the local writes of a group left: shows what they could not remove, too (I-4).
+    pub fn reconcile(&mut self, key: KeyRef<'_>) {
+        let Some(id) = self.table.find(key.db, key.name) else { return };
+        let meta = std::mem::take(self.table.meta_mut(id));
+        let native = self.keyspace.kind(key.db, key.name);
+        let shown = self.winner(&meta).and_then(|at| meta.kinds.get(at)).map(|kind| kind.kind);
+        if shown.is_some() && shown != native {
+            if native.is_some() {
+                self.keyspace.delete(key.db, key.name, ClearReason::Deleted);
+            }
+            self.restore(key, meta);
+            return;
+        }
+        let kind = shown.and_then(|kind| meta.kind(kind));
+        for (element, path_meta) in
+            kind.iter().flat_map(|kind| kind.paths.iter().map(|(e, m)| (path_of(kind.kind, e), m)))
+        {
+            self.reconcile_element(key, element, path_meta);
+        }
+        if meta.is_empty() {
+            self.table.remove(id);
+        } else {
+            *self.table.meta_mut(id) = meta;
+            self.show_ttl(key);
+        }
+    }
+
+    fn reconcile_element(&mut self, key: KeyRef<'_>, path: Path<'_>, meta: &PathMeta) {
+        let top = meta.top(self.origins);
+        let is_implied = meta.payload(top).is_none() && top != crate::metadata::Top::Nothing;
+        if is_implied {
+            return;
+        }
+        if let Some(shown) = view::view(meta, path.kind(), self.origins)
+            && self.native(key, path).as_ref() != Some(&shown.payload)
+        {
+            self.put(key, path, &shown.payload);
+        }
+    }
+}
+
+fn clear_seen(meta: &mut KeyMeta, seen: &Seen<'_>) {
+    for kind in &mut meta.kinds {
+        kind.paths.retain(|_, path| {
+            path.remove_seen(seen);
+            !path.is_empty()
+        });
+    }
+    meta.ttl.remove_seen(seen);
+    meta.drop_empty();
+}
+
+/// What an effect at `path` replaces: what was seen there (`None`: nothing), and of other types.
+fn replace_seen(meta: &mut KeyMeta, own: Kind, path: Option<Path<'_>>, seen: &Seen<'_>) {
+    for kind in &mut meta.kinds {
+        let shown_kind = kind.kind;
+        kind.paths.retain(|element, known| {
+            if shown_kind != own || path == Some(path_of(shown_kind, element)) {
+                known.remove_seen(seen);
+            }
+            !known.is_empty()
+        });
+    }
+}
+
+fn assign(meta: &mut KeyMeta, path: Path<'_>, payload: Payload, dot: Dot) {
+    let known = meta.kind_or_insert(path.kind()).paths.get_or_insert(path);
+    known.assigns.push(Assigned { dot, reasserted: false, payload: Some(payload) });
+}

@@ -1,0 +1,266 @@
+//! Full sync by merge (DESIGN 5): a snapshot of another instance comes in, key by key, while both go on writing.
+//!
+//! Until its end the clock here says nothing of it: local writes count what it brought as unseen, and no effects of others are
+//! applied. At the end the clock, S and all the rest rise at once.
+
+use super::{Shard, stream::Stream};
+use crate::clock::VectorClock;
+use crate::context::StreamContext;
+use crate::dot::{Dot, Seen};
+use crate::instance::InstanceId;
+use crate::keyspace::Keyspace;
+use crate::merge::{KeyRef, Meeting, Side};
+use crate::metadata::KeyMeta;
+use crate::origin::{Origin, OriginError};
+use crate::record::Record;
+use crate::snapshot::{SnapshotHead, SnapshotReign, key};
+use crate::timestamp::Timestamp;
+use crate::wire::WireError;
+
+/// Why a snapshot was refused. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SyncError {
+    /// This server is a replica.
+    #[error("SYNCERROLE this server is a replica; merge into its primary")]
+    Role,
+    /// It is broken.
+    #[error("SYNCERFRAME {0}")]
+    Frame(#[from] WireError),
+    /// A replication ID has two owners.
+    #[error("SYNCERID {0}")]
+    Identity(#[from] OriginError),
+    /// Keys without a beginning.
+    #[error("SYNCERSYNC no full sync is going on; begin one first")]
+    NotBegun,
+    /// A broken-off sync can be ended only with what has all that it had begun with.
+    #[error(
+        "SYNCERSYNC a full sync was broken off that had more than instance {0} has; take it from the first source, or wait until {0} has caught up"
+    )]
+    Behind(InstanceId),
+}
+
+/// A full sync that goes on.
+#[derive(Clone, Debug)]
+pub(super) struct Syncing {
+    head: SnapshotHead,
+    /// Reigns of the snapshot as origins here.
+    names: Vec<Origin>,
+    clock: VectorClock,
+    stable: VectorClock,
+}
+
+impl Shard {
+    /// What a snapshot taken now begins with.
+    #[must_use]
+    pub fn snapshot_head(&self) -> SnapshotHead {
+        let reigns = self.origins.iter().map(|(origin, replid, instance)| SnapshotReign {
+            replid,
+            instance,
+            applied: self.clock.get(origin),
+            stable: self.stability.stable().get(origin),
+            start: self.stability.start(origin).unwrap_or_default(),
+            context: self.context_change(origin),
+        });
+        let joins = |instance| self.membership.joins(instance).iter().map(move |dot| (instance, *dot));
+        SnapshotHead {
+            instance: self.config.instance,
+            replid: self.replid,
+            offset: self.backlog.end_offset(),
+            reigns: reigns.collect(),
+            joins: self.membership.members().iter().flat_map(joins).collect(),
+        }
+    }
+
+    fn context_change(&self, origin: Origin) -> Vec<u8> {
+        let mut out = Vec::new();
+        let entries = self.streams.get(origin.index()).map_or(&[][..], |s| s.context.entries());
+        StreamContext::new().encode_change(entries.iter().copied(), &mut out);
+        out
+    }
+
+    /// The complete state of a key, with dots of this shard's reigns.
+    pub fn snapshot_key<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) -> KeyMeta {
+        self.merge(keyspace).exposed(key)
+    }
+
+    /// Whether a full sync goes on, or was broken off.
+    #[must_use]
+    pub fn is_syncing(&self) -> bool {
+        self.syncing.is_some()
+    }
+
+    /// Whether clients may write. Not while a snapshot comes in of which this instance has not seen all that is stable: it came back
+    /// from an old state, and what has no dot any more could not be told from what a write has seen (2.2 rule 5).
+    #[must_use]
+    pub fn takes_writes(&self) -> bool {
+        self.is_primary() && self.syncing.as_ref().is_none_or(|syncing| self.clock.covers(&syncing.stable))
+    }
+
+    /// A snapshot begins to come in. One that was broken off before is taken up by it.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub fn begin_sync(&mut self, head: SnapshotHead) -> Result<(), SyncError> {
+        if !self.is_primary() {
+            return Err(SyncError::Role);
+        }
+        let mut record = Vec::new();
+        Record::sync_begins(&mut record, &head);
+        self.follow_sync(head)?;
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// The same on a replica.
+    pub(super) fn follow_sync(&mut self, head: SnapshotHead) -> Result<(), SyncError> {
+        let names: Result<Vec<Origin>, OriginError> =
+            head.reigns.iter().map(|reign| self.intern(reign.replid, reign.instance)).collect();
+        let names = names?;
+        for reign in &head.reigns {
+            StreamContext::new().check_change(&reign.context)?;
+        }
+        if head.joins.iter().any(|(_, dot)| dot.origin.index() >= names.len()) {
+            return Err(WireError::Invalid { what: "join of a snapshot" }.into());
+        }
+        let (mut clock, mut stable) = (VectorClock::default(), VectorClock::default());
+        for (reign, origin) in head.reigns.iter().zip(&names) {
+            clock.raise(*origin, reign.applied);
+            stable.raise(*origin, reign.stable);
+        }
+        if self.syncing.as_ref().is_some_and(|begun| !clock.covers(&begun.clock)) {
+            return Err(SyncError::Behind(head.instance));
+        }
+        self.syncing = Some(Box::new(Syncing { head, names, clock, stable }));
+        Ok(())
+    }
+
+    /// Merges one key of the snapshot; a key that it does not have is an empty state. Returns whether clients see a change.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub fn sync_key<K: Keyspace>(
+        &mut self,
+        key: KeyRef<'_>,
+        theirs: KeyMeta,
+        keyspace: &mut K,
+    ) -> Result<bool, SyncError> {
+        let mut record = Vec::new();
+        Record::sync_keys(&mut record);
+        key::encode(&mut record, key.db, key.name, &theirs);
+        let changed = self.follow_sync_key(key, theirs, keyspace)?;
+        self.records.push(record);
+        Ok(changed)
+    }
+
+    /// The same on a replica.
+    pub(super) fn follow_sync_key<K: Keyspace>(
+        &mut self,
+        key: KeyRef<'_>,
+        mut theirs: KeyMeta,
+        keyspace: &mut K,
+    ) -> Result<bool, SyncError> {
+        let syncing = self.syncing.take().ok_or(SyncError::NotBegun)?;
+        let renamed = theirs.rename_origins(&syncing.names);
+        let changed = renamed.map(|()| {
+            let (clock, stable) = (self.clock.clone(), self.stability.stable().clone());
+            let meeting = Meeting {
+                source: Side { clock: &syncing.clock, stable: &syncing.stable },
+                target: Side { clock: &clock, stable: &stable },
+                rule_7: self.config.rules.entries_stand_for_stable,
+            };
+            let mut merge = self.merge(keyspace);
+            merge.syncing = Some(&clock);
+            merge.meet(key, &theirs, &meeting)
+        });
+        self.syncing = Some(syncing);
+        changed.map_err(|_| WireError::Invalid { what: "reign of a dot" }.into())
+    }
+
+    /// All keys of the snapshot, and all keys here, have been merged: everything else rises at once.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub fn end_sync(&mut self) -> Result<(), SyncError> {
+        self.follow_sync_end()?;
+        let mut record = Vec::new();
+        Record::sync_ends(&mut record);
+        self.records.push(record);
+        Ok(())
+    }
+
+    /// The same on a replica.
+    pub(super) fn follow_sync_end(&mut self) -> Result<(), SyncError> {
+        let syncing = self.syncing.take().ok_or(SyncError::NotBegun)?;
+        self.meet_membership(&syncing);
+        for (reign, origin) in syncing.head.reigns.iter().zip(&syncing.names) {
+            if reign.start > Timestamp::ZERO && self.stability.start(*origin).is_none() {
+                self.stability.begin_reign(*origin, reign.start);
+            }
+            if self.clock.get(*origin) < reign.applied {
+                self.take_stream(*origin, reign);
+                self.advance_clock(*origin, reign.applied);
+                self.backlog.raise_floor(*origin, reign.applied);
+            }
+        }
+        self.stability.set_stable(&syncing.stable);
+        // Whose writes the source has, had been admitted there.
+        for reign in syncing.head.reigns.iter().filter(|reign| reign.applied > Timestamp::ZERO) {
+            self.gates.remove(reign.instance);
+        }
+        let SnapshotHead { instance, replid, offset, .. } = syncing.head;
+        let peer = self.peers.entry(instance).or_default();
+        peer.position = Some((replid, offset));
+        peer.end = peer.end.max(offset);
+        self.counters.sync_full_in += 1;
+        Ok(())
+    }
+
+    fn take_stream(&mut self, origin: Origin, reign: &SnapshotReign) {
+        let mut stream = Stream::default();
+        if stream.context.apply_change(&reign.context).is_err() {
+            return;
+        }
+        for i in 0..stream.context.entries().len() {
+            let Some(&(replid, instance, ts)) = stream.context.entries().get(i) else { continue };
+            if let Ok(known) = self.intern(replid, instance) {
+                stream.origins.push(known);
+                stream.clock.raise(known, ts);
+            }
+        }
+        stream.clock.raise(origin, reign.applied);
+        if let Some(place) = self.streams.get_mut(origin.index()) {
+            *place = stream;
+        }
+    }
+
+    /// Membership is merged like a key.
+    fn meet_membership(&mut self, syncing: &Syncing) {
+        let theirs: Vec<(InstanceId, Dot)> = syncing
+            .head
+            .joins
+            .iter()
+            .filter_map(|(i, dot)| Some((*i, Dot { origin: *syncing.names.get(dot.origin.index())?, ..*dot })))
+            .collect();
+        let ours: Vec<(InstanceId, Dot)> = self
+            .membership
+            .members()
+            .iter()
+            .flat_map(|i| self.membership.joins(i).iter().map(move |dot| (i, *dot)).collect::<Vec<_>>())
+            .collect();
+        let mut met = crate::membership::Membership::default();
+        let nothing = VectorClock::default();
+        let unseen =
+            Seen::Context { clock: &nothing, group: (Origin::from_index(u16::MAX), Timestamp::ZERO), stable: true };
+        for (instance, dot) in &theirs {
+            if ours.contains(&(*instance, *dot)) || !dot.is_in(&self.clock) {
+                met.join(*instance, *dot, &unseen);
+            }
+        }
+        for (instance, dot) in &ours {
+            if !theirs.contains(&(*instance, *dot)) && !dot.is_in(&syncing.clock) {
+                met.join(*instance, *dot, &unseen);
+            }
+        }
+        self.membership = met;
+    }
+}

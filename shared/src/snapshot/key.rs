@@ -1,0 +1,188 @@
+//! One key of a snapshot: its elements, their dots, its TTL.
+
+use super::head::{read_dot, write_dot};
+use crate::effect::{Kind, Path, UnixMs};
+use crate::metadata::{Assigned, Base, KeyMeta, PathMeta, Payload, TtlDot, TtlMeta, path_of};
+use crate::number::Number;
+use crate::wire::{Reader, WireError, limits, writer};
+
+/// A key by name, and all that is known of it, complete and explicit.
+#[derive(Clone, Debug)]
+pub struct SnapshotKey<'a> {
+    /// Logical database.
+    pub db: u32,
+    /// Its name.
+    pub name: &'a [u8],
+    /// Elements without metadata have a base.
+    pub state: KeyMeta,
+}
+
+const ABSENT: u8 = 0;
+const BYTES: u8 = 1;
+const SCORE: u8 = 2;
+const PRESENT: u8 = 3;
+
+const INTEGER: u8 = 0;
+const FLOAT: u8 = 1;
+
+/// Appends the encoding of a key.
+pub fn encode(out: &mut Vec<u8>, db: u32, name: &[u8], state: &KeyMeta) {
+    writer::varint(out, u64::from(db));
+    writer::prefixed(out, name);
+    writer::varint(out, state.kinds.len() as u64);
+    for kind in &state.kinds {
+        out.push(kind.kind as u8);
+        writer::varint(out, kind.paths.len() as u64);
+        for (element, path) in kind.paths.iter() {
+            writer::prefixed(out, element);
+            encode_path(out, path);
+        }
+    }
+    encode_ttl(out, &state.ttl);
+}
+
+fn encode_path(out: &mut Vec<u8>, path: &PathMeta) {
+    match path.sum.as_ref().map(|sum| &sum.base) {
+        Some(Base::Stable(payload)) => {
+            out.push(1);
+            encode_payload(out, payload.as_ref());
+        }
+        Some(Base::None) | None => out.push(0),
+    }
+    writer::varint(out, path.assigns.len() as u64);
+    for assigned in &path.assigns {
+        write_dot(out, &assigned.dot);
+        out.push(u8::from(assigned.reasserted));
+        encode_payload(out, assigned.payload.as_ref());
+    }
+    writer::varint(out, path.increments().len() as u64);
+    for increment in path.increments() {
+        write_dot(out, &increment.dot);
+        match increment.delta {
+            Number::Integer(delta) => {
+                out.push(INTEGER);
+                writer::signed(out, delta);
+            }
+            Number::Float(delta) => {
+                out.push(FLOAT);
+                writer::f64(out, delta);
+            }
+        }
+    }
+}
+
+fn encode_payload(out: &mut Vec<u8>, payload: Option<&Payload>) {
+    match payload {
+        None => out.push(ABSENT),
+        Some(Payload::Bytes(bytes)) => {
+            out.push(BYTES);
+            writer::prefixed(out, bytes);
+        }
+        Some(Payload::Score(score)) => {
+            out.push(SCORE);
+            writer::f64(out, *score);
+        }
+        Some(Payload::Present) => out.push(PRESENT),
+    }
+}
+
+fn encode_ttl(out: &mut Vec<u8>, ttl: &TtlMeta) {
+    encode_time(out, ttl.base);
+    writer::varint(out, ttl.dots.len() as u64);
+    for ttl in &ttl.dots {
+        write_dot(out, &ttl.dot);
+        out.push(u8::from(ttl.strong));
+        encode_time(out, ttl.at);
+    }
+}
+
+fn encode_time(out: &mut Vec<u8>, at: Option<UnixMs>) {
+    out.push(u8::from(at.is_some()));
+    if let Some(at) = at {
+        writer::signed(out, at);
+    }
+}
+
+impl<'a> SnapshotKey<'a> {
+    /// Reads one key off the front.
+    ///
+    /// # Errors
+    /// See [`WireError`].
+    pub fn decode(reader: &mut Reader<'a>) -> Result<Self, WireError> {
+        let db = reader.limited(u64::from(limits::DB_MAX), "database")? as u32;
+        let name = reader.prefixed(limits::NAME_BYTES_MAX, "key name")?;
+        let mut state = KeyMeta::default();
+        for _ in 0..reader.varint("types of a key")? {
+            let code = reader.u8("type of a key")?;
+            let kind = Kind::from_code(code).ok_or(WireError::Code { what: "type of a key", code })?;
+            for _ in 0..reader.varint("elements")? {
+                let path = path_of(kind, reader.prefixed(limits::NAME_BYTES_MAX, "element")?);
+                let known = decode_path(reader, path)?;
+                let place = state.kind_or_insert(kind).paths.get_or_insert(path);
+                if !place.is_empty() {
+                    return Err(WireError::Invalid { what: "element given twice" });
+                }
+                *place = known;
+            }
+        }
+        state.ttl = decode_ttl(reader)?;
+        Ok(Self { db, name, state })
+    }
+}
+
+fn decode_path(reader: &mut Reader<'_>, path: Path<'_>) -> Result<PathMeta, WireError> {
+    let mut known =
+        if flag(reader, "base")? { PathMeta::stable(decode_payload(reader, path)?) } else { PathMeta::default() };
+    for _ in 0..reader.varint("assigns")? {
+        let (dot, reasserted) = (read_dot(reader)?, flag(reader, "re-asserted")?);
+        known.assigns.push(Assigned { dot, reasserted, payload: decode_payload(reader, path)? });
+    }
+    for _ in 0..reader.varint("increments")? {
+        let dot = read_dot(reader)?;
+        let delta = match reader.u8("number")? {
+            INTEGER => Number::Integer(reader.signed("integer")?),
+            FLOAT => Number::Float(reader.f64("float")?),
+            code => return Err(WireError::Code { what: "number", code }),
+        };
+        known.increment(dot, delta);
+    }
+    if known.is_empty() { Err(WireError::Invalid { what: "element without anything" }) } else { Ok(known) }
+}
+
+fn decode_payload(reader: &mut Reader<'_>, path: Path<'_>) -> Result<Option<Payload>, WireError> {
+    let payload = match reader.u8("value")? {
+        ABSENT => return Ok(None),
+        BYTES => Payload::Bytes(reader.prefixed(limits::VALUE_BYTES_MAX, "value")?.into()),
+        SCORE => Payload::Score(reader.f64("score")?),
+        PRESENT => Payload::Present,
+        code => return Err(WireError::Code { what: "value", code }),
+    };
+    let fits = matches!(
+        (path, &payload),
+        (Path::String | Path::Field(_) | Path::Opaque, Payload::Bytes(_))
+            | (Path::Scored(_), Payload::Score(_))
+            | (Path::Member(_), Payload::Present)
+    );
+    if fits { Ok(Some(payload)) } else { Err(WireError::Invalid { what: "value of another type" }) }
+}
+
+fn decode_ttl(reader: &mut Reader<'_>) -> Result<TtlMeta, WireError> {
+    let mut ttl = TtlMeta { base: decode_time(reader)?, ..TtlMeta::default() };
+    for _ in 0..reader.varint("TTLs")? {
+        let (dot, strong) = (read_dot(reader)?, flag(reader, "strong")?);
+        ttl.dots.push(TtlDot { dot, at: decode_time(reader)?, strong });
+    }
+    Ok(ttl)
+}
+
+fn decode_time(reader: &mut Reader<'_>) -> Result<Option<UnixMs>, WireError> {
+    if flag(reader, "TTL")? { reader.signed("TTL").map(Some) } else { Ok(None) }
+}
+
+fn flag(reader: &mut Reader<'_>, what: &'static str) -> Result<bool, WireError> {
+    match reader.u8(what)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        code => Err(WireError::Code { what, code }),
+    }
+}

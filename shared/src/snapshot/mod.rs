@@ -1,0 +1,7 @@
+//! Snapshots: the complete state of a shard in a form that does not depend on the server (docs/PROTOCOL.md 8).
+
+pub mod head;
+pub mod key;
+
+pub use head::{SnapshotHead, SnapshotReign};
+pub use key::SnapshotKey;

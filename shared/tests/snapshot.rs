@@ -1,0 +1,129 @@
+//! The codec of snapshots: what is written reads back; whatever else comes is refused or means something, and never panics (I-10).
+
+mod arbitrary;
+
+use arbitrary::{float, instance, kind, name, number, replid, timestamp};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use syncer_shared::dot::Dot;
+use syncer_shared::effect::Kind;
+use syncer_shared::metadata::{Assigned, KeyMeta, PathMeta, Payload, TtlDot, path_of};
+use syncer_shared::number::Number;
+use syncer_shared::origin::Origin;
+use syncer_shared::snapshot::{SnapshotHead, SnapshotKey, SnapshotReign, key};
+use syncer_shared::timestamp::Timestamp;
+use syncer_shared::wire::Reader;
+
+fn dot() -> impl Strategy<Value = Dot> {
+    (timestamp(), 0..9_u32, 0..7_u16).prop_map(|(ts, index, origin)| Dot {
+        ts,
+        index,
+        origin: Origin::from_index(origin),
+    })
+}
+
+fn payload(kind: Kind) -> BoxedStrategy<Payload> {
+    match kind {
+        Kind::Set => Just(Payload::Present).boxed(),
+        Kind::SortedSet => float().prop_map(Payload::Score).boxed(),
+        Kind::String | Kind::Hash | Kind::Opaque => name().prop_map(|bytes| Payload::Bytes(bytes.into())).boxed(),
+    }
+}
+
+type Parts = (Option<Payload>, Vec<(Dot, bool, Option<Payload>)>, Vec<(Dot, Number)>);
+
+fn path(kind: Kind) -> impl Strategy<Value = PathMeta> {
+    let assigned = (dot(), any::<bool>(), option::of(payload(kind)));
+    let parts = (option::of(payload(kind)), vec(assigned, 0..3), vec((dot(), number()), 0..3));
+    parts.prop_map(|(base, assigns, increments): Parts| {
+        let mut path = if base.is_some() || assigns.is_empty() { PathMeta::stable(base) } else { PathMeta::default() };
+        let assign = |(dot, reasserted, payload)| Assigned { dot, reasserted, payload };
+        path.assigns.extend(assigns.into_iter().map(assign));
+        increments.into_iter().for_each(|(dot, delta)| path.increment(dot, delta));
+        path
+    })
+}
+
+fn paths() -> impl Strategy<Value = (Kind, Vec<(Vec<u8>, PathMeta)>)> {
+    kind().prop_flat_map(|kind| (Just(kind), vec((name(), path(kind)), 0..12)))
+}
+
+fn state() -> impl Strategy<Value = KeyMeta> {
+    let ttl = (dot(), option::of(any::<i64>()), any::<bool>());
+    (vec(paths(), 0..3), option::of(any::<i64>()), vec(ttl, 0..3)).prop_map(|(kinds, base, ttls)| {
+        let mut state = KeyMeta::default();
+        for (kind, paths) in kinds {
+            for (element, path) in paths {
+                *state.kind_or_insert(kind).paths.get_or_insert(path_of(kind, &element)) = path;
+            }
+        }
+        state.ttl.base = base;
+        state.ttl.dots.extend(ttls.into_iter().map(|(dot, at, strong)| TtlDot { dot, at, strong }));
+        state
+    })
+}
+
+fn reign() -> impl Strategy<Value = SnapshotReign> {
+    let times = (timestamp(), timestamp(), prop_oneof![Just(Timestamp::ZERO), timestamp()]);
+    (replid(), instance(), times, vec(any::<u8>(), 0..9)).prop_map(
+        |(replid, instance, (applied, stable, start), context)| SnapshotReign {
+            replid,
+            instance,
+            applied,
+            stable,
+            start,
+            context,
+        },
+    )
+}
+
+fn head() -> impl Strategy<Value = SnapshotHead> {
+    (instance(), replid(), any::<u64>(), vec(reign(), 0..5), vec((instance(), dot()), 0..4))
+        .prop_map(|(instance, replid, offset, reigns, joins)| SnapshotHead { instance, replid, offset, reigns, joins })
+}
+
+/// The order of kinds and paths in memory means nothing.
+fn same(a: &KeyMeta, b: &KeyMeta) -> bool {
+    let covers = |a: &KeyMeta, b: &KeyMeta| {
+        a.kinds
+            .iter()
+            .all(|kind| kind.paths.iter().all(|(element, path)| b.path(path_of(kind.kind, element)) == Some(path)))
+    };
+    covers(a, b) && covers(b, a) && a.ttl == b.ttl
+}
+
+proptest! {
+    #[test]
+    fn keys_read_back(db in 0..16_u32, name in name(), state in state()) {
+        let mut bytes = Vec::new();
+        key::encode(&mut bytes, db, &name, &state);
+        let mut reader = Reader::new(&bytes);
+        let read = SnapshotKey::decode(&mut reader).expect("it was just written");
+        prop_assert!(reader.is_empty());
+        prop_assert_eq!((read.db, read.name), (db, &*name));
+        prop_assert!(same(&read.state, &state), "{:?} is not {:?}", read.state, state);
+    }
+
+    #[test]
+    fn heads_read_back(head in head()) {
+        let mut bytes = Vec::new();
+        head.encode(&mut bytes);
+        prop_assert_eq!(SnapshotHead::decode(&bytes), Ok(head));
+    }
+
+    #[test]
+    fn a_cut_or_changed_snapshot_never_panics(state in state(), head in head(), cut in any::<prop::sample::Index>(), flip in any::<u8>()) {
+        let (mut key, mut first) = (Vec::new(), Vec::new());
+        key::encode(&mut key, 0, b"k", &state);
+        head.encode(&mut first);
+        for bytes in [&mut key, &mut first] {
+            let at = cut.index(bytes.len());
+            bytes[at] ^= flip;
+            let _ = SnapshotKey::decode(&mut Reader::new(bytes));
+            let _ = SnapshotHead::decode(bytes);
+            let _ = SnapshotKey::decode(&mut Reader::new(&bytes[..at]));
+            prop_assert!(SnapshotHead::decode(&bytes[..at]).is_err() || at == 0);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The cases of full sync (MERGE_CASES A5, DESIGN 5), like [`super::cases`].
+
+use syncer_shared::keyspace::Keyspace;
+use syncer_shared::merge::Rules;
+
+use super::Check;
+use super::cases::{A, B, check, set, world};
+use super::client::Command;
+
+/// MERGE_CASES A5: a snapshot whose source has pruned what its target still has the dots of.
+#[test]
+fn a5_a_snapshot_with_pruned_elements_meets_their_dots() {
+    let steps = |rules: Rules| {
+        let mut world = world(2, rules);
+        world.command(A, "k", set("5"))?;
+        world.settle()?;
+        world.command(A, "k", Command::IncrBy(1))?;
+        world.command(A, "h", Command::HSet("f".into(), "v".into()))?;
+        world.pull(A, B)?;
+        world.report(A, B)?;
+        world.prune(B, usize::MAX)?;
+        world.command(A, "k", Command::IncrBy(10))?;
+        world.command(B, "k", Command::IncrBy(100))?;
+        let link = world.link(B, A);
+        assert!(world.begin_sync(link)?);
+        world.step_sync(A, usize::MAX)?;
+        world.shows(A, "k", Some("116"))?;
+        assert_eq!(world.instances[A].keyspace.field(0, b"h", b"f").as_deref(), Some(&b"v"[..]), "the field is lost");
+        world.heal()?;
+        world.all_show("k", Some("116"))
+    };
+    check(steps, |rules| rules.entries_stand_for_stable = false);
+}
+
+/// Both sides write while a snapshot comes in; what it has brought already is not seen by the target's writes.
+#[test]
+fn writes_during_a_full_sync_take_nothing_that_they_have_not_seen() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(A, "s", Command::SAdd("a".into()))?;
+    world.command(A, "t", Command::SAdd("a".into()))?;
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(B, 2)?;
+    world.command(B, "s", Command::Del)?;
+    world.command(B, "t", Command::SRem("a".into()))?;
+    world.command(A, "s", Command::SAdd("b".into()))?;
+    world.step_sync(B, usize::MAX)?;
+    for instance in [A, B] {
+        assert!(
+            world.instances[instance].keyspace.has_member(0, b"s", b"a"),
+            "B had not seen it when it deleted the key"
+        );
+        assert!(world.instances[instance].keyspace.has_member(0, b"t", b"a"));
+    }
+    world.heal()
+}
+
+/// A snapshot that breaks off leaves a state that says so, and the next one completes it.
+#[test]
+fn a_full_sync_that_breaks_off_is_taken_up_again() -> Check {
+    let mut world = world(2, Rules::default());
+    for key in ["a", "b", "c"] {
+        world.command(A, key, set("1"))?;
+    }
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(B, 2)?;
+    world.break_sync(B);
+    assert!(world.instances[B].shard.is_syncing());
+    assert_eq!(world.pull(A, B)?, 0, "half of a snapshot takes no effects");
+    world.command(A, "a", Command::Del)?;
+    world.heal()?;
+    world.all_show("a", None)?;
+    world.all_show("c", Some("1"))
+}
