@@ -71,6 +71,11 @@ impl<K: Keyspace> Merge<'_, K> {
         }
     }
 
+    /// What is stable here of a whole key, when a snapshot of an instance that came back from an old state has news of it.
+    pub fn key_at_risk(&mut self, key: KeyRef<'_>, stable: &VectorClock) -> Option<AtRisk> {
+        self.stable_places(key, &|_| true, TtlChange::Brought, stable)
+    }
+
     fn stable_dataset(&mut self, scope: FlushScope, stable: &VectorClock) -> Vec<AtRisk> {
         let mut names: Vec<(u32, Box<[u8]>)> = Vec::new();
         self.keyspace.keys(scope, &mut |db, name| names.push((db, name.into())));

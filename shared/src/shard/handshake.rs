@@ -150,6 +150,7 @@ impl Shard {
         if let Some((replid, offset)) = hello.position
             && replid == self.replid
             && self.backlog.holds(offset).is_ok()
+            && self.gap.is_none_or(|gap| offset > gap)
         {
             return Answer::Continue(offset);
         }

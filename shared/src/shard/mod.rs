@@ -139,6 +139,8 @@ pub struct Shard {
     introduced: BTreeMap<InstanceId, ReplId>,
     /// Members admitted when others had pruned already: what they wrote before is refused.
     gates: InstanceSet,
+    /// Where the backlog ended at the last full sync: a position before says nothing of what came with the snapshot.
+    gap: Option<u64>,
     aside: Vec<Aside>,
     /// A full sync that goes on or was broken off.
     syncing: Option<Box<Syncing>>,
@@ -176,6 +178,7 @@ impl Shard {
             heard: Heard::default(),
             introduced: BTreeMap::new(),
             gates: InstanceSet::EMPTY,
+            gap: None,
             aside: Vec::new(),
             syncing: None,
             counters: Counters::default(),

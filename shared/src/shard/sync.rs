@@ -9,7 +9,7 @@ use crate::context::StreamContext;
 use crate::dot::{Dot, Seen};
 use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
-use crate::merge::{KeyRef, Meeting, Side};
+use crate::merge::{AtRisk, KeyRef, Meeting, Side};
 use crate::metadata::KeyMeta;
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
@@ -143,13 +143,32 @@ impl Shard {
         key: KeyRef<'_>,
         theirs: KeyMeta,
         keyspace: &mut K,
+        now_ms: u64,
     ) -> Result<bool, SyncError> {
+        self.reassert_against(key, &theirs, keyspace, now_ms);
         let mut record = Vec::new();
         Record::sync_keys(&mut record);
         key::encode(&mut record, key.db, key.name, &theirs);
         let changed = self.follow_sync_key(key, theirs, keyspace)?;
         self.records.push(record);
         Ok(changed)
+    }
+
+    /// 2.2 rule 5: a source that came back from an old state has written without having seen what is stable here.
+    fn reassert_against<K: Keyspace>(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, keyspace: &mut K, now_ms: u64) {
+        let Some(syncing) = &self.syncing else { return };
+        let stable = self.stability.stable();
+        let here = |dot: &Dot| syncing.names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..*dot });
+        let news = theirs.dots().filter_map(here).filter(|dot| !dot.is_in(&self.clock)).map(|dot| dot.ts).min();
+        let Some(news) = news else { return };
+        // News that is older than what is stable has not seen it: nobody's clock goes back but by losing its state.
+        let is_older = || theirs.dots().filter_map(here).any(|dot| dot.is_in(stable) && dot.ts > news);
+        let is_regressed = !syncing.clock.covers(stable) || is_older();
+        if is_regressed && self.config.rules.regressed_reassert {
+            let stable = self.stability.stable().clone();
+            let at_risk: Vec<AtRisk> = self.merge(keyspace).key_at_risk(key, &stable).into_iter().collect();
+            self.reassert_at_risk(&at_risk, keyspace, now_ms);
+        }
     }
 
     /// The same on a replica.
@@ -176,7 +195,8 @@ impl Shard {
         changed.map_err(|_| WireError::Invalid { what: "reign of a dot" }.into())
     }
 
-    /// All keys of the snapshot, and all keys here, have been merged: everything else rises at once.
+    /// All keys of the snapshot, and all keys here, have been merged: everything else rises at once. Who reads the backlog here must
+    /// shake hands again: what came with the snapshot is not in it.
     ///
     /// # Errors
     /// See [`SyncError`].
@@ -212,6 +232,7 @@ impl Shard {
         peer.position = Some((replid, offset));
         peer.end = peer.end.max(offset);
         self.counters.sync_full_in += 1;
+        self.gap = Some(self.backlog.end_offset());
         Ok(())
     }
 

@@ -151,15 +151,21 @@ impl World {
     fn random_kind(&mut self, instance: usize) -> Command {
         let wall = self.wall(instance) as i64;
         let expiry = wall + self.random.i64(1..TTL_MS_MAX as i64);
+        // Who lost what was stable, and writes on with a clock set back, is folded in another order than the stable part was:
+        // sums that are rounded may then differ in their last digits (SEMANTICS.md).
+        let rounds = !(self.plan.failover == Failover::LosesAnything && self.plan.clock_jumps);
         let random = &mut self.random;
         let name = random.choice(&["a", "b", "c"]).unwrap_or(&"a").to_string();
         let text = match random.u8(0..4) {
             0 => random.i64(-5..100).to_string(),
-            1 => random.choice(&["0.1", "10.50", "007", "9223372036854775800", "1e3"]).unwrap_or(&"0").to_string(),
+            1 if rounds => {
+                random.choice(&["0.1", "10.50", "007", "9223372036854775800", "1e3"]).unwrap_or(&"0").to_string()
+            }
             _ => format!("v{}", random.u16(..)),
         };
-        let float = *random.choice(&[0.1, 0.2, -2.5, 1e16, -1e16, 3.0]).unwrap_or(&0.1);
-        let integer = if random.u8(0..15) == 0 { i64::MAX } else { random.i64(-10..10) };
+        let floats: &[f64] = if rounds { &[0.1, 0.2, -2.5, 1e16, -1e16, 3.0] } else { &[0.5, -2.5, 3.0] };
+        let float = *random.choice(floats).unwrap_or(&0.5);
+        let integer = if rounds && random.u8(0..15) == 0 { i64::MAX } else { random.i64(-10..10) };
         match random.u8(0..40) {
             0..4 => Command::Set(text, (self.plan.ttl && random.bool()).then_some(expiry)),
             4 => Command::Append(text),

@@ -181,7 +181,8 @@ impl Instance {
             }
             (Record::SyncEnds, author) => {
                 let registry = author.as_deref().or(known).ok_or("no registry")?;
-                let (_, applied) = registry.snapshot(self.syncing.take().as_ref())?;
+                let (theirs, applied) = registry.snapshot(self.syncing.take().as_ref())?;
+                self.oracle.meet_dead(theirs, &self.applied, applied);
                 for (replid, ts) in applied {
                     let have = self.applied.entry(*replid).or_default();
                     *have = (*have).max(*ts);

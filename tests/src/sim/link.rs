@@ -22,8 +22,6 @@ pub struct Link {
     pub wanted: InstanceSet,
     /// The handshake said that only a full sync helps.
     pub needs_full: bool,
-    /// The source has had a full sync.
-    pub has_gaps: bool,
     /// The last error, for people.
     pub error: String,
     connection: Option<Connection>,
@@ -64,21 +62,15 @@ impl Link {
     /// Not connected.
     #[must_use]
     pub fn new(source: usize, target: usize, wanted: InstanceSet) -> Self {
-        let (is_up, needs_full, has_gaps, error, connection) = (true, false, false, String::new(), None);
+        let (is_up, needs_full, error, connection) = (true, false, String::new(), None);
         let (positioned_for, by_clock, flights) = (wanted, false, VecDeque::new());
-        Self {
-            source,
-            target,
-            is_up,
-            wanted,
-            needs_full,
-            has_gaps,
-            error,
-            connection,
-            positioned_for,
-            by_clock,
-            flights,
-        }
+        Self { source, target, is_up, wanted, needs_full, error, connection, positioned_for, by_clock, flights }
+    }
+
+    /// The source has taken in by a full sync what its backlog does not have: `SYNCERNOTHELD`, and the agent goes by the clock.
+    pub fn source_synced(&mut self) {
+        self.restart();
+        self.by_clock = true;
     }
 
     /// The agent, or the connection, dies: what is in flight is lost.
@@ -225,11 +217,6 @@ impl Link {
                     | ApplyError::Drift { .. }
                     | ApplyError::Fenced(_)
                     | ApplyError::Syncing => Ok(Delivered::Refused),
-                    // The source has taken in by a full sync what its backlog does not have.
-                    ApplyError::Gap { .. } if self.has_gaps => {
-                        self.by_clock = true;
-                        Ok(Delivered::Refused)
-                    }
                     ApplyError::Role
                     | ApplyError::Frame(_)
                     | ApplyError::Span { .. }

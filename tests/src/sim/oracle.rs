@@ -124,6 +124,16 @@ impl Oracle {
         self.keys.retain(|_, key| !key.values.is_empty() || !key.ttl.is_empty());
     }
 
+    /// Meets what is left of keys that nobody shows or keeps metadata of: no snapshot names them.
+    pub fn meet_dead(&mut self, theirs: &Self, ours: &Context, their_clock: &Context) {
+        let dead = |oracle: &Self| -> Vec<_> {
+            oracle.keys.iter().filter(|(_, key)| key.values.is_empty()).map(|(name, _)| name.clone()).collect()
+        };
+        for name in dead(self).into_iter().chain(dead(theirs)) {
+            self.meet(name, theirs, ours, their_clock);
+        }
+    }
+
     /// The dataset that an instance must show.
     #[must_use]
     pub fn view(&self) -> BTreeMap<(u32, Vec<u8>), Entry> {

@@ -82,9 +82,10 @@ impl World {
     }
 
     fn sync_key(&mut self, target: usize, db: u32, name: &[u8], state: KeyMeta) -> Check {
+        let now_ms = self.wall(target);
         let to = &mut self.instances[target];
         to.shard
-            .sync_key(KeyRef { db, name }, state, &mut to.keyspace)
+            .sync_key(KeyRef { db, name }, state, &mut to.keyspace, now_ms)
             .map_err(|error| format!("{} refuses a key: {error}", to.id))?;
         to.take_records(&mut self.registry)?;
         to.check()
@@ -103,7 +104,7 @@ impl World {
         self.say(|| format!("{} ends its full sync from {}", target + 1, run.source + 1));
         let link = self.link(run.source, target);
         self.links[link].synced();
-        self.links.iter_mut().filter(|link| link.source == target).for_each(|link| link.has_gaps = true);
+        self.links.iter_mut().filter(|link| link.source == target).for_each(super::link::Link::source_synced);
         Ok(())
     }
 
