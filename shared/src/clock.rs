@@ -33,6 +33,11 @@ impl VectorClock {
         }
     }
 
+    /// Raises every entry to at least that of `other`.
+    pub fn join(&mut self, other: &Self) {
+        other.iter().for_each(|(origin, ts)| self.raise(origin, ts));
+    }
+
     /// Whether everything in `other` is in `self`.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {

@@ -26,6 +26,7 @@ pub mod event_loop;
 pub mod events;
 pub mod expiry;
 pub mod filter;
+pub mod fork;
 mod guard;
 pub mod info;
 pub mod key;

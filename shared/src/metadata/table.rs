@@ -157,6 +157,19 @@ impl Table {
         self.by_key.iter().map(|&i| &self.slots[i as usize]).map(|slot| (slot.db, &*slot.key, &slot.meta))
     }
 
+    /// The places that keys may have, for walks in steps while keys come and go.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The key in a place, if there is one now.
+    #[must_use]
+    pub fn key_in(&self, place: usize) -> Option<(u32, &[u8])> {
+        let slot = self.slots.get(place)?;
+        (self.find(slot.db, &slot.key)?.0 as usize == place).then_some((slot.db, &*slot.key))
+    }
+
     /// Takes out every key that `is_in` names; returns them.
     pub fn drain(&mut self, is_in: impl Fn(u32) -> bool) -> Vec<(u32, Box<[u8]>, KeyMeta)> {
         let ids: Vec<u32> = self.by_key.iter().copied().filter(|&i| is_in(self.slots[i as usize].db)).collect();

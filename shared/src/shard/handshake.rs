@@ -131,12 +131,13 @@ impl Shard {
         if self.membership.contains(hello.instance) {
             return;
         }
-        // Who has seen more of this instance than itself, may have been admitted by what a failover lost.
+        // Of whom anything is applied, or who has seen more of this instance than itself, was admitted by what a failover lost.
+        let has_applied = self.clock.iter().any(|(origin, _)| self.origins.instance(origin) == hello.instance);
         let lost = |(replid, instance, ts): &(ReplId, InstanceId, Timestamp)| {
             *instance == self.config.instance
                 && self.origins.find(replid).is_some_and(|origin| !self.clock.has(origin, *ts))
         };
-        let late = self.is_established() && !hello.clock.entries().iter().any(lost);
+        let late = self.is_established() && !has_applied && !hello.clock.entries().iter().any(lost);
         let mut group = GroupBuilder::new();
         let op = Op::Join { instance: hello.instance };
         group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op });

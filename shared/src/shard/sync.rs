@@ -3,6 +3,10 @@
 //! Until its end the clock here says nothing of it: local writes count what it brought as unseen, and no effects of others are
 //! applied. At the end the clock, S and all the rest rise at once.
 
+use std::hash::BuildHasher;
+
+use hashbrown::HashSet;
+
 use super::{Shard, stream::Stream};
 use crate::clock::VectorClock;
 use crate::context::StreamContext;
@@ -13,9 +17,9 @@ use crate::merge::{AtRisk, KeyRef, Meeting, Side};
 use crate::metadata::KeyMeta;
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
-use crate::snapshot::{SnapshotHead, SnapshotReign, key};
+use crate::snapshot::{SnapshotHead, SnapshotKey, SnapshotReign, key};
 use crate::timestamp::Timestamp;
-use crate::wire::WireError;
+use crate::wire::{Reader, WireError};
 
 /// Why a snapshot was refused. Nothing has changed then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,8 +49,42 @@ pub(super) struct Syncing {
     head: SnapshotHead,
     /// Reigns of the snapshot as origins here.
     names: Vec<Origin>,
+    round: Round,
+    /// Of syncs that broke off before it, oldest first.
+    earlier: Vec<Round>,
+}
+
+/// What one snapshot has brought so far.
+#[derive(Clone, Debug)]
+struct Round {
     clock: VectorClock,
     stable: VectorClock,
+    /// Hashes of the keys that were merged.
+    merged: HashSet<u64, foldhash::fast::RandomState>,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl Round {
+    fn hash(&self, key: KeyRef<'_>) -> u64 {
+        self.hasher.hash_one((key.db, key.name))
+    }
+
+    fn has(&self, key: KeyRef<'_>) -> bool {
+        self.merged.contains(&self.hash(key))
+    }
+}
+
+impl Syncing {
+    /// What this side has of a key, as a clock and S: also what an earlier snapshot brought, whose entries without a dot stand for
+    /// what was stable there.
+    fn known(&self, key: KeyRef<'_>, clock: &VectorClock, stable: &VectorClock) -> (VectorClock, VectorClock) {
+        let (mut clock, mut stable) = (clock.clone(), stable.clone());
+        if let Some(round) = self.earlier.iter().rev().find(|round| round.has(key)) {
+            clock.join(&round.clock);
+            stable.join(&round.stable);
+        }
+        (clock, stable)
+    }
 }
 
 impl Shard {
@@ -93,7 +131,7 @@ impl Shard {
     /// from an old state, and what has no dot any more could not be told from what a write has seen (2.2 rule 5).
     #[must_use]
     pub fn takes_writes(&self) -> bool {
-        self.is_primary() && self.syncing.as_ref().is_none_or(|syncing| self.clock.covers(&syncing.stable))
+        self.is_primary() && self.syncing.as_ref().is_none_or(|syncing| self.clock.covers(&syncing.round.stable))
     }
 
     /// A snapshot begins to come in. One that was broken off before is taken up by it.
@@ -127,48 +165,102 @@ impl Shard {
             clock.raise(*origin, reign.applied);
             stable.raise(*origin, reign.stable);
         }
-        if self.syncing.as_ref().is_some_and(|begun| !clock.covers(&begun.clock)) {
-            return Err(SyncError::Behind(head.instance));
+        let mut earlier = Vec::new();
+        if let Some(begun) = self.syncing.take() {
+            if !clock.covers(&begun.round.clock) {
+                self.syncing = Some(begun);
+                return Err(SyncError::Behind(head.instance));
+            }
+            earlier = begun.earlier;
+            earlier.push(begun.round);
         }
-        self.syncing = Some(Box::new(Syncing { head, names, clock, stable }));
+        let round = Round { clock, stable, merged: HashSet::default(), hasher: foldhash::fast::RandomState::default() };
+        self.syncing = Some(Box::new(Syncing { head, names, round, earlier }));
         Ok(())
     }
 
-    /// Merges one key of the snapshot; a key that it does not have is an empty state. Returns whether clients see a change.
+    /// Merges keys off the front of `keys`, one after the other, as long as `lasts` says. Returns how many bytes that took.
+    ///
+    /// # Errors
+    /// See [`SyncError`]. What came before the broken key is merged.
+    pub fn sync_keys<K: Keyspace>(
+        &mut self,
+        keys: &[u8],
+        keyspace: &mut K,
+        now_ms: u64,
+        lasts: &mut dyn FnMut() -> bool,
+    ) -> Result<usize, SyncError> {
+        let mut reader = Reader::new(keys);
+        let (mut from, mut used) = (0, 0);
+        let result = loop {
+            if reader.is_empty() || !lasts() {
+                break Ok(());
+            }
+            let key = match SnapshotKey::decode(&mut reader) {
+                Ok(key) => key,
+                Err(error) => break Err(error.into()),
+            };
+            let name = KeyRef { db: key.db, name: key.name };
+            if self.is_news_of_the_past(&key.state) {
+                // In this order on replicas, too.
+                self.record_keys(&keys[from..used]);
+                from = used;
+                self.reassert_key(name, keyspace, now_ms);
+            }
+            if let Err(error) = self.follow_sync_key(name, key.state, keyspace) {
+                break Err(error);
+            }
+            used = keys.len() - reader.rest().len();
+        };
+        self.record_keys(&keys[from..used]);
+        result.map(|()| used)
+    }
+
+    /// Whether a key of the snapshot has been merged.
+    #[must_use]
+    pub fn has_synced(&self, key: KeyRef<'_>) -> bool {
+        self.syncing.as_ref().is_some_and(|syncing| syncing.round.has(key))
+    }
+
+    /// Merges a key that the snapshot does not have: an empty state.
     ///
     /// # Errors
     /// See [`SyncError`].
-    pub fn sync_key<K: Keyspace>(
-        &mut self,
-        key: KeyRef<'_>,
-        theirs: KeyMeta,
-        keyspace: &mut K,
-        now_ms: u64,
-    ) -> Result<bool, SyncError> {
-        self.reassert_against(key, &theirs, keyspace, now_ms);
-        let mut record = Vec::new();
-        Record::sync_keys(&mut record);
-        key::encode(&mut record, key.db, key.name, &theirs);
-        let changed = self.follow_sync_key(key, theirs, keyspace)?;
-        self.records.push(record);
-        Ok(changed)
+    pub fn sync_absent<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) -> Result<(), SyncError> {
+        self.follow_sync_key(key, KeyMeta::default(), keyspace)?;
+        let mut encoded = Vec::new();
+        key::encode(&mut encoded, key.db, key.name, &KeyMeta::default());
+        self.record_keys(&encoded);
+        Ok(())
     }
 
-    /// 2.2 rule 5: a source that came back from an old state has written without having seen what is stable here.
-    fn reassert_against<K: Keyspace>(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, keyspace: &mut K, now_ms: u64) {
-        let Some(syncing) = &self.syncing else { return };
+    fn record_keys(&mut self, keys: &[u8]) {
+        if !keys.is_empty() {
+            let mut record = Vec::with_capacity(keys.len() + 2);
+            Record::sync_keys(&mut record);
+            record.extend_from_slice(keys);
+            self.records.push(record);
+        }
+    }
+
+    /// 2.2 rule 5: whether the source came back from an old state and has written without having seen what is stable here.
+    fn is_news_of_the_past(&self, theirs: &KeyMeta) -> bool {
+        let Some(syncing) = self.syncing.as_ref().filter(|_| self.config.rules.regressed_reassert) else {
+            return false;
+        };
         let stable = self.stability.stable();
         let here = |dot: &Dot| syncing.names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..*dot });
         let news = theirs.dots().filter_map(here).filter(|dot| !dot.is_in(&self.clock)).map(|dot| dot.ts).min();
-        let Some(news) = news else { return };
+        let Some(news) = news else { return false };
         // News that is older than what is stable has not seen it: nobody's clock goes back but by losing its state.
         let is_older = || theirs.dots().filter_map(here).any(|dot| dot.is_in(stable) && dot.ts > news);
-        let is_regressed = !syncing.clock.covers(stable) || is_older();
-        if is_regressed && self.config.rules.regressed_reassert {
-            let stable = self.stability.stable().clone();
-            let at_risk: Vec<AtRisk> = self.merge(keyspace).key_at_risk(key, &stable).into_iter().collect();
-            self.reassert_at_risk(&at_risk, keyspace, now_ms);
-        }
+        !syncing.round.clock.covers(stable) || is_older()
+    }
+
+    fn reassert_key<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K, now_ms: u64) {
+        let stable = self.stability.stable().clone();
+        let at_risk: Vec<AtRisk> = self.merge(keyspace).key_at_risk(key, &stable).into_iter().collect();
+        self.reassert_at_risk(&at_risk, keyspace, now_ms);
     }
 
     /// The same on a replica.
@@ -177,22 +269,25 @@ impl Shard {
         key: KeyRef<'_>,
         mut theirs: KeyMeta,
         keyspace: &mut K,
-    ) -> Result<bool, SyncError> {
-        let syncing = self.syncing.take().ok_or(SyncError::NotBegun)?;
+    ) -> Result<(), SyncError> {
+        let mut syncing = self.syncing.take().ok_or(SyncError::NotBegun)?;
         let renamed = theirs.rename_origins(&syncing.names);
-        let changed = renamed.map(|()| {
-            let (clock, stable) = (self.clock.clone(), self.stability.stable().clone());
+        if renamed.is_ok() {
+            let unseen_by = self.clock.clone();
+            let (clock, stable) = syncing.known(key, &self.clock, self.stability.stable());
             let meeting = Meeting {
-                source: Side { clock: &syncing.clock, stable: &syncing.stable },
+                source: Side { clock: &syncing.round.clock, stable: &syncing.round.stable },
                 target: Side { clock: &clock, stable: &stable },
                 rule_7: self.config.rules.entries_stand_for_stable,
             };
             let mut merge = self.merge(keyspace);
-            merge.syncing = Some(&clock);
-            merge.meet(key, &theirs, &meeting)
-        });
+            merge.syncing = Some(&unseen_by);
+            merge.meet(key, &theirs, &meeting);
+            let hash = syncing.round.hash(key);
+            syncing.round.merged.insert(hash);
+        }
         self.syncing = Some(syncing);
-        changed.map_err(|_| WireError::Invalid { what: "reign of a dot" }.into())
+        renamed.map_err(|_| WireError::Invalid { what: "reign of a dot" }.into())
     }
 
     /// All keys of the snapshot, and all keys here, have been merged: everything else rises at once. Who reads the backlog here must
@@ -222,7 +317,7 @@ impl Shard {
                 self.backlog.raise_floor(*origin, reign.applied);
             }
         }
-        self.stability.set_stable(&syncing.stable);
+        self.stability.set_stable(&syncing.round.stable);
         // Whose writes the source has, had been admitted there.
         for reign in syncing.head.reigns.iter().filter(|reign| reign.applied > Timestamp::ZERO) {
             self.gates.remove(reign.instance);
@@ -278,7 +373,7 @@ impl Shard {
             }
         }
         for (instance, dot) in &ours {
-            if !theirs.contains(&(*instance, *dot)) && !dot.is_in(&syncing.clock) {
+            if !theirs.contains(&(*instance, *dot)) && !dot.is_in(&syncing.round.clock) {
                 met.join(*instance, *dot, &unseen);
             }
         }

@@ -1,4 +1,4 @@
-//! Snapshots: the complete state of a shard in a form that does not depend on the server (docs/PROTOCOL.md 8).
+//! Snapshots: the complete state of a shard in a form that does not depend on the server (docs/PROTOCOL.md 9).
 
 pub mod head;
 pub mod key;

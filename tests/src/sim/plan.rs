@@ -64,4 +64,10 @@ impl Plan {
             rules: Rules::default(),
         }
     }
+
+    /// Whether the backlog is so small that reading on becomes impossible now and then.
+    #[must_use]
+    pub const fn forces_full_syncs(&self) -> bool {
+        self.backlog_bytes < 1 << 30
+    }
 }

@@ -7,6 +7,7 @@ use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::KeyRef;
 use syncer_shared::metadata::KeyMeta;
 use syncer_shared::shard::SyncError;
+use syncer_shared::snapshot::key;
 
 use super::plan::Failover;
 use super::{Check, World};
@@ -76,16 +77,27 @@ impl World {
             let Some(run) = &mut self.syncs[target] else { return Ok(()) };
             let Some(((db, name), state)) = run.keys.pop() else { return self.end_sync(target) };
             run.sent.insert((db, name.clone()));
-            self.sync_key(target, db, &name, state)?;
+            self.sync_key(target, db, &name, &state)?;
         }
         Ok(())
     }
 
-    fn sync_key(&mut self, target: usize, db: u32, name: &[u8], state: KeyMeta) -> Check {
+    fn sync_key(&mut self, target: usize, db: u32, name: &[u8], state: &KeyMeta) -> Check {
         let now_ms = self.wall(target);
+        let mut encoded = Vec::new();
+        key::encode(&mut encoded, db, name, state);
         let to = &mut self.instances[target];
         to.shard
-            .sync_key(KeyRef { db, name }, state, &mut to.keyspace, now_ms)
+            .sync_keys(&encoded, &mut to.keyspace, now_ms, &mut || true)
+            .map_err(|error| format!("{} refuses a key: {error}", to.id))?;
+        to.take_records(&mut self.registry)?;
+        to.check()
+    }
+
+    fn sync_absent(&mut self, target: usize, db: u32, name: &[u8]) -> Check {
+        let to = &mut self.instances[target];
+        to.shard
+            .sync_absent(KeyRef { db, name }, &mut to.keyspace)
             .map_err(|error| format!("{} refuses a key: {error}", to.id))?;
         to.take_records(&mut self.registry)?;
         to.check()
@@ -95,7 +107,7 @@ impl World {
         let Some(run) = self.syncs[target].take() else { return Ok(()) };
         let names = all_names(&mut self.instances[target]);
         for (db, name) in names.into_iter().filter(|name| !run.sent.contains(name)) {
-            self.sync_key(target, db, &name, KeyMeta::default())?;
+            self.sync_absent(target, db, &name)?;
         }
         let to = &mut self.instances[target];
         to.shard.end_sync().map_err(|error| format!("{} cannot end a sync: {error}", to.id))?;
