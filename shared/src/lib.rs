@@ -4,6 +4,7 @@
 pub mod backlog;
 pub mod clock;
 pub mod context;
+pub mod decimal;
 pub mod digest;
 pub mod dot;
 pub mod effect;

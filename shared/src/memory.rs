@@ -72,7 +72,7 @@ impl MemoryKeyspace {
             Some(_) => return Err(NotAdded),
         };
         let sum = old.checked_add(delta).ok_or(NotAdded)?;
-        self.put(db, key, path, Value::Bytes(Number::Integer(sum).format().as_bytes()));
+        self.put(db, key, path, Value::Bytes(sum.to_string().as_bytes()));
         Ok(sum)
     }
 }

@@ -8,7 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 use syncer_shared::dot::Dot;
 use syncer_shared::effect::Kind;
-use syncer_shared::metadata::{Assigned, KeyMeta, PathMeta, Payload, TtlDot, path_of};
+use syncer_shared::metadata::{Assigned, Incremented, KeyMeta, PathMeta, Payload, TtlDot, path_of};
 use syncer_shared::number::Number;
 use syncer_shared::origin::Origin;
 use syncer_shared::snapshot::{SnapshotHead, SnapshotKey, SnapshotReign, key};
@@ -40,7 +40,7 @@ fn path(kind: Kind) -> impl Strategy<Value = PathMeta> {
         let mut path = if base.is_some() || assigns.is_empty() { PathMeta::stable(base) } else { PathMeta::default() };
         let assign = |(dot, reasserted, payload)| Assigned { dot, reasserted, payload };
         path.assigns.extend(assigns.into_iter().map(assign));
-        increments.into_iter().for_each(|(dot, delta)| path.increment(dot, delta));
+        path.take_increments(increments.into_iter().map(|(dot, delta)| Incremented { dot, delta }).collect());
         path
     })
 }

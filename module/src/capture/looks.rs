@@ -1,5 +1,6 @@
 //! Looks at the dataset around a command that `SYNCER.CALL` runs, and what its reply says.
 
+use syncer_shared::decimal::Decimal;
 use syncer_shared::digest::KeyDigest;
 use syncer_shared::keyspace::Keyspace;
 
@@ -69,6 +70,13 @@ impl Before {
             }
             _ => Kind::Nothing,
         };
+        let kind = match (shape, kind) {
+            (Shape::IncrFloat, Kind::Element(before)) if is_out_of_range(&before, args.bytes(2)) => Kind::Keys(vec![1]),
+            (Shape::HIncrFloat, Kind::Element(before)) if is_out_of_range(&before, args.bytes(3)) => {
+                Kind::Keys(vec![1])
+            }
+            (_, kind) => kind,
+        };
         Self { shape, kind }
     }
 
@@ -119,6 +127,12 @@ impl After {
         self.members.iter().for_each(|member| unit.tell(member));
         self.changed.iter().for_each(|key| unit.changed(db, key));
     }
+}
+
+/// Whether numbers are too large for an increment: then the key is captured whole.
+fn is_out_of_range(before: &Option<Vec<u8>>, delta: Option<&[u8]>) -> bool {
+    let is_out = |text: &[u8]| !Decimal::parse(text).is_some_and(Decimal::may_add);
+    before.iter().map(Vec::as_slice).chain(delta).any(is_out)
 }
 
 /// The members that the reply of a pop names.

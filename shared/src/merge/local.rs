@@ -2,7 +2,7 @@
 
 use super::{KeyRef, Merge, view};
 use crate::dot::{Dot, Seen};
-use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
+use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs};
 use crate::keyspace::Keyspace;
 use crate::metadata::Top;
 use crate::metadata::{Base, KindMeta, PathMeta, Paths, Payload, TtlDot, TtlMeta};
@@ -30,11 +30,13 @@ impl<K: Keyspace> Merge<'_, K> {
         false
     }
 
-    /// After a whole group: where it has added a float, or a sum is out of range, the dataset is corrected, since the server adds
-    /// in its own way (`long double`) and cannot know an exact sum beyond 64 bits (I-4). Not earlier: the dataset has what the last
-    /// write of the group left.
+    /// After a whole group: where it has added a float, the dataset is corrected, since the server adds in its own way (`long double`)
+    /// (I-4). Not earlier: the dataset has what the last write of the group left.
     pub fn correct(&mut self, effect: &Effect<'_>) {
         let Op::Increment { path, .. } = effect.op else { return };
+        if matches!(path, Path::Scored(_)) && self.syncing.is_none() {
+            return;
+        }
         let key = KeyRef { db: effect.db, name: effect.key };
         let mut meta = self.take_path(key, path);
         let top = meta.top(self.origins);
@@ -43,10 +45,10 @@ impl<K: Keyspace> Merge<'_, K> {
             && !meta.increments().is_empty()
             && let Some(shown) = view::view(&meta, path.kind(), self.origins)
         {
-            if self.native(key, path).as_ref() != Some(&shown.payload) {
-                self.put(key, path, &shown.payload);
+            if self.native(key, path).as_ref() != Some(&shown) {
+                self.put(key, path, &shown);
             }
-            self.imply(&mut meta, shown.clamped);
+            self.imply(&mut meta);
         }
         self.return_path(key, path, meta);
     }
@@ -118,27 +120,24 @@ impl<K: Keyspace> Merge<'_, K> {
         let id = self.table.entry(key.db, key.name);
         let known = self.table.meta_mut(id).kind_or_insert(path.kind()).paths.get_or_insert(path);
         if known.is_empty() && !is_new {
-            // What was there is everyone's; that it may not have been there makes no difference to an integer sum.
+            // What was there is everyone's; that it may not have been there makes no difference to a sum of integers.
             *known = PathMeta::stable(None);
         }
-        let exact = matches!(delta, Number::Integer(_)) && view::integers(known.increments()).is_some();
-        let clamped = known.sum.as_ref().is_some_and(|sum| sum.clamped);
-        let top = known.top(self.origins);
-        if exact && !clamped && known.payload(top).is_none() {
-            known.increment(dot, delta);
+        if matches!(delta, Number::Integer(_)) {
+            known.increment(dot, delta, self.origins);
             return false;
         }
         self.local_sum(key, path, delta, dot, before);
-        true
+        // The server adds scores as we do: the dataset had the view (I-4), and this dot is the last.
+        !matches!(path, Path::Scored(_))
     }
 
-    /// A sum whose base must be known: with a float in it, or out of range.
+    /// A sum with a float, whose base must be known.
     fn local_sum(&mut self, key: KeyRef<'_>, path: Path<'_>, delta: Number, dot: Dot, before: Option<&[u8]>) {
         let mut meta = self.take_path(key, path);
         let top = meta.top(self.origins);
         if meta.payload(top).is_none() {
-            let increments = view::integers(meta.increments()).unwrap_or_default();
-            let base = before.map(|bytes| explicit(path, bytes, increments));
+            let base = before.map(|bytes| super::less(payload(path, bytes), meta.added()));
             match (meta.payload_mut(top), base) {
                 (Some(slot), Some(base)) => *slot = Some(base),
                 (Some(_), None) if top == Top::Base => {
@@ -149,7 +148,7 @@ impl<K: Keyspace> Merge<'_, K> {
                 _ => {}
             }
         }
-        meta.increment(dot, delta);
+        meta.increment(dot, delta, self.origins);
         self.return_path(key, path, meta);
     }
 
@@ -222,13 +221,10 @@ fn note_ttl(ttl: &mut TtlMeta, dot: Dot, note: TtlNote) {
     }
 }
 
-/// A text as the payload of a path, less what the live integer increments had added to it.
-fn explicit(path: Path<'_>, bytes: &[u8], increments: i128) -> Payload {
+/// A text as the payload of a path.
+fn payload(path: Path<'_>, bytes: &[u8]) -> Payload {
     match path {
-        Path::Scored(_) => match parse_float(bytes) {
-            Some(score) => Payload::Score(score),
-            None => Payload::from_value(Value::Score(0.0)),
-        },
-        _ => super::subtract(bytes.into(), increments),
+        Path::Scored(_) => Payload::Score(parse_float(bytes).unwrap_or_default()),
+        _ => Payload::Bytes(bytes.into()),
     }
 }

@@ -80,12 +80,9 @@ impl Meeting<'_> {
         let from_target = |dot: &Dot| !at_source.contains(dot) && !dot.is_in(self.source.clock);
         met.assigns.extend(source.assigns.iter().filter(|a| from_source(&a.dot)).cloned());
         met.assigns.extend(target.assigns.iter().filter(|a| from_target(&a.dot)).cloned());
-        for i in source.increments().iter().filter(|i| from_source(&i.dot)) {
-            met.increment(i.dot, i.delta);
-        }
-        for i in target.increments().iter().filter(|i| from_target(&i.dot)) {
-            met.increment(i.dot, i.delta);
-        }
+        let of_source = source.increments().iter().filter(|i| from_source(&i.dot));
+        let of_target = target.increments().iter().filter(|i| from_target(&i.dot));
+        met.take_increments(of_source.chain(of_target).copied().collect());
         met
     }
 

@@ -16,6 +16,7 @@ pub use reassert::{Aside, Revival};
 pub use regressed::{AtRisk, StableTtl};
 
 use crate::clock::VectorClock;
+use crate::decimal::Decimal;
 use crate::dot::{Dot, Seen};
 use crate::effect::{Path, Value};
 use crate::keyspace::Keyspace;
@@ -110,20 +111,13 @@ impl<K: Keyspace> Merge<'_, K> {
         if meta.payload(top).is_some() {
             return;
         }
-        let increments = view::integers(meta.increments()).unwrap_or_default();
+        let added = meta.added();
         let Some(slot) = meta.payload_mut(top) else { return };
-        let native = self.native(key, path);
-        *slot = match native {
-            Some(Payload::Bytes(bytes)) if increments != 0 => Some(subtract(bytes, increments)),
-            native => native,
-        };
+        *slot = self.native(key, path).map(|native| less(native, added));
     }
 
     /// Lets the dataset hold the payload of the top again, after the path was written.
-    fn imply(&self, meta: &mut PathMeta, clamped: bool) {
-        if let Some(sum) = &mut meta.sum {
-            sum.clamped = clamped;
-        }
+    fn imply(&self, meta: &mut PathMeta) {
         let top = meta.top(self.origins);
         let is_unseen = |clock, at: usize| meta.assigns.get(at).is_some_and(|a| !a.dot.is_in(clock));
         if let (Some(clock), Top::Assign(at)) = (self.syncing, top)
@@ -131,7 +125,7 @@ impl<K: Keyspace> Merge<'_, K> {
         {
             return;
         }
-        if view::may_imply(meta, top, clamped)
+        if view::may_imply(meta, top)
             && let Some(slot) = meta.payload_mut(top)
         {
             *slot = None;
@@ -157,15 +151,14 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 }
 
-/// An integer text less `sum`; anything else is no sum and stays.
-fn subtract(bytes: Box<[u8]>, sum: i128) -> Payload {
-    use crate::number::Number;
-    match Number::parse(&bytes) {
-        Some(Number::Integer(total)) => match i64::try_from(i128::from(total) - sum) {
-            Ok(base) => Payload::Bytes(Number::Integer(base).format().into_bytes().into()),
-            Err(_) => Payload::Bytes(bytes),
+/// What the dataset shows, without what live increments have added to it. What is no number has nothing added.
+fn less(native: Payload, added: Decimal) -> Payload {
+    match &native {
+        Payload::Bytes(bytes) if added != Decimal::ZERO => match Decimal::parse(bytes) {
+            Some(total) => Payload::Bytes(total.minus(added).format().into_bytes().into()),
+            None => native,
         },
-        _ => Payload::Bytes(bytes),
+        _ => native,
     }
 }
 

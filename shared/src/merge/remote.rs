@@ -6,7 +6,8 @@ use crate::dot::{Dot, Seen};
 use crate::effect::{ClearReason, Effect, Kind, Op, Path, TtlNote, UnixMs, Value};
 use crate::keyspace::{Keyspace, SetTtl};
 use crate::metadata::{Assigned, KeyMeta, PathMeta, Payload};
-use crate::number::Number;
+use crate::number::{Number, add_scores};
+use crate::origin::Origins;
 
 /// A change of one path.
 #[derive(Clone, Copy, Debug)]
@@ -178,18 +179,20 @@ impl<K: Keyspace> Merge<'_, K> {
             self.return_path(key, path, meta);
             return;
         }
-        self.count_conflict(&meta, seen);
+        // Increments are not in conflict with each other.
+        *self.conflicts += u64::from(meta.assigns.iter().any(|a| !seen.has(&a.dot)));
+        if let Path::Scored(member) = path {
+            self.increment_score(key, member, delta, meta, dot);
+            return;
+        }
         self.expose(key, path, &mut meta);
-        meta.increment(dot, delta);
+        meta.increment(dot, delta, self.origins);
         self.show(key, path, meta);
     }
 
     /// The quick way: an integer is added to an integer whose value the dataset holds.
     fn add_integer(&mut self, key: KeyRef<'_>, path: Path<'_>, delta: i64, meta: &mut PathMeta, dot: Dot) -> bool {
-        let top = meta.top(self.origins);
-        let implied = meta.payload(top).is_none() && view::integers(meta.increments()).is_some();
-        let clamped = meta.sum.as_ref().is_some_and(|sum| sum.clamped);
-        if !implied || clamped {
+        if meta.payload(meta.top(self.origins)).is_some() {
             return false;
         }
         let added = match path {
@@ -197,11 +200,30 @@ impl<K: Keyspace> Merge<'_, K> {
             Path::Field(field) => self.keyspace.add_integer_field(key.db, key.name, field, delta),
             Path::Member(_) | Path::Scored(_) | Path::Opaque => return false,
         };
-        if added.is_err() {
-            return false;
+        if added.is_ok() {
+            meta.increment(dot, Number::Integer(delta), self.origins);
         }
-        meta.increment(dot, Number::Integer(delta));
-        true
+        added.is_ok()
+    }
+
+    /// The dataset has the sum of a score up to here (I-4). It goes on from there where nothing comes behind the increment in effect
+    /// order, or where order makes no difference.
+    fn increment_score(&mut self, key: KeyRef<'_>, member: &[u8], delta: Number, mut meta: PathMeta, dot: Dot) {
+        let path = Path::Scored(member);
+        self.expose(key, path, &mut meta);
+        let base = match meta.payload(meta.top(self.origins)) {
+            Some(Payload::Score(score)) => *score,
+            _ => 0.0,
+        };
+        let is_last = meta.increment(dot, delta, self.origins);
+        let goes_on = is_last || meta.sum.as_ref().is_some_and(|sum| sum.increments.is_exact_over(base));
+        match self.keyspace.score(key.db, key.name, member).filter(|_| goes_on) {
+            Some(shown) => {
+                self.put(key, path, &Payload::Score(add_scores(shown, delta.as_float())));
+                self.return_path(key, path, meta);
+            }
+            None => self.show(key, path, meta),
+        }
     }
 
     fn remove_element(&mut self, key: KeyRef<'_>, path: Path<'_>, seen: &Seen<'_>) {
@@ -232,8 +254,8 @@ impl<K: Keyspace> Merge<'_, K> {
     fn show(&mut self, key: KeyRef<'_>, path: Path<'_>, mut meta: PathMeta) {
         match view::view(&meta, path.kind(), self.origins) {
             Some(shown) => {
-                self.put(key, path, &shown.payload);
-                self.imply(&mut meta, shown.clamped);
+                self.put(key, path, &shown);
+                self.imply(&mut meta);
             }
             None => self.keyspace.take(key.db, key.name, path),
         }
@@ -280,13 +302,19 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// Adds a change to exposed metadata, in memory.
-    pub(super) fn change_exposed(meta: &mut PathMeta, change: Change<'_>, dot: Dot, seen: &Seen<'_>) {
+    pub(super) fn change_exposed(
+        meta: &mut PathMeta,
+        change: Change<'_>,
+        dot: Dot,
+        seen: &Seen<'_>,
+        origins: &Origins,
+    ) {
         match change {
             Change::Assign { value, reasserted } => {
                 meta.remove_seen(seen);
                 meta.assigns.push(Assigned { dot, reasserted, payload: Some(Payload::from_value(value)) });
             }
-            Change::Increment(delta) => meta.increment(dot, delta),
+            Change::Increment(delta) => drop(meta.increment(dot, delta, origins)),
             Change::Remove => meta.remove_seen(seen),
         }
     }

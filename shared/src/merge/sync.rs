@@ -62,13 +62,12 @@ impl<K: Keyspace> Merge<'_, K> {
         before: &KeyMeta,
     ) -> bool {
         let Some(shown) = view::view(meta, path.kind(), self.origins) else { return false };
-        let was: Option<Payload> =
-            before.path(path).and_then(|m| view::view(m, path.kind(), self.origins)).map(|shown| shown.payload);
-        let differs = was.as_ref() != Some(&shown.payload);
+        let was: Option<Payload> = before.path(path).and_then(|m| view::view(m, path.kind(), self.origins));
+        let differs = was.as_ref() != Some(&shown);
         if differs {
-            self.put(key, path, &shown.payload);
+            self.put(key, path, &shown);
         }
-        self.imply(meta, shown.clamped);
+        self.imply(meta);
         differs
     }
 

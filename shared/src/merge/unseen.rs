@@ -116,9 +116,9 @@ impl<K: Keyspace> Merge<'_, K> {
             return;
         }
         if let Some(shown) = view::view(meta, path.kind(), self.origins)
-            && self.native(key, path).as_ref() != Some(&shown.payload)
+            && self.native(key, path).as_ref() != Some(&shown)
         {
-            self.put(key, path, &shown.payload);
+            self.put(key, path, &shown);
         }
     }
 }

@@ -48,7 +48,7 @@ impl<K: Keyspace> Merge<'_, K> {
         }
         if let Some((path, change, dot)) = change {
             let path_meta = meta.kind_or_insert(path.kind()).paths.get_or_insert(path);
-            Self::change_exposed(path_meta, change, dot, seen);
+            Self::change_exposed(path_meta, change, dot, seen, self.origins);
             self.queue(key, &dot);
         }
         change_ttl(&mut meta.ttl);
@@ -104,12 +104,9 @@ impl<K: Keyspace> Merge<'_, K> {
         if meta.payload(top).is_some() {
             return;
         }
-        let increments = view::integers(meta.increments()).unwrap_or_default();
+        let added = meta.added();
         if let Some(slot) = meta.payload_mut(top) {
-            *slot = Some(match native {
-                Payload::Bytes(bytes) if increments != 0 => super::subtract(bytes, increments),
-                native => native,
-            });
+            *slot = Some(super::less(native, added));
         }
     }
 
@@ -142,8 +139,8 @@ impl<K: Keyspace> Merge<'_, K> {
 
     fn show_element(&mut self, key: KeyRef<'_>, path: Path<'_>, meta: &mut PathMeta) {
         if let Some(shown) = view::view(meta, path.kind(), self.origins) {
-            self.put(key, path, &shown.payload);
-            self.imply(meta, shown.clamped);
+            self.put(key, path, &shown);
+            self.imply(meta);
         }
     }
 

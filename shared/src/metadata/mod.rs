@@ -1,6 +1,7 @@
 //! Conflict metadata: what is known beside the dataset, only for what is not yet known to be everywhere (I-9).
 
 mod grace;
+pub mod increments;
 pub mod key;
 pub mod path;
 pub mod payload;
@@ -8,8 +9,9 @@ mod prune;
 mod table;
 pub mod ttl;
 
+pub use increments::{Incremented, Increments};
 pub use key::{KeyMeta, KindMeta, Paths, element, path_of};
-pub use path::{Assigned, Base, Incremented, PathMeta, Sum, Top};
+pub use path::{Assigned, Base, PathMeta, Sum, Top};
 pub use payload::Payload;
 pub use table::{KeyId, Table};
 pub use ttl::{TtlDot, TtlMeta};

@@ -4,7 +4,9 @@ use std::cmp::Ordering;
 
 use smallvec::{SmallVec, smallvec};
 
+use super::increments::{Incremented, Increments};
 use super::payload::Payload;
+use crate::decimal::Decimal;
 use crate::dot::{Dot, Seen};
 use crate::number::Number;
 use crate::origin::Origins;
@@ -20,15 +22,6 @@ pub struct Assigned {
     pub payload: Option<Payload>,
 }
 
-/// One live `Increment`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Incremented {
-    /// Its identity.
-    pub dot: Dot,
-    /// Its amount.
-    pub delta: Number,
-}
-
 /// The entry without a dot: what was there before any live dot, known to be everywhere (DESIGN 2.2).
 #[derive(Clone, Debug, PartialEq, Default)]
 pub enum Base {
@@ -42,9 +35,9 @@ pub enum Base {
 /// The live dots of one path.
 ///
 /// Invariant: the *top* (highest live `Assign`, else the base) may have no payload here: then the dataset's value is
-/// the top's own, plus the sum of the live increments if there are any, all of them integers, and the sum
-/// fits 64 bits. Every other `Assign` has its payload here. So a plain write stores no value twice, and a
-/// counter needs no look.
+/// the top's own, plus the sum of the live increments if there are any; the top is a number then, written as sums are
+/// ([`Decimal::format`]), and no score. Every other `Assign` has its payload here. So a plain write stores no value twice,
+/// and a counter needs no look.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PathMeta {
     /// Live `Assign`s in no particular order.
@@ -58,10 +51,8 @@ pub struct PathMeta {
 pub struct Sum {
     /// The entry without dot.
     pub base: Base,
-    /// Live `Increment`s in no particular order.
-    pub increments: Vec<Incremented>,
-    /// The exact sum of integers does not fit 64 bits, so the dataset shows a limit. Then payloads are explicit.
-    pub clamped: bool,
+    /// Live `Increment`s.
+    pub increments: Increments,
 }
 
 /// Which entry is the top of a path.
@@ -91,12 +82,25 @@ impl PathMeta {
     /// The live increments.
     #[must_use]
     pub fn increments(&self) -> &[Incremented] {
-        self.sum.as_ref().map_or(&[], |sum| &sum.increments)
+        self.sum.as_ref().map_or(&[], |sum| sum.increments.list())
     }
 
-    /// Adds a live increment.
-    pub fn increment(&mut self, dot: Dot, delta: Number) {
-        self.sum.get_or_insert_default().increments.push(Incremented { dot, delta });
+    /// What the live increments add to a string or a field.
+    #[must_use]
+    pub fn added(&self) -> Decimal {
+        self.sum.as_ref().map_or(Decimal::ZERO, |sum| sum.increments.sum())
+    }
+
+    /// Adds a live increment. Whether it comes last in effect order.
+    pub fn increment(&mut self, dot: Dot, delta: Number, origins: &Origins) -> bool {
+        self.sum.get_or_insert_default().increments.insert(Incremented { dot, delta }, origins)
+    }
+
+    /// Gives a path that has none its live increments.
+    pub fn take_increments(&mut self, increments: Increments) {
+        if !increments.is_empty() {
+            self.sum.get_or_insert_default().increments = increments;
+        }
     }
 
     /// Whether there is an entry without dot.
@@ -120,7 +124,7 @@ impl PathMeta {
     pub(super) fn dots_mut(&mut self, change: &mut impl FnMut(&mut Dot)) {
         self.assigns.iter_mut().for_each(|a| change(&mut a.dot));
         if let Some(sum) = &mut self.sum {
-            sum.increments.iter_mut().for_each(|i| change(&mut i.dot));
+            sum.increments.dots_mut(change);
         }
     }
 
@@ -186,8 +190,7 @@ impl PathMeta {
     pub fn heap_bytes(&self) -> usize {
         let spilled = if self.assigns.spilled() { self.assigns.capacity() * size_of::<Assigned>() } else { 0 };
         let parked: usize = self.assigns.iter().filter_map(|a| a.payload.as_ref()).map(Payload::heap_bytes).sum();
-        let sum =
-            self.sum.as_ref().map_or(0, |s| size_of::<Sum>() + s.increments.capacity() * size_of::<Incremented>());
+        let sum = self.sum.as_ref().map_or(0, |s| size_of::<Sum>() + s.increments.heap_bytes());
         spilled + parked + sum
     }
 }

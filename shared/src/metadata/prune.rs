@@ -1,23 +1,32 @@
 //! Pruning: metadata of what everyone has is dropped, a little at a time. Never changes a view (I-6).
 
 use super::key::KeyMeta;
-use super::path::{Base, PathMeta};
+use super::path::{Base, PathMeta, Top};
+use super::payload::Payload;
 use super::table::{KeyId, Queued, Table};
 use super::ttl::TtlMeta;
 use crate::clock::VectorClock;
+use crate::decimal::Decimal;
+use crate::effect::Kind;
 use crate::merge::Rules;
-use crate::number::Number;
-use crate::origin::Origin;
+use crate::origin::{Origin, Origins};
 
 impl Table {
     /// Prunes what `stable` (S of DESIGN 2.2) allows, at most `steps` queue entries. Returns how many it took:
     /// fewer than `steps` means that nothing is left to do for now. `applied` is the clock of this instance.
     ///
     /// Rule 4: a path goes only when all its live dots are in S; while several types are live, the key.
-    pub fn prune(&mut self, stable: &VectorClock, applied: &VectorClock, steps: usize, rules: &Rules) -> usize {
+    pub fn prune(
+        &mut self,
+        stable: &VectorClock,
+        applied: &VectorClock,
+        steps: usize,
+        rules: &Rules,
+        origins: &Origins,
+    ) -> usize {
         let mut taken = 0;
         for (origin, reached) in stable.iter() {
-            while taken < steps && self.prune_next(origin, |queued| queued.ts <= reached, stable, rules) {
+            while taken < steps && self.prune_next(origin, |queued| queued.ts <= reached, stable, rules, origins) {
                 taken += 1;
             }
         }
@@ -45,6 +54,7 @@ impl Table {
         is_due: impl Fn(&Queued) -> bool,
         stable: &VectorClock,
         rules: &Rules,
+        origins: &Origins,
     ) -> bool {
         let Some(queue) = self.queues.get_mut(origin.index()) else { return false };
         let Some(queued) = queue.pop_front_if(|queued| is_due(queued)) else { return false };
@@ -57,7 +67,7 @@ impl Table {
             self.remove(KeyId::of(queued));
         } else if slot.queued == 0 || slot.popped as usize >= slot.meta.scan_cost() {
             slot.popped = 0;
-            let waits = slot.meta.prune(stable, rules) && slot.grace != generation;
+            let waits = slot.meta.prune(stable, rules, origins) && slot.grace != generation;
             if waits {
                 slot.grace = generation;
                 self.grace.push(queued);
@@ -106,24 +116,25 @@ impl KeyMeta {
     }
 
     /// Drops what is stable. Returns whether the TTL is, too, but needs a grace period.
-    fn prune(&mut self, stable: &VectorClock, rules: &Rules) -> bool {
+    fn prune(&mut self, stable: &VectorClock, rules: &Rules, origins: &Origins) -> bool {
         let ttl_needs_grace = self.ttl_needs_grace(rules);
         let ttl_stable = self.ttl.is_in(stable);
         if ttl_stable && !ttl_needs_grace {
             self.ttl = TtlMeta::default();
         }
-        self.prune_values(stable, rules);
+        self.prune_values(stable, rules, origins);
         ttl_stable && ttl_needs_grace
     }
 
-    fn prune_values(&mut self, stable: &VectorClock, rules: &Rules) {
+    fn prune_values(&mut self, stable: &VectorClock, rules: &Rules, origins: &Origins) {
         let all_in = |path: &PathMeta| path.dots().all(|dot| dot.is_in(stable));
         // Rule 4: while several types are live, only all of them together. The losers go then too.
         if self.kinds.len() > 1 && !self.kinds.iter().all(|k| k.paths.iter().all(|(_, path)| all_in(path))) {
             return;
         }
         for kind in &mut self.kinds {
-            kind.paths.retain(|_, path| !path.prune(stable, rules));
+            let is_of = kind.kind;
+            kind.paths.retain(|_, path| !path.prune(is_of, stable, rules, origins));
         }
         self.kinds.retain(|k| !k.paths.is_empty());
     }
@@ -131,21 +142,17 @@ impl KeyMeta {
 
 impl PathMeta {
     /// Prunes one path; whether nothing of it needs to be kept.
-    fn prune(&mut self, stable: &VectorClock, rules: &Rules) -> bool {
+    fn prune(&mut self, kind: Kind, stable: &VectorClock, rules: &Rules, origins: &Origins) -> bool {
         if !rules.prune_whole_paths {
             self.prune_dot_by_dot(stable);
         }
         if !self.assigns.iter().all(|a| a.dot.is_in(stable)) {
             return false;
         }
-        // A sum that does not fit is kept exactly: dropped at different times it would be clamped at different times.
-        if self.sum.as_ref().is_some_and(|sum| sum.clamped) {
-            return false;
-        }
         if self.increments().iter().all(|i| i.dot.is_in(stable)) {
             return true;
         }
-        self.fold_integers(stable);
+        self.fold(kind, stable, origins);
         false
     }
 
@@ -158,19 +165,28 @@ impl PathMeta {
         }
     }
 
-    /// A hot counter always has an unstable increment, so the stable ones below are folded into the base: the
-    /// base is implied (dataset minus live increments), hence dropping them is all. No `Assign` can still come that
-    /// had not seen them, but a regressed one, and that counts nothing stable as seen (rule 5). Only integers:
-    /// floats must be added in effect order.
-    fn fold_integers(&mut self, stable: &VectorClock) {
-        let integers = self.increments().iter().all(|i| matches!(i.delta, Number::Integer(_)));
+    /// A hot counter always has an unstable increment, so the stable ones below are folded into the base. No `Assign` can still come
+    /// that had not seen them, but a regressed one, and that counts nothing stable as seen (rule 5).
+    fn fold(&mut self, kind: Kind, stable: &VectorClock, origins: &Origins) {
+        let top = self.top(origins);
+        let payload = self.payload(top).cloned();
         let Some(sum) = &mut self.sum else { return };
-        let implied =
-            matches!(sum.base, Base::None | Base::Stable(None)) && self.assigns.iter().all(|a| a.payload.is_none());
-        if integers && implied {
-            self.assigns.clear();
-            sum.base = Base::Stable(None);
-            sum.increments.retain(|i| !i.dot.is_in(stable));
-        }
+        let from = match (kind, payload) {
+            (Kind::SortedSet, Some(Payload::Score(score))) => Some(score),
+            (Kind::SortedSet, None) if top == Top::Nothing => Some(0.0),
+            (Kind::String | Kind::Hash, None) => None,
+            // The dataset shows a sum, so it is written as sums are.
+            (Kind::String | Kind::Hash, Some(Payload::Bytes(bytes))) if Decimal::parse(&bytes).is_some() => None,
+            _ => return,
+        };
+        sum.base = match from {
+            Some(score) => Base::Stable(Some(Payload::Score(sum.increments.fold_scores(score, stable, origins)))),
+            // Implied: the dataset less the live increments. So dropping them is all.
+            None => {
+                sum.increments.retain(|i| !i.dot.is_in(stable));
+                Base::Stable(None)
+            }
+        };
+        self.assigns.clear();
     }
 }

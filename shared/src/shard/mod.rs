@@ -305,7 +305,8 @@ impl Shard {
     /// Prunes at most `steps` queue entries (I-6); returns how many it took.
     pub fn prune(&mut self, steps: usize) -> usize {
         if self.may_prune() {
-            let taken = self.table.prune(self.stability.stable(), &self.clock, steps, &self.config.rules);
+            let Self { stability, clock, config, origins, .. } = self;
+            let taken = self.table.prune(stability.stable(), clock, steps, &config.rules, origins);
             self.counters.pruned += taken as u64;
             self.drop_settled_asides();
             if taken == 0 {

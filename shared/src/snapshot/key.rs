@@ -2,7 +2,7 @@
 
 use super::head::{read_dot, write_dot};
 use crate::effect::{Kind, Path, UnixMs};
-use crate::metadata::{Assigned, Base, KeyMeta, PathMeta, Payload, TtlDot, TtlMeta, path_of};
+use crate::metadata::{Assigned, Base, Incremented, Increments, KeyMeta, PathMeta, Payload, TtlDot, TtlMeta, path_of};
 use crate::number::Number;
 use crate::wire::{Reader, WireError, limits, writer};
 
@@ -137,6 +137,7 @@ fn decode_path(reader: &mut Reader<'_>, path: Path<'_>) -> Result<PathMeta, Wire
         let (dot, reasserted) = (read_dot(reader)?, flag(reader, "re-asserted")?);
         known.assigns.push(Assigned { dot, reasserted, payload: decode_payload(reader, path)? });
     }
+    let mut increments = Increments::default();
     for _ in 0..reader.varint("increments")? {
         let dot = read_dot(reader)?;
         let delta = match reader.u8("number")? {
@@ -144,8 +145,9 @@ fn decode_path(reader: &mut Reader<'_>, path: Path<'_>) -> Result<PathMeta, Wire
             FLOAT => Number::Float(reader.f64("float")?),
             code => return Err(WireError::Code { what: "number", code }),
         };
-        known.increment(dot, delta);
+        increments.push(Incremented { dot, delta });
     }
+    known.take_increments(increments);
     if known.is_empty() { Err(WireError::Invalid { what: "element without anything" }) } else { Ok(known) }
 }
 

@@ -183,14 +183,14 @@ impl Client<'_> {
         let before = self.text(db, key, path);
         let base = before.as_deref().map_or(Some(Number::Integer(0)), Number::parse);
         let sum = match (base, delta) {
-            (Some(Number::Integer(base)), Number::Integer(delta)) => base.checked_add(delta).map(Number::Integer),
+            (Some(Number::Integer(base)), Number::Integer(delta)) => base.checked_add(delta).map(|sum| sum.to_string()),
             // The server adds in `long double`; plain doubles stand for a difference that must be corrected.
-            (Some(base), Number::Float(delta)) => Some(Number::Float(base.as_float() + delta)),
+            (Some(base), Number::Float(delta)) => Some((base.as_float() + delta).to_string()),
             _ => None,
         };
-        let Some(sum) = sum.filter(|sum| sum.as_float().is_finite()) else { return };
+        let Some(sum) = sum else { return };
         let ttl = self.note(db, key);
-        self.keyspace.put(db, key, path, Value::Bytes(sum.format().as_bytes()));
+        self.keyspace.put(db, key, path, Value::Bytes(sum.as_bytes()));
         if let Number::Float(_) = delta {
             self.before.push((self.group.count(), before));
         }

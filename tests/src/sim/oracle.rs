@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use syncer_shared::decimal::Decimal;
 use syncer_shared::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
 use syncer_shared::instance::InstanceId;
 use syncer_shared::memory::{Entry, MemoryKeyspace};
 use syncer_shared::metadata::Payload;
-use syncer_shared::number::{Number, add_decimal};
+use syncer_shared::number::{Number, add_scores};
 use syncer_shared::replid::ReplId;
 use syncer_shared::timestamp::Timestamp;
 
@@ -266,43 +267,22 @@ fn show(kind: Kind, mut lives: Vec<&Live>) -> Payload {
         (Kind::Set, _) => Payload::Present,
         (Kind::SortedSet, top) => {
             let base = if let Some(Payload::Score(score)) = top { *score } else { 0.0 };
-            let sum = deltas.iter().fold(base, |sum, delta| sum + delta.as_float());
-            Payload::Score(if sum.is_nan() { 0.0 } else { sum })
+            Payload::Score(deltas.iter().fold(base, |sum, delta| add_scores(sum, delta.as_float())))
         }
         (_, Some(top)) if deltas.is_empty() => top.clone(),
         (_, top) => {
             let base = match top {
-                Some(Payload::Bytes(bytes)) => Number::parse(bytes),
-                _ => Some(Number::Integer(0)),
+                Some(Payload::Bytes(bytes)) => Decimal::parse(bytes),
+                _ => Some(Decimal::ZERO),
             };
             match (base, top) {
-                (Some(base), _) => Payload::Bytes(total(base, &deltas).format().into_bytes().into()),
+                (Some(base), _) => {
+                    let sum = deltas.iter().fold(base, |sum, delta| sum.plus((*delta).into()));
+                    Payload::Bytes(sum.format().into_bytes().into())
+                }
                 (None, Some(top)) => top.clone(),
                 (None, None) => Payload::Present,
             }
         }
-    }
-}
-
-/// Integers are exact; after each float the sum is what its text says.
-fn total(base: Number, deltas: &[Number]) -> Number {
-    let (mut exact, mut float) = match base {
-        Number::Integer(integer) => (Some(i128::from(integer)), 0.0),
-        Number::Float(float) => (None, float),
-    };
-    for delta in deltas {
-        match (exact, delta) {
-            (Some(sum), Number::Integer(delta)) => exact = Some(sum + i128::from(*delta)),
-            (sum, delta) => {
-                let sum = add_decimal(sum.map_or(float, |sum| sum as f64), delta.as_float());
-                let text = Number::Float(sum.clamp(f64::MIN, f64::MAX)).format();
-                float = text.parse().unwrap_or(sum);
-                exact = text.parse::<i64>().ok().map(i128::from);
-            }
-        }
-    }
-    match exact {
-        Some(sum) => Number::Integer(sum.clamp(i64::MIN.into(), i64::MAX.into()) as i64),
-        None => Number::Float(float),
     }
 }
