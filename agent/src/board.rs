@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::token::ClockToken;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::peer::PeerState;
 use crate::relay::Relay;
@@ -32,6 +32,10 @@ pub struct Board {
     pub wanted: BTreeMap<InstanceId, watch::Sender<InstanceSet>>,
     /// Who is asked for the effects of whom.
     pub relay: RefCell<Relay>,
+    /// One full sync at a time.
+    pub full_sync: Semaphore,
+    /// With whom a person wants a full sync.
+    pub resync: watch::Sender<InstanceSet>,
 }
 
 /// The local clock as last heard, parsed when somebody asks.
@@ -57,6 +61,8 @@ impl Board {
             clock: RefCell::default(),
             wanted,
             relay: RefCell::new(relay),
+            full_sync: Semaphore::new(1),
+            resync: watch::Sender::new(InstanceSet::EMPTY),
         }
     }
 

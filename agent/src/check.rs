@@ -181,12 +181,14 @@ impl Server<'_> {
         let target: &[&[&[u8]]] = &[
             &[b"SYNCER.APPLY", b"0", b"?", b"0", b"0", b"0", b"0", b""],
             &[b"SYNCER.PEER", b"0", b"INFO"],
+            &[b"SYNCER.SYNC", b"STATUS"],
             &[b"SYNCER.REPORT"],
             &[b"SYNCER.CLOCK"],
         ];
         let source: &[&[&[u8]]] = &[
             &[b"SYNCER.PSYNC", b"0", b"*", b"0", b"?", b"*", b"?", b"-1", b"-"],
             &[b"SYNCER.READ", b"1", b"0"],
+            &[b"SYNCER.SNAPSHOT", b"READ", b"0"],
             &[b"SYNCER.REPORT"],
             &[b"SYNCER.CLOCK"],
         ];

@@ -13,7 +13,7 @@ use crate::board::Board;
 use crate::config::Config;
 use crate::connection::{Connection, ConnectionError, within};
 use crate::peer::PeerState;
-use crate::protocol::{PeerInfo, Refusal};
+use crate::protocol::{PeerInfo, Refusal, SyncStatus};
 use crate::resp::Reply;
 
 /// How often the local clock is asked for.
@@ -81,6 +81,7 @@ impl LocalTask {
             if clock_asked.is_none_or(|asked| now.duration_since(asked) >= CLOCK_EVERY) {
                 clock_asked = Some(now);
                 self.fetch_clock(&mut connection).await?;
+                self.fetch_resync(&mut connection).await?;
             }
             tokio::select! {
                 () = tokio::time::sleep(self.config.settings.report_every) => {}
@@ -130,6 +131,13 @@ impl LocalTask {
     async fn fetch_clock(&self, connection: &mut Connection) -> Result<(), LocalError> {
         if let Reply::Bulk(clock) | Reply::Status(clock) = self.call(connection, &[b"SYNCER.CLOCK"]).await? {
             self.board.set_local_clock(clock, Instant::now());
+        }
+        Ok(())
+    }
+
+    async fn fetch_resync(&self, connection: &mut Connection) -> Result<(), LocalError> {
+        if let Ok(status) = SyncStatus::parse(&self.call(connection, &[b"SYNCER.SYNC", b"STATUS"]).await?) {
+            self.board.resync.send_if_modified(|known| std::mem::replace(known, status.wanted) != status.wanted);
         }
         Ok(())
     }

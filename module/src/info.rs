@@ -2,7 +2,7 @@
 
 use syncer_shared::shard::Status;
 
-use crate::commands::readers;
+use crate::commands::{progress, readers};
 use crate::keyspace::ServerKeyspace;
 use crate::redis::info::{Section, Source};
 use crate::redis::panics;
@@ -28,6 +28,7 @@ impl Source for Syncer {
 #[must_use]
 pub fn counters(figures: &Status) -> Vec<(&'static str, u64)> {
     let (shard, capture) = (&figures.counters, capture::counters());
+    let sync = progress::figures();
     vec![
         ("effects_captured", shard.effects_captured),
         ("effects_applied", shard.effects_applied),
@@ -49,7 +50,11 @@ pub fn counters(figures: &Status) -> Vec<(&'static str, u64)> {
         ("backlog_bytes", figures.backlog_end - figures.backlog_first),
         ("backlog_size", figures.backlog_capacity),
         ("readers", readers::count() as u64),
-        ("sync_full_in", 0),
+        ("sync_full_in", shard.sync_full_in),
+        ("sync_full_running", u64::from(sync.is_some())),
+        ("sync_full_keys", sync.map_or(0, |sync| sync.keys)),
+        ("sync_full_keys_total", sync.map_or(0, |sync| sync.keys_total)),
+        ("sync_full_bytes", sync.map_or(0, |sync| sync.bytes)),
         ("sync_full_out", shard.sync_full_out),
         ("sync_partial_ok", shard.sync_partial_ok),
         ("sync_partial_err", shard.sync_partial_err),

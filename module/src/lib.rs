@@ -7,6 +7,7 @@
 //! | [`capture`] | from a local command to effects |
 //! | [`load`] | arguments, what the server must offer, registration |
 //! | [`commands`] | the `SYNCER.*` commands |
+//! | [`snapshot`] | full sync at the source: a forked child and the thread that hands out what it writes |
 //! | [`state`] | the one global: this server's shard |
 //! | [`keyspace`] | the dataset of the server as the merge sees it |
 
@@ -16,4 +17,5 @@ pub mod info;
 pub mod keyspace;
 pub mod load;
 pub mod redis;
+pub mod snapshot;
 pub mod state;

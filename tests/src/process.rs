@@ -85,6 +85,14 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
+    /// Kills the processes that it has forked, as the system does when memory runs out. Returns how many.
+    pub fn kill_children(&self) -> usize {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid());
+        let children = fs::read_to_string(path).unwrap_or_default();
+        let pids = children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        pids.filter(|pid| kill_process(*pid, Signal::KILL).is_ok()).count()
+    }
+
     /// Everything it has printed so far.
     pub fn output(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()

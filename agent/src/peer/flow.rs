@@ -10,7 +10,7 @@ use syncer_shared::instance::{InstanceId, InstanceSet};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
-use super::handshake::Joined;
+use super::handshake::{BY_HAND, Joined};
 use super::{End, Herald, PeerState};
 use crate::board::Board;
 use crate::config::Settings;
@@ -70,6 +70,7 @@ impl<'a> Flow<'a> {
 
     async fn drive(&mut self, peer: InstanceId, herald: &mut Herald) -> Result<std::convert::Infallible, End> {
         let mut rewired = self.board.wanted.get(&peer).map(|wanted| wanted.subscribe()).ok_or(End::Rewired)?;
+        let mut resync = self.board.resync.subscribe();
         let mut alarm = Alarm::new();
         loop {
             let now = Instant::now();
@@ -82,10 +83,14 @@ impl<'a> Flow<'a> {
             let takes_chunks = self.stream.takes_chunks();
             let waits = self.stream.is_waiting();
             let clock_moved = self.board.clock_moved.notified();
+            if self.board.resync.borrow().contains(peer) {
+                return Err(End::NeedsFull(BY_HAND.into()));
+            }
             tokio::select! {
                 ready = ready(&mut self.source, &mut self.target, takes_chunks) => ready?,
                 () = alarm.wait() => {}
                 () = clock_moved, if waits => self.on_clock(),
+                changed = resync.changed() => changed.map_err(|_| End::Rewired)?,
                 changed = rewired.changed() => {
                     if changed.is_err() || *rewired.borrow_and_update() != self.wanted {
                         return Err(End::Rewired);

@@ -7,8 +7,11 @@ use syncer_shared::instance::{InstanceId, InstanceSet};
 use super::End;
 use crate::config::Endpoint;
 use crate::connection::{Connection, ConnectionError, within};
-use crate::protocol::{Code, Hello, PeerInfo, Position, Refusal, Welcome, send_psync};
+use crate::protocol::{Code, Hello, PeerInfo, Position, Refusal, SyncStatus, Welcome, send_psync};
 use crate::resp::Reply;
+
+/// The reason of a full sync that a person wants.
+pub const BY_HAND: &str = "SYNCER.RESYNC";
 
 /// The connections of one stream, ready to read and apply.
 #[derive(Debug)]
@@ -55,8 +58,9 @@ impl Join<'_> {
         let mut target = Connection::open(target, timeout).await.map_err(End::Target)?;
         connected(Instant::now());
         let info = within(timeout, self.target, self.info(&mut target)).await.map_err(End::Target)??;
+        let status = within(timeout, self.target, self.sync_status(&mut target)).await.map_err(End::Target)??;
         let welcome = within(timeout, self.source, self.psync(&mut source, &info)).await.map_err(End::Source)??;
-        self.check(&welcome)?;
+        self.check(&welcome, &status)?;
         if info.position != Some(welcome.position) {
             let moving = self.set_position(&mut target, welcome.position);
             within(timeout, self.target, moving).await.map_err(End::Target)??;
@@ -68,6 +72,11 @@ impl Join<'_> {
     async fn info(&self, target: &mut Connection) -> Result<Result<PeerInfo, End>, ConnectionError> {
         let reply = target.call(&[b"SYNCER.PEER", self.peer.to_string().as_bytes(), b"INFO"]).await?;
         Ok(PeerInfo::parse(&reply).map_err(refused_by_local))
+    }
+
+    async fn sync_status(&self, target: &mut Connection) -> Result<Result<SyncStatus, End>, ConnectionError> {
+        let reply = target.call(&[b"SYNCER.SYNC", b"STATUS"]).await?;
+        Ok(SyncStatus::parse(&reply).map_err(refused_by_local))
     }
 
     async fn psync(&self, source: &mut Connection, info: &PeerInfo) -> Result<Result<Welcome, End>, ConnectionError> {
@@ -90,15 +99,25 @@ impl Join<'_> {
         })
     }
 
-    fn check(&self, welcome: &Welcome) -> Result<(), End> {
-        let refused = |code, text| Err(End::Refused { whose: "the peer", refusal: Refusal { code, text } });
+    fn check(&self, welcome: &Welcome, status: &SyncStatus) -> Result<(), End> {
+        let refused = |whose, code, text| Err(End::Refused { whose, refusal: Refusal { code, text } });
         if welcome.instance != self.peer {
             let text = format!("the server there is instance {}, not {}", welcome.instance, self.peer);
-            return refused(Code::Id, text);
+            return refused("the peer", Code::Id, text);
+        }
+        if status.is_running {
+            let text = "SYNCERSYNC an agent is bringing a full sync".to_owned();
+            return refused("the local server", Code::Syncing, text);
+        }
+        if status.is_broken {
+            return Err(End::NeedsFull("the last one was broken off".into()));
         }
         if welcome.full {
             let why = if welcome.reason.is_empty() { "its backlog does not reach back" } else { &welcome.reason };
-            return refused(Code::FullSync, format!("FULLRESYNC: a full sync is needed: {why}"));
+            return Err(End::NeedsFull(why.to_owned()));
+        }
+        if status.wanted.contains(self.peer) {
+            return Err(End::NeedsFull(BY_HAND.into()));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod control;
 mod flow;
+mod full;
 mod handshake;
 mod state;
 
@@ -21,6 +22,9 @@ pub use state::{Herald, PeerState};
 
 /// Restarts that nobody needs to hear of come at most this often.
 const QUIET_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often to look whether a full sync has ended, or can begin.
+const SYNC_PAUSE: Duration = Duration::from_millis(500);
 
 /// So many restarts without anything applied are quiet; then something is wrong.
 const QUIET_MAX: u32 = 3;
@@ -45,6 +49,12 @@ pub enum End {
     /// The stream itself.
     #[error("{0}")]
     Restart(Restart),
+    /// The peer's backlog does not reach back, or a person wants it.
+    #[error("a full sync is needed: {0}")]
+    NeedsFull(String),
+    /// A full sync is complete.
+    #[error("the full sync is complete")]
+    Synced,
     /// Other instances' effects are wanted now.
     #[error("the set of wanted instances changed")]
     Rewired,
@@ -57,6 +67,8 @@ enum Verdict {
     Quiet { by_clock: bool },
     /// The local server is away: whoever watches it tells.
     Local,
+    /// For the end of a full sync, or until one can begin.
+    Waits,
     /// Down: try again later.
     Down,
     /// Only a person can help.
@@ -66,12 +78,15 @@ enum Verdict {
 impl End {
     fn verdict(&self) -> Verdict {
         match self {
-            Self::Rewired | Self::Restart(Restart::Moved) => Verdict::Quiet { by_clock: false },
+            Self::Rewired | Self::Synced | Self::NeedsFull(_) | Self::Restart(Restart::Moved) => {
+                Verdict::Quiet { by_clock: false }
+            }
             Self::Restart(Restart::ByClock(_)) => Verdict::Quiet { by_clock: true },
             Self::Target(_) | Self::Restart(Restart::Silent { whose: "the local server", .. }) => Verdict::Local,
             Self::Source(ConnectionError::Login(_) | ConnectionError::Resp(_)) => Verdict::Refused,
             Self::Refused { refusal, .. } | Self::Restart(Restart::Refused { refusal, .. }) => match refusal.code {
                 Code::Gap | Code::NotHeld => Verdict::Quiet { by_clock: true },
+                Code::Syncing => Verdict::Waits,
                 code if code.needs_operator() => Verdict::Refused,
                 _ => Verdict::Down,
             },
@@ -149,6 +164,7 @@ impl PeerTask {
         let herald = &mut self.herald;
         let joined = match join.run(|now| herald.attempt(PeerState::Handshake, now)).await {
             Ok(joined) => joined,
+            Err(End::NeedsFull(reason)) => return self.full_sync(&reason).await,
             Err(end) => return end,
         };
         (self.wanted, self.by_clock) = (wanted, false);
@@ -173,6 +189,29 @@ impl PeerTask {
         end
     }
 
+    /// Merges a snapshot of the peer into the local server.
+    async fn full_sync(&mut self, reason: &str) -> End {
+        let board = self.board.clone();
+        let Ok(_one) = board.full_sync.try_acquire() else {
+            let refusal = Refusal { code: Code::Syncing, text: "another full sync goes on".into() };
+            return End::Refused { whose: "the local server", refusal };
+        };
+        let full = full::FullSync {
+            peer: self.peer,
+            source: &self.source,
+            target: &self.config.local,
+            timeout: self.config.settings.connect_timeout,
+            reason,
+        };
+        match full.run(&mut self.herald).await {
+            Ok(()) => {
+                self.backoff.reset();
+                End::Synced
+            }
+            Err(end) => end,
+        }
+    }
+
     /// Tells what is to be told; returns the pause before the next attempt.
     fn judge(&mut self, end: &End) -> Duration {
         let now = Instant::now();
@@ -182,7 +221,7 @@ impl PeerTask {
                 self.quiet += 1;
                 self.by_clock |= by_clock;
                 match end {
-                    End::Rewired => Duration::ZERO,
+                    End::Rewired | End::Synced => Duration::ZERO,
                     _ => QUIET_PAUSE.mul_f64(0.5 + random),
                 }
             }
@@ -199,6 +238,10 @@ impl PeerTask {
             Verdict::Down | Verdict::Local => {
                 self.herald.tell(PeerState::Down, end.to_string(), now);
                 self.backoff.pause(random)
+            }
+            Verdict::Waits => {
+                self.herald.tell(PeerState::Waiting, end.to_string(), now);
+                SYNC_PAUSE.mul_f64(0.5 + random)
             }
             Verdict::Refused => {
                 self.herald.tell(PeerState::Refused, end.to_string(), now);

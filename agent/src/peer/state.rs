@@ -23,6 +23,8 @@ pub enum PeerState {
     Streaming,
     /// The next effect waits for another instance's.
     Waiting,
+    /// A snapshot of it is merged into the local server.
+    Syncing,
     /// Unreachable; retried.
     Down,
     /// Only a person can help; retried slowly.
@@ -36,6 +38,7 @@ impl fmt::Display for PeerState {
             Self::Handshake => "handshake",
             Self::Streaming => "streaming",
             Self::Waiting => "waiting",
+            Self::Syncing => "syncing",
             Self::Down => "down",
             Self::Refused => "refused",
         })
@@ -81,7 +84,7 @@ impl Herald {
         self.logged = Some(now);
         match state {
             PeerState::Down | PeerState::Refused => warn!(%peer, %address, %state, cause, "peer"),
-            PeerState::Waiting => info!(%peer, %address, %state, cause, "peer"),
+            PeerState::Waiting | PeerState::Syncing => info!(%peer, %address, %state, cause, "peer"),
             _ => info!(%peer, %address, %state, "peer"),
         }
     }

@@ -91,6 +91,37 @@ pub enum Progress {
     Slice,
 }
 
+/// Answer of the local server to `SYNCER.SYNC STATUS`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncStatus {
+    /// An agent is bringing a snapshot.
+    pub is_running: bool,
+    /// One came in part only: nothing but another one helps.
+    pub is_broken: bool,
+    /// Whom `SYNCER.RESYNC` named.
+    pub wanted: InstanceSet,
+}
+
+/// A snapshot that the source has begun to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotBegun {
+    /// Names it.
+    pub id: u64,
+    /// About so many keys.
+    pub keys: u64,
+}
+
+/// A piece of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// What goes before the keys.
+    Head(Bytes),
+    /// Keys.
+    Keys(Bytes),
+    /// There is no more.
+    End,
+}
+
 /// An effect that must be applied first: replication ID and timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dependency {
@@ -235,6 +266,60 @@ impl Applied {
         let clock = Some(fields.bytes()?).filter(|clock| !clock.is_empty());
         Ok(Self { progress, offset, groups: applied.saturating_add(duplicates), elapsed_us, clock })
     }
+}
+
+impl SyncStatus {
+    /// From the reply.
+    ///
+    /// # Errors
+    /// On an error reply or another shape.
+    pub fn parse(reply: &Reply) -> Result<Self, Refusal> {
+        let mut fields = Fields::of("SYNCER.SYNC STATUS", reply)?;
+        let word = fields.text()?;
+        let wanted = fields.take(|reply| match reply {
+            Reply::Array(ids) => ids.iter().map(|id| InstanceId::new(id.integer()?.try_into().ok()?)).collect(),
+            _ => None,
+        })?;
+        Ok(Self { is_running: word == "RUNNING", is_broken: word == "BROKEN", wanted })
+    }
+}
+
+impl SnapshotBegun {
+    /// From the reply.
+    ///
+    /// # Errors
+    /// On an error reply or another shape.
+    pub fn parse(reply: &Reply) -> Result<Self, Refusal> {
+        let mut fields = Fields::of("SYNCER.SNAPSHOT BEGIN", reply)?;
+        Ok(Self { id: fields.number()?, keys: fields.number()? })
+    }
+}
+
+impl Piece {
+    /// From the reply.
+    ///
+    /// # Errors
+    /// On an error reply or another shape.
+    pub fn parse(reply: &Reply) -> Result<Self, Refusal> {
+        let mut fields = Fields::of("SYNCER.SNAPSHOT READ", reply)?;
+        let word = fields.text()?;
+        let (_keys, _total) = (fields.number()?, fields.number()?);
+        match word {
+            "HEAD" => Ok(Self::Head(fields.bytes()?)),
+            "KEYS" => Ok(Self::Keys(fields.bytes()?)),
+            "END" => Ok(Self::End),
+            _ => Err(Refusal::shape("SYNCER.SNAPSHOT READ")),
+        }
+    }
+}
+
+/// How many bytes of a piece `SYNCER.SYNC KEYS` has used up.
+///
+/// # Errors
+/// On an error reply or another shape.
+pub fn merged_bytes(reply: &Reply) -> Result<usize, Refusal> {
+    let mut fields = Fields::of("SYNCER.SYNC KEYS", reply)?;
+    fields.number().map(|used| usize::try_from(used).unwrap_or(usize::MAX))
 }
 
 impl Dependency {

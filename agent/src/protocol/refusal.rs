@@ -36,8 +36,8 @@ pub enum Code {
     NotHeld,
     /// Somebody else moved the position to here; `None` when unreadable.
     Position(Option<Position>),
-    /// Neither partial sync possible.
-    FullSync,
+    /// A full sync goes on at the local server, or was broken off.
+    Syncing,
     /// The module isn't loaded.
     NoModule,
     /// ACL or login.
@@ -63,14 +63,7 @@ impl Code {
     pub const fn needs_operator(self) -> bool {
         matches!(
             self,
-            Self::Version
-                | Self::Id
-                | Self::Member
-                | Self::Fenced
-                | Self::Drift
-                | Self::FullSync
-                | Self::NoModule
-                | Self::Denied
+            Self::Version | Self::Id | Self::Member | Self::Fenced | Self::Drift | Self::NoModule | Self::Denied
         )
     }
 
@@ -101,9 +94,10 @@ impl Code {
             "SYNCERFRAME" => Self::Frame,
             "SYNCERGAP" => Self::Gap,
             "SYNCERNOTHELD" => Self::NotHeld,
+            "SYNCERSYNC" => Self::Syncing,
             "SYNCERPOSITION" => Self::Position(expected_position(rest)),
             "NOAUTH" | "NOPERM" | "WRONGPASS" => Self::Denied,
-            "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" => Self::Busy,
+            "SYNCERSNAPSHOT" | "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" => Self::Busy,
             "ERR" if rest.to_ascii_lowercase().starts_with("unknown command") => Self::NoModule,
             _ => Self::Other,
         }

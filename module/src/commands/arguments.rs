@@ -4,6 +4,7 @@ use syncer_shared::backlog::NotHeld;
 use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::replid::ReplId;
 use syncer_shared::token::{ClockToken, TokenError};
+use syncer_shared::wire::WireError;
 
 use crate::redis::{Args, Context};
 use crate::state::StateError;
@@ -49,12 +50,35 @@ pub enum CommandError {
     /// The command waits, which is not possible here.
     #[error("ERR {0} takes its time and cannot run inside MULTI or a script; send it alone")]
     CannotBlock(&'static str),
-    /// `READ` without a handshake.
-    #[error("ERR nothing to read on this connection; send SYNCER.PSYNC on it first")]
-    NoCursor,
+    /// `READ` without a handshake, or after a full sync here.
+    #[error("SYNCERNOTHELD nothing to read on this connection; send SYNCER.PSYNC on it first")]
+    Moved,
     /// The backlog no longer has what comes next.
     #[error("SYNCERNOTHELD {0}; send SYNCER.PSYNC again")]
     NotHeld(#[from] NotHeld),
+    /// What came is no snapshot.
+    #[error("SYNCERFRAME {0}")]
+    Frame(WireError),
+    /// A snapshot of someone else.
+    #[error("SYNCERID the snapshot is of instance {is}, not of {said}")]
+    OtherSource {
+        /// Whom the agent named.
+        said: InstanceId,
+        /// Whose it is.
+        is: InstanceId,
+    },
+    /// Two agents.
+    #[error("SYNCERSYNC another agent is bringing a full sync from instance {0}; try again after it")]
+    Rival(InstanceId),
+    /// The token is of a sync that another one has replaced.
+    #[error("SYNCERSYNC that full sync has ended or was replaced; begin anew")]
+    OtherSync,
+    /// This instance is half of a snapshot.
+    #[error("SYNCERSYNC a full sync goes on here; try again after it")]
+    Syncing,
+    /// `RESYNC` with whom nobody connects to.
+    #[error("ERR instance {0} is no peer of this instance; see SYNCER.PEERS")]
+    NoPeer(InstanceId),
     /// Data-plane commands are for primaries.
     #[error("SYNCERROLE this server is a replica; connect to its primary")]
     Replica,

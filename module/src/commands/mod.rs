@@ -2,9 +2,9 @@
 //!
 //! | for | commands |
 //! |---|---|
-//! | people | `STATUS`, `PEERS`, `CLOCK`, `AWAIT`, `WAIT`, `KEY`, `DIGEST`, `HELP` |
-//! | agents at a source | `PSYNC`, `READ`, `REPORT` |
-//! | agents at a target | `PEER`, `APPLY`, `REPORT` |
+//! | people | `STATUS`, `PEERS`, `CLOCK`, `AWAIT`, `WAIT`, `KEY`, `DIGEST`, `RESYNC`, `HELP` |
+//! | agents at a source | `PSYNC`, `READ`, `REPORT`, `SNAPSHOT` |
+//! | agents at a target | `PEER`, `APPLY`, `REPORT`, `SYNC` |
 
 mod apply;
 mod arguments;
@@ -15,11 +15,15 @@ mod help;
 mod key;
 mod peer;
 mod peers;
+pub mod progress;
 mod psync;
 mod read;
 pub mod readers;
 mod report;
+mod resync;
+mod snapshot;
 mod status;
+mod sync;
 mod turn;
 mod wait;
 mod waiters;
@@ -41,6 +45,9 @@ pub const COMMANDS: &[Command] = &[
     report::COMMAND,
     peer::COMMAND,
     apply::COMMAND,
+    snapshot::COMMAND,
+    sync::COMMAND,
+    resync::COMMAND,
 ];
 
 /// A client is gone: what it waited for, and where it read, goes too.
@@ -48,4 +55,5 @@ pub fn forget(client: u64) {
     readers::forget(client);
     waiters::forget(client);
     digest::forget(client);
+    progress::forget(client);
 }

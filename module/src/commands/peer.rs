@@ -76,7 +76,7 @@ fn set_position(context: &Context, peer: InstanceId, args: Arguments<'_>) -> Com
 }
 
 fn set_state(context: &Context, peer: InstanceId, args: Arguments<'_>) -> CommandResult {
-    let known = "connecting, handshake, streaming, waiting, down, refused";
+    let known = "connecting, handshake, streaming, waiting, syncing, down, refused";
     let word = args.text(3)?;
     let unknown = || CommandError::Word { name: "state", word: word.into(), known };
     let state = PeerState::from_name(word).ok_or_else(unknown)?;

@@ -71,6 +71,17 @@ pub fn forget(client: u64) {
     });
 }
 
+/// Nobody may read on without a new handshake.
+pub fn forget_all() {
+    let waiting = READERS.with_borrow_mut(|readers| {
+        readers.cursors.clear();
+        std::mem::take(&mut readers.waiting)
+    });
+    for reader in waiting {
+        reader.blocked.answer(|reply| reply.error(&CommandError::Moved.to_string()));
+    }
+}
+
 /// Whether no client waits.
 pub fn is_idle() -> bool {
     READERS.with_borrow(|readers| readers.waiting.is_empty())
@@ -91,7 +102,7 @@ pub fn read(
 ) -> Result<(), CommandError> {
     let (now, client) = (Instant::now(), context.client());
     READERS.with_borrow_mut(|readers| {
-        let cursor = readers.cursors.get_mut(&client).ok_or(CommandError::NoCursor)?;
+        let cursor = readers.cursors.get_mut(&client).ok_or(CommandError::Moved)?;
         if !may_block {
             take(cursor, shard, max_bytes, now)?.write(context.reply());
             return Ok(());

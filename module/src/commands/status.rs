@@ -6,6 +6,7 @@ use syncer_shared::shard::Status as Figures;
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::token::ClockToken;
 
+use super::progress;
 use crate::redis::{Answer, Args, Command, CommandResult, Context, Run, entry};
 use crate::state;
 
@@ -49,7 +50,26 @@ fn answer(figures: &Figures) -> Answer {
         ("held_back_by", Answer::Array(ids(figures.held_back_by))),
         ("members", Answer::Array(ids(figures.members))),
         ("set_aside_keys", figures.aside.into()),
+        ("full_sync", full_sync()),
         ("counters", counters(figures)),
+    ])
+}
+
+/// The full sync that comes in; null if none does.
+fn full_sync() -> Answer {
+    let Some(sync) = progress::figures() else { return Answer::Null };
+    let progress::Figures { source, keys, keys_total, bytes, elapsed } = sync;
+    let seconds = elapsed.as_secs_f64().max(0.001);
+    let per_second = keys as f64 / seconds;
+    let left = keys_total.saturating_sub(keys) as f64 / per_second.max(0.001);
+    Answer::Map(vec![
+        ("source", u64::from(source.get()).into()),
+        ("keys", keys.into()),
+        ("keys_total", keys_total.into()),
+        ("percent", (keys * 100).checked_div(keys_total).unwrap_or(100).min(100).into()),
+        ("bytes", bytes.into()),
+        ("keys_per_second", (per_second as u64).into()),
+        ("seconds_left", (left as u64).into()),
     ])
 }
 

@@ -18,6 +18,8 @@ pub enum PeerState {
     Handshake,
     /// Reading and applying.
     Streaming,
+    /// A snapshot of it is merged here.
+    Syncing,
     /// What came needs another instance's effects first.
     Waiting,
     /// Not reachable.
@@ -27,11 +29,12 @@ pub enum PeerState {
 }
 
 impl PeerState {
-    const NAMES: [(&'static str, Self); 7] = [
+    const NAMES: [(&'static str, Self); 8] = [
         ("unknown", Self::Unknown),
         ("connecting", Self::Connecting),
         ("handshake", Self::Handshake),
         ("streaming", Self::Streaming),
+        ("syncing", Self::Syncing),
         ("waiting", Self::Waiting),
         ("down", Self::Down),
         ("refused", Self::Refused),

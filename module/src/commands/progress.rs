@@ -1,0 +1,193 @@
+//! The full sync that goes on at this target: who brings it, how far it is, what remains to be swept.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use syncer_shared::instance::{InstanceId, InstanceSet};
+use syncer_shared::merge::KeyRef;
+use syncer_shared::shard::{Shard, SyncError};
+
+use super::arguments::CommandError;
+use crate::keyspace::with_keyspace;
+use crate::redis::{Context, KeyScan, random_bytes};
+
+/// An agent that brings nothing for so long may be replaced by another one.
+const SILENT: Duration = Duration::from_secs(10);
+
+/// One full sync.
+struct Progress {
+    token: u64,
+    client: u64,
+    source: InstanceId,
+    keys: u64,
+    keys_total: u64,
+    bytes: u64,
+    begun: Instant,
+    touched: Instant,
+    sweep: Sweep,
+}
+
+/// The walk over the keys here that the snapshot does not have.
+enum Sweep {
+    Dataset { db: u32, scan: KeyScan },
+    Metadata { place: usize },
+}
+
+/// How far it is, for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// Where the snapshot was taken.
+    pub source: InstanceId,
+    /// Merged.
+    pub keys: u64,
+    /// In all, about.
+    pub keys_total: u64,
+    /// Of the snapshot, merged.
+    pub bytes: u64,
+    /// Since the beginning.
+    pub elapsed: Duration,
+}
+
+thread_local! {
+    static PROGRESS: RefCell<Option<Progress>> = const { RefCell::new(None) };
+    static WANTED: Cell<InstanceSet> = const { Cell::new(InstanceSet::EMPTY) };
+}
+
+/// The source of a sync that another client is bringing.
+pub fn rival(client: u64) -> Option<InstanceId> {
+    PROGRESS.with_borrow(|progress| {
+        let progress = progress.as_ref()?;
+        (progress.client != client && progress.touched.elapsed() < SILENT).then_some(progress.source)
+    })
+}
+
+/// A sync begins; returns its token.
+pub fn begin(client: u64, source: InstanceId, keys_total: u64) -> u64 {
+    let token = u64::from_be_bytes(random_bytes()) >> 1;
+    let now = Instant::now();
+    let sweep = Sweep::Dataset { db: 0, scan: KeyScan::new() };
+    let progress = Progress { token, client, source, keys: 0, keys_total, bytes: 0, begun: now, touched: now, sweep };
+    PROGRESS.set(Some(progress));
+    let mut wanted = WANTED.get();
+    wanted.remove(source);
+    WANTED.set(wanted);
+    token
+}
+
+/// Whether `token` names the sync that goes on.
+pub fn check(token: u64, client: u64) -> Result<(), CommandError> {
+    PROGRESS.with_borrow_mut(|progress| {
+        let progress = progress.as_mut().filter(|progress| progress.token == token).ok_or(CommandError::OtherSync)?;
+        (progress.client, progress.touched) = (client, Instant::now());
+        Ok(())
+    })
+}
+
+/// Keys were merged.
+pub fn advance(keys: u64, bytes: u64) {
+    PROGRESS.with_borrow_mut(|progress| {
+        if let Some(progress) = progress {
+            progress.keys += keys;
+            progress.bytes += bytes;
+        }
+    });
+}
+
+/// Merges what the snapshot does not have, for a while. Whether that is all.
+pub fn sweep(context: &Context, shard: &mut Shard, budget: Duration) -> Result<bool, SyncError> {
+    // Taken out, since merging calls into the server.
+    let Some(mut progress) = PROGRESS.take() else { return Err(SyncError::NotBegun) };
+    let (begun, home) = (Instant::now(), context.db());
+    let mut done = Ok(false);
+    while matches!(done, Ok(false)) && begun.elapsed() < budget {
+        done = progress.sweep.step(context, shard);
+    }
+    context.select(home);
+    PROGRESS.set(Some(progress));
+    done
+}
+
+impl Sweep {
+    /// A few keys more. Whether there are none left.
+    fn step(&mut self, context: &Context, shard: &mut Shard) -> Result<bool, SyncError> {
+        match self {
+            Self::Dataset { db, scan } => {
+                if !context.select(*db) {
+                    *self = Self::Metadata { place: 0 };
+                    return Ok(false);
+                }
+                let mut names: Vec<Vec<u8>> = Vec::new();
+                let more = scan.step(context, &mut |name| names.push(name.to_vec()));
+                let db_now = *db;
+                if !more {
+                    (*db, *scan) = (db_now + 1, KeyScan::new());
+                }
+                names.iter().try_for_each(|name| absent(context, shard, db_now, name)).map(|()| false)
+            }
+            Self::Metadata { place } => {
+                const PLACES: usize = 64;
+                let end = (*place + PLACES).min(shard.table().places());
+                for at in *place..end {
+                    let key = shard.table().key_in(at).map(|(db, name)| (db, name.to_vec()));
+                    if let Some((db, name)) = key {
+                        absent(context, shard, db, &name)?;
+                    }
+                }
+                let done = end == *place || end == shard.table().places();
+                *place = end;
+                Ok(done)
+            }
+        }
+    }
+}
+
+fn absent(context: &Context, shard: &mut Shard, db: u32, name: &[u8]) -> Result<(), SyncError> {
+    let key = KeyRef { db, name };
+    if shard.has_synced(key) {
+        return Ok(());
+    }
+    with_keyspace(context, |keyspace| shard.sync_absent(key, keyspace))
+}
+
+/// The sync is complete; tells about it.
+pub fn end() -> String {
+    let Some(progress) = PROGRESS.take() else { return String::new() };
+    let seconds = progress.begun.elapsed().as_secs_f64();
+    let Progress { source, keys, bytes, .. } = progress;
+    format!("full sync from instance {source} is complete: {keys} keys, {bytes} bytes in {seconds:.1} s")
+}
+
+/// The client is gone: whoever comes next may begin anew at once.
+pub fn forget(client: u64) {
+    PROGRESS.with_borrow_mut(|slot| {
+        if slot.as_ref().is_some_and(|progress| progress.client == client) {
+            *slot = None;
+        }
+    });
+}
+
+/// Whether an agent is bringing a snapshot.
+pub fn is_running() -> bool {
+    PROGRESS.with_borrow(Option::is_some)
+}
+
+/// How far it is.
+pub fn figures() -> Option<Figures> {
+    PROGRESS.with_borrow(|progress| {
+        let Progress { source, keys, keys_total, bytes, begun, .. } = progress.as_ref()?;
+        let (source, keys, keys_total, bytes) = (*source, *keys, *keys_total, *bytes);
+        Some(Figures { source, keys, keys_total, bytes, elapsed: begun.elapsed() })
+    })
+}
+
+/// `SYNCER.RESYNC`.
+pub fn want(instance: InstanceId) {
+    let mut wanted = WANTED.get();
+    wanted.insert(instance);
+    WANTED.set(wanted);
+}
+
+/// Whom `SYNCER.RESYNC` named and nobody has begun with.
+pub fn wanted() -> InstanceSet {
+    WANTED.get()
+}

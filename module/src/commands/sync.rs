@@ -1,0 +1,128 @@
+//! `SYNCER.SYNC`: a snapshot of another instance is merged into the dataset, brought by an agent.
+
+use std::time::{Duration, Instant};
+
+use super::arguments::{Arguments, CommandError};
+use super::{progress, readers};
+use crate::capture::replication;
+use crate::keyspace::with_keyspace;
+use crate::redis::timer::now_ms;
+use crate::redis::{Args, Command, CommandResult, Context, Run, entry, log};
+use crate::state;
+use syncer_shared::snapshot::SnapshotHead;
+
+/// `SYNCER.SYNC BEGIN|KEYS|END|STATUS ...`.
+pub const COMMAND: Command = Command {
+    name: c"syncer.sync",
+    entry: entry::<Sync>(),
+    flags: c"readonly may-replicate deny-script no-monitor no-slowlog",
+    categories: c"admin dangerous",
+    arity: -2,
+    keys: (0, 0, 0),
+    summary:
+        c"Agents: merges a snapshot of another instance into the dataset, in slices, while clients read and write.",
+    usage: "BEGIN instance total-keys reason head | KEYS token keys | END token | STATUS",
+    complexity: c"O(N) with N elements, in slices",
+};
+
+/// How long one call may hold the main thread; a key is not cut. As `SYNCER.APPLY`.
+const BUDGET: Duration = Duration::from_micros(300);
+
+struct Sync;
+
+impl Run for Sync {
+    fn run(context: &Context, args: Args<'_>) -> CommandResult {
+        let args = Arguments(args);
+        let word = args.text(1)?;
+        match (word.to_ascii_uppercase().as_str(), args.0.len()) {
+            ("BEGIN", 6) => begin(context, args),
+            ("KEYS", 4) => keys(context, args),
+            ("END", 3) => end(context, args),
+            ("STATUS", 2) => status(context),
+            ("BEGIN" | "KEYS" | "END" | "STATUS", _) => Err(CommandError::Arity.into()),
+            _ => {
+                let known = "BEGIN, KEYS, END, STATUS";
+                Err(CommandError::Word { name: "subcommand", word: word.into(), known }.into())
+            }
+        }
+    }
+}
+
+fn begin(context: &Context, args: Arguments<'_>) -> CommandResult {
+    let (source, total) = (args.instance(2, "instance")?, args.offset(3, "total-keys")?);
+    let (reason, head) = (args.text(4)?, SnapshotHead::decode(args.bytes(5)?).map_err(CommandError::Frame)?);
+    if head.instance != source {
+        return Err(CommandError::OtherSource { said: source, is: head.instance }.into());
+    }
+    if let Some(other) = progress::rival(context.client()) {
+        return Err(CommandError::Rival(other).into());
+    }
+    crate::capture::flush_touches(context);
+    let mut shard = state::shard()?;
+    shard.begin_sync(head)?;
+    replication::drain(context, &mut shard);
+    let token = progress::begin(context.client(), source, total);
+    log::notice(&format!("syncer: full sync from instance {source} begins, about {total} keys: {reason}"));
+    context.reply().number(token);
+    Ok(())
+}
+
+fn keys(context: &Context, args: Arguments<'_>) -> CommandResult {
+    progress::check(args.offset(2, "token")?, context.client())?;
+    let bytes = args.bytes(3)?;
+    crate::capture::flush_touches(context);
+    let mut shard = state::shard()?;
+    let (begun, mut count) = (Instant::now(), 0);
+    let mut lasts = || {
+        let lasts = count == 0 || begun.elapsed() < BUDGET;
+        count += u64::from(lasts);
+        lasts
+    };
+    let used = with_keyspace(context, |keyspace| shard.sync_keys(bytes, keyspace, now_ms(), &mut lasts));
+    replication::drain(context, &mut shard);
+    let used = used?;
+    progress::advance(count, used as u64);
+    let reply = context.reply();
+    reply.array(2);
+    reply.number(used as u64);
+    reply.number(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+    Ok(())
+}
+
+fn end(context: &Context, args: Arguments<'_>) -> CommandResult {
+    progress::check(args.offset(2, "token")?, context.client())?;
+    crate::capture::flush_touches(context);
+    let mut shard = state::shard()?;
+    let swept = progress::sweep(context, &mut shard, BUDGET);
+    if matches!(swept, Ok(true)) {
+        shard.end_sync()?;
+    }
+    replication::drain(context, &mut shard);
+    drop(shard);
+    if !swept? {
+        context.reply().text("SLICE");
+        return Ok(());
+    }
+    log::notice(&format!("syncer: {}", progress::end()));
+    // What came is not in the backlog here: whoever reads it must say anew what it has.
+    readers::forget_all();
+    context.reply().text("DONE");
+    Ok(())
+}
+
+/// Whether a sync goes on, or was broken off, and whom `SYNCER.RESYNC` names.
+fn status(context: &Context) -> CommandResult {
+    let syncing = state::shard()?.is_syncing();
+    let word = match (syncing, progress::is_running()) {
+        (false, _) => "NONE",
+        (true, true) => "RUNNING",
+        (true, false) => "BROKEN",
+    };
+    let wanted = progress::wanted();
+    let reply = context.reply();
+    reply.array(2);
+    reply.text(word);
+    reply.array(wanted.len());
+    wanted.iter().for_each(|instance| reply.number(u64::from(instance.get())));
+    Ok(())
+}

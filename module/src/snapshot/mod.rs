@@ -1,0 +1,132 @@
+//! Full sync, at the source: a forked child writes the complete state of the shard into a pipe, a thread hands it out on demand.
+//!
+//! The child waits when nobody reads, so neither side holds more of the snapshot than a few pieces.
+
+mod child;
+mod feeder;
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use syncer_shared::instance::InstanceId;
+
+use crate::redis::fork::{CannotFork, Child, fork};
+use crate::redis::timer::{self, Tick};
+use crate::redis::{Blocked, Context, log, random_bytes, server};
+
+/// Who does not read for so long gets no more: meanwhile the server can neither save nor rewrite.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often that is looked at.
+const LOOK_MS: u32 = 1000;
+
+/// A snapshot being handed out.
+struct Source {
+    id: u64,
+    reader: InstanceId,
+    child: Child,
+    requests: Sender<Blocked>,
+    touched: Instant,
+    is_over: feeder::Over,
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if !self.is_over.get() {
+            self.child.kill();
+        }
+    }
+}
+
+thread_local! {
+    static SOURCE: RefCell<Option<Source>> = const { RefCell::new(None) };
+}
+
+/// Why no snapshot is to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// One at a time.
+    #[error("TRYAGAIN a snapshot for instance {0} is being taken here; try again after it")]
+    Busy(InstanceId),
+    /// See there.
+    #[error(transparent)]
+    Fork(#[from] CannotFork),
+    /// No pipe.
+    #[error("TRYAGAIN no pipe for a snapshot: {0}")]
+    Pipe(#[from] std::io::Error),
+    /// It has ended, or another one has taken its place.
+    #[error("SYNCERSNAPSHOT no such snapshot is under way here; begin a new one")]
+    Gone,
+}
+
+/// What a reader is told at the beginning.
+pub struct Begun {
+    /// To be named when reading.
+    pub id: u64,
+    /// How many keys it will be, about.
+    pub keys: u64,
+}
+
+/// Begins a snapshot for `reader`; one that it had before ends.
+pub fn begin(context: &Context, reader: InstanceId) -> Result<Begun, SnapshotError> {
+    let other = SOURCE.with_borrow(|source| source.as_ref().filter(|s| !s.is_over.get()).map(|s| s.reader));
+    if let Some(other) = other.filter(|other| *other != reader) {
+        return Err(SnapshotError::Busy(other));
+    }
+    SOURCE.take();
+    let (keys, _) = server::key_counts(context, server::databases(context));
+    let (output, input) = std::io::pipe()?;
+    // The child must not hold the end that is read: it would never learn that this server has ended.
+    let output = RefCell::new(Some(output));
+    let child = fork(context, |context| {
+        drop(output.take());
+        child::write(context, input)
+    })?;
+    let output = output.take().ok_or(SnapshotError::Gone)?;
+    let id = u64::from_be_bytes(random_bytes()) >> 1;
+    let (requests, is_over) = feeder::start(output, keys)?;
+    log::notice(&format!("syncer: a child writes a snapshot of about {keys} keys for instance {reader}"));
+    let source = Source { id, reader, child, requests, touched: Instant::now(), is_over };
+    if SOURCE.replace(Some(source)).is_none() {
+        timer::start::<Watch>(context, LOOK_MS);
+    }
+    Ok(Begun { id, keys })
+}
+
+/// The next piece of the snapshot is for this client, as soon as it is there.
+pub fn read(context: &Context, id: u64) -> Result<(), SnapshotError> {
+    SOURCE.with_borrow_mut(|source| {
+        let source = source.as_mut().filter(|source| source.id == id).ok_or(SnapshotError::Gone)?;
+        source.touched = Instant::now();
+        // Requests after the end are answered by the thread, too, as long as the snapshot is known.
+        if let Err(unsent) = source.requests.send(Blocked::new(context)) {
+            unsent.into_inner().answer(|reply| reply.error(&SnapshotError::Gone.to_string()));
+        }
+        Ok(())
+    })
+}
+
+/// Looks after snapshots that nobody reads.
+struct Watch;
+
+impl Tick for Watch {
+    fn tick(context: &Context) {
+        let goes_on = SOURCE.with_borrow_mut(|slot| {
+            let Some(source) = slot.as_ref() else { return false };
+            if source.touched.elapsed() > PATIENCE {
+                if !source.is_over.get() {
+                    let seconds = PATIENCE.as_secs();
+                    log::warning(&format!(
+                        "syncer: the snapshot for instance {} ends: nobody has read it for {seconds} s",
+                        source.reader
+                    ));
+                }
+                *slot = None;
+            }
+            slot.is_some()
+        });
+        if goes_on {
+            timer::start::<Self>(context, LOOK_MS);
+        }
+    }
+}

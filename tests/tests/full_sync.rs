@@ -1,0 +1,194 @@
+//! A backlog that does not reach back: a snapshot of the peer is merged, while clients write at both ends (MERGE_CASES A5, DESIGN 5).
+
+use syncer_tests::client::Client;
+use syncer_tests::cluster::{Cluster, ClusterOptions};
+use syncer_tests::load::under_load;
+use syncer_tests::server::ServerKind;
+use syncer_tests::wait;
+
+fn small_backlogs(kinds: &[ServerKind]) -> Cluster {
+    let options = ClusterOptions { module: vec![("backlog-size", "1mb")], ..ClusterOptions::default() };
+    Cluster::with(kinds, &options)
+}
+
+fn figure(client: &mut Client, name: &str) -> u64 {
+    let info = client.text("INFO syncer");
+    let (_, rest) = info.split_once(&format!("syncer_{name}:")).unwrap_or_else(|| panic!("no {name}: {info}"));
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().expect("a number")
+}
+
+/// Writes more than a backlog of 1 MB holds.
+fn overflow(client: &mut Client, name: &str) {
+    let value = "x".repeat(100_000);
+    for key in 0..20 {
+        client.ok(&format!("SET {name}:{key} {value}"));
+    }
+}
+
+/// One of every type, some with a TTL, and what must be gone afterwards.
+fn write_all_types(client: &mut Client, tag: &str) {
+    for line in [
+        format!("MSET s:{tag} v n:{tag} 41"),
+        format!("INCR n:{tag}"),
+        format!("HSET h:{tag} f 1 g 2"),
+        format!("SADD set:{tag} a b c"),
+        format!("ZADD z:{tag} 1 a 2.5 b"),
+        format!("RPUSH l:{tag} 1 2 3"),
+        format!("XADD x:{tag} 1-1 k v"),
+        format!("SET t:{tag} v PX 10000000"),
+        format!("SADD both {tag}"),
+        "HINCRBY count f 5".to_owned(),
+        "INCRBY total 7".to_owned(),
+        "ZINCRBY board 2 m".to_owned(),
+        "INCRBYFLOAT float 0.5".to_owned(),
+    ] {
+        client.ok(&line);
+    }
+}
+
+fn scenario(kinds: &[ServerKind]) {
+    let cluster = small_backlogs(kinds);
+    let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+    write_all_types(&mut one, "before");
+    one.ok("MSET gone 1 goes 1");
+    one.ok("SADD shrinks a b c");
+    cluster.converged();
+    cluster.cut(1, 2);
+    write_all_types(&mut one, "1");
+    write_all_types(&mut two, "2");
+    one.ok("DEL gone l:before");
+    one.ok("SREM shrinks a");
+    two.ok("SREM shrinks b");
+    two.ok("DEL goes");
+    one.ok("HSET h:before f one");
+    two.ok("SELECT 3");
+    two.ok("SET other database");
+    two.ok("SELECT 0");
+    overflow(&mut one, "big");
+    cluster.heal();
+    cluster.converged();
+    assert_eq!(figure(&mut two, "sync_full_in"), 1, "site 2 could not read on");
+    assert_eq!(two.text("INCRBY total 0"), "21");
+    assert_eq!(two.text("HGET count f"), "15");
+    assert_eq!(two.text("ZSCORE board m"), "6");
+    assert_eq!(two.text("GET float"), "1.5");
+    assert_eq!(two.text("EXISTS gone goes l:before"), "0");
+    assert_eq!(two.text("SMEMBERS shrinks"), "[c]");
+    assert_eq!(two.text("SCARD both"), "3");
+    assert_eq!(two.text("HGET h:before f"), "one");
+    assert!(one.text("PTTL t:2").parse::<i64>().is_ok_and(|ttl| ttl > 0));
+    let log = cluster.site(2).server.log();
+    assert!(log.contains("full sync from instance 1 begins") && log.contains("raise backlog-size"), "{log}");
+    // And on by the stream.
+    one.ok("SET on streams");
+    two.ok("SET on2 streams");
+    cluster.converged();
+}
+
+#[test]
+fn what_a_backlog_has_lost_comes_by_a_full_sync() {
+    for kind in ServerKind::ALL {
+        scenario(&[kind, kind]);
+    }
+}
+
+#[test]
+fn servers_of_other_versions_merge_each_others_snapshots() {
+    scenario(&[ServerKind::Redis8, ServerKind::Valkey9]);
+    scenario(&[ServerKind::Valkey9, ServerKind::Redis8]);
+    scenario(&[ServerKind::Valkey8, ServerKind::Redis8]);
+}
+
+/// Both directions at once, with writers that go on: nothing lost, nothing doubled.
+#[test]
+fn clients_write_at_both_ends_throughout() {
+    for kinds in [[ServerKind::Redis8; 2], [ServerKind::Valkey9; 2], [ServerKind::Valkey8, ServerKind::Redis8]] {
+        let mut cluster = small_backlogs(&kinds);
+        under_load(&mut cluster, |cluster, load| {
+            for round in 0..2 {
+                load.advance(50);
+                cluster.cut(1, 2);
+                overflow(&mut cluster.client(1), &format!("one:{round}"));
+                overflow(&mut cluster.client(2), &format!("two:{round}"));
+                load.advance(200);
+                cluster.heal();
+                load.advance(100);
+            }
+        });
+        let full: u64 = [1, 2].map(|site| figure(&mut cluster.client(site), "sync_full_in")).iter().sum();
+        assert!(full >= 2, "{full} full syncs");
+    }
+}
+
+#[test]
+fn an_operator_asks_for_a_full_sync() {
+    for kind in ServerKind::ALL {
+        let cluster = Cluster::new(&[kind, kind]);
+        let mut one = cluster.client(1);
+        write_all_types(&mut cluster.client(2), "2");
+        cluster.converged();
+        assert!(one.text("SYNCER.RESYNC 7").contains("no peer"));
+        assert!(one.text("SYNCER.RESYNC 1").contains("no peer"));
+        assert_eq!(one.text("SYNCER.RESYNC 2"), "OK");
+        wait::eventually("the full sync is done", || figure(&mut one, "sync_full_in") == 1);
+        cluster.client(2).ok("SET goes on");
+        cluster.converged();
+        assert_eq!(figure(&mut one, "sync_full_in"), 1);
+    }
+}
+
+/// Killed agents, and children that are killed, break a sync off; the next attempt completes it.
+#[test]
+fn a_sync_that_breaks_off_is_taken_up_again() {
+    for kind in ServerKind::ALL {
+        let mut cluster = small_backlogs(&[kind, kind]);
+        let mut one = cluster.client(1);
+        cluster.cut(1, 2);
+        overflow(&mut one, "big");
+        for key in 0..20_000 {
+            one.send(&["SET", &format!("k:{key}"), "value"]).expect("the server is there");
+        }
+        (0..20_000).for_each(|_| drop(one.receive().expect("it answers")));
+        let mut two = cluster.client(2);
+        two.ok("INCRBY total 5");
+        cluster.heal();
+        for _ in 0..3 {
+            wait::eventually("a full sync is under way, or done", || {
+                figure(&mut two, "sync_full_keys") > 0 || figure(&mut two, "sync_full_in") > 0
+            });
+            cluster.site_mut(2).agent.kill();
+            two.ok("INCRBY total 5");
+            one.ok("INCRBY total 100");
+            cluster.site_mut(2).agent.restart();
+        }
+        cluster.converged();
+        assert!(figure(&mut two, "sync_full_in") >= 1);
+        assert_eq!(two.text("GET total"), "320");
+    }
+}
+
+/// No fork is possible while another child runs: the agent says so, waits and retries.
+#[test]
+fn a_source_that_saves_is_waited_for() {
+    for kind in ServerKind::ALL {
+        let cluster = small_backlogs(&[kind, kind]);
+        let mut one = cluster.client(1);
+        cluster.cut(1, 2);
+        overflow(&mut one, "big");
+        // The child of BGSAVE sleeps for a second after each key.
+        one.ok("CONFIG SET rdb-key-save-delay 1000000");
+        one.ok("BGSAVE");
+        cluster.heal();
+        let mut two = cluster.client(2);
+        wait::eventually("the cause is told", || two.text("SYNCER.PEERS").contains("another child process"));
+        assert_eq!(figure(&mut two, "sync_full_in"), 0);
+        one.ok("CONFIG SET rdb-key-save-delay 0");
+        one.ok("CONFIG SET save \"\"");
+        let child = one.text("INFO persistence");
+        assert!(child.contains("rdb_bgsave_in_progress:1"), "{child}");
+        cluster.site(1).server.process().kill_children();
+        cluster.converged();
+        assert_eq!(figure(&mut two, "sync_full_in"), 1);
+    }
+}
