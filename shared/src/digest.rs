@@ -47,7 +47,10 @@ impl KeyDigest {
         hasher.write_u8(path.kind() as u8);
         write_bytes(&mut hasher, crate::metadata::element(path));
         match value {
-            Value::Bytes(bytes) | Value::Payload(bytes) => write_bytes(&mut hasher, bytes),
+            // The TTLs of fields are no part of it: not every server has them.
+            Value::Bytes(bytes) | Value::Expiring { bytes, .. } | Value::Payload(bytes) => {
+                write_bytes(&mut hasher, bytes)
+            }
             // -0.0 and 0.0 are one score.
             Value::Score(score) => hasher.write_u64((score + 0.0).to_bits()),
             Value::Present => {}

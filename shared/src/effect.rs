@@ -146,6 +146,13 @@ impl Kind {
 pub enum Value<'a> {
     /// Of `Path::String` and `Path::Field`.
     Bytes(&'a [u8]),
+    /// Of `Path::Field`: a field with a TTL of its own. Field and TTL are one value: what sets the TTL writes the field again.
+    Expiring {
+        /// The field.
+        bytes: &'a [u8],
+        /// Absolute expiry.
+        at: UnixMs,
+    },
     /// Of `Path::Member`: being there is all there is.
     Present,
     /// Of `Path::Scored`. Never NaN.

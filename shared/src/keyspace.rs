@@ -17,6 +17,12 @@ pub trait Keyspace {
     /// The value of a hash field.
     fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>>;
 
+    /// The TTL that a hash field has by itself.
+    fn field_expire_at(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<UnixMs>;
+
+    /// Whether hash fields can have TTLs here. If not, [`Value::Expiring`] is written without.
+    fn keeps_field_ttls(&self) -> bool;
+
     /// Whether the set has the member.
     fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool;
 
@@ -52,7 +58,7 @@ pub trait Keyspace {
     fn add_integer_field(&mut self, db: u32, key: &[u8], field: &[u8], delta: i64) -> Result<i64, NotAdded>;
 
     /// Writes one element; creates the key (without TTL) if absent. The key's kind is already the path's.
-    /// `Path::String` keeps the TTL. `Path::Opaque` replaces the whole value and keeps the TTL.
+    /// `Path::Field` gets the TTL of its value, or none. `Path::String` keeps the TTL. `Path::Opaque` replaces the whole value and keeps the TTL.
     fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>);
 
     /// Removes one element if it is there; the key goes with its last element.

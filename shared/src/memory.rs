@@ -56,10 +56,7 @@ impl MemoryKeyspace {
     }
 
     fn bytes(&self, db: u32, key: &[u8], path: Path<'_>) -> Option<Vec<u8>> {
-        match self.element(db, key, path)? {
-            Payload::Bytes(bytes) => Some(bytes.to_vec()),
-            Payload::Score(_) | Payload::Present => None,
-        }
+        self.element(db, key, path)?.text().map(<[u8]>::to_vec)
     }
 
     fn add(&mut self, db: u32, key: &[u8], path: Path<'_>, delta: i64) -> Result<i64, NotAdded> {
@@ -72,7 +69,9 @@ impl MemoryKeyspace {
             Some(_) => return Err(NotAdded),
         };
         let sum = old.checked_add(delta).ok_or(NotAdded)?;
-        self.put(db, key, path, Value::Bytes(sum.to_string().as_bytes()));
+        let at = self.element(db, key, path).and_then(Payload::expire_at);
+        let payload = Payload::text_until(sum.to_string().into_bytes().into(), at);
+        self.put(db, key, path, payload.value(path));
         Ok(sum)
     }
 }
@@ -90,6 +89,14 @@ impl Keyspace for MemoryKeyspace {
         self.bytes(db, key, Path::Field(field))
     }
 
+    fn field_expire_at(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<UnixMs> {
+        self.element(db, key, Path::Field(field))?.expire_at()
+    }
+
+    fn keeps_field_ttls(&self) -> bool {
+        true
+    }
+
     fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool {
         self.element(db, key, Path::Member(member)).is_some()
     }
@@ -97,7 +104,7 @@ impl Keyspace for MemoryKeyspace {
     fn score(&mut self, db: u32, key: &[u8], member: &[u8]) -> Option<f64> {
         match self.element(db, key, Path::Scored(member))? {
             Payload::Score(score) => Some(*score),
-            Payload::Bytes(_) | Payload::Present => None,
+            _ => None,
         }
     }
 

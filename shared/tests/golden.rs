@@ -123,6 +123,26 @@ fn group_frames() {
     assert_golden(&second(&mut context), include_str!("../../tests/fixtures/wire-v1/group-every-effect.hex"));
 }
 
+/// Added after the others.
+#[test]
+fn a_field_with_a_ttl() {
+    let value = Value::Expiring { bytes: b"value", at: 1_700_000_060_000 };
+    let effect = |reasserted| Effect {
+        db: 0,
+        key: b"k",
+        ttl: TtlNote::None,
+        op: Op::Assign { path: Path::Field(b"f"), value, reasserted },
+    };
+    let mut change = Vec::new();
+    StreamContext::new().encode_change([].into_iter(), &mut change);
+    let written = frame(ts(1, 0), ts(2, 0), &change, &[effect(false), effect(true)]);
+    let file = include_str!("../../tests/fixtures/wire-v1/group-expiring-field.hex");
+    assert_golden(&written, file);
+    let bytes = bytes(file);
+    let (view, _) = GroupView::parse(&bytes).expect("valid");
+    assert_eq!(group::effects(view.body).collect::<Vec<_>>(), [effect(false), effect(true)]);
+}
+
 #[test]
 fn group_frames_read_back() {
     let mut context = StreamContext::new();

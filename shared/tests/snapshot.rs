@@ -27,7 +27,10 @@ fn payload(kind: Kind) -> BoxedStrategy<Payload> {
     match kind {
         Kind::Set => Just(Payload::Present).boxed(),
         Kind::SortedSet => float().prop_map(Payload::Score).boxed(),
-        Kind::String | Kind::Hash | Kind::Opaque => name().prop_map(|bytes| Payload::Bytes(bytes.into())).boxed(),
+        Kind::Hash => {
+            (name(), any::<Option<i64>>()).prop_map(|(bytes, at)| Payload::text_until(bytes.into(), at)).boxed()
+        }
+        Kind::String | Kind::Opaque => name().prop_map(|bytes| Payload::Bytes(bytes.into())).boxed(),
     }
 }
 

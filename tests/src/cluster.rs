@@ -175,6 +175,12 @@ impl Cluster {
             .filter(|(_, differences)| !differences.is_empty())
             .map(|(instance, differences)| format!("instance 1 and instance {instance}:\n{differences}"))
             .collect();
+        // Redis counts in DEBUG DIGEST that a hash field has a TTL, Valkey does not: there every value was compared instead.
+        let families = self.sites.iter().map(|site| site.server.kind() == ServerKind::Redis8);
+        let is_mixed = families.clone().any(|redis| redis) && families.clone().any(|redis| !redis);
+        if is_mixed && differing.is_empty() && digests.windows(2).all(|pair| pair[0].1 == pair[1].1) {
+            return;
+        }
         panic!(
             "sites have applied the same effects and differ (I-5)\n(DEBUG DIGEST, SYNCER.DIGEST): {digests:#?}\n{}",
             differing.join("\n")

@@ -25,12 +25,6 @@ impl Row {
     fn is_random(&self) -> bool {
         self.command.contains("SPOP") || self.command.starts_with("XADD k *")
     }
-
-    /// Whether fields of hashes expire in it. When they do is not sent to other sites yet.
-    fn expires_fields(&self) -> bool {
-        let names = ["HEXPIRE", "HPEXPIRE", "HPERSIST", "HGETEX", "HSETEX"];
-        self.before.iter().chain([&self.command]).any(|line| names.iter().any(|name| line.starts_with(name)))
-    }
 }
 
 /// The rows for commands that all of these servers have.
@@ -162,8 +156,7 @@ fn assert_same(ours: &[String], stock: &[String], what: &str) {
 on_all_kinds! {
     fn every_write_converges_and_looks_stock(cluster: 2) {
         let kinds: Vec<ServerKind> = cluster.sites().iter().map(|site| site.server.kind()).collect();
-        let mut rows = rows(&kinds);
-        rows.retain(|row| !row.expires_fields());
+        let rows = rows(&kinds);
         let (mut first, mut second) = (cluster.client(1), cluster.client(2));
         prepare(&mut first, &rows);
         cluster.converged();
@@ -182,31 +175,5 @@ on_all_kinds! {
             assert_same(&replies, &stock_replies, "replies");
             assert_same(&encodings(&mut first, &dataset), &encodings(&mut stock, &dataset), "encodings");
         }
-    }
-}
-
-/// The dataset without when fields of hashes expire.
-fn without_field_expiries(client: &mut Client) -> Dataset {
-    let mut dataset = dataset::read(client);
-    for entry in dataset.values_mut() {
-        let fields = entry.value.split(' ').map(|pair| without_field_expiry(pair).trim_end_matches('@').to_owned());
-        entry.value = fields.collect::<Vec<_>>().join(" ");
-    }
-    dataset
-}
-
-on_all_kinds! {
-    // The times at which fields expire come with the issue on hash-field TTLs; until then their values converge.
-    fn fields_that_expire_converge_in_value(cluster: 2) {
-        let kinds: Vec<ServerKind> = cluster.sites().iter().map(|site| site.server.kind()).collect();
-        let mut rows = rows(&kinds);
-        rows.retain(Row::expires_fields);
-        let (mut first, mut second) = (cluster.client(1), cluster.client(2));
-        prepare(&mut first, &rows);
-        cluster.settled();
-        run_all(&mut first, &mut second, &rows);
-        cluster.settled();
-        let (first, second) = (without_field_expiries(&mut first), without_field_expiries(&mut second));
-        assert_eq!(dataset::differences(&first, &second), "", "the sites differ");
     }
 }

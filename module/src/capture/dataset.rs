@@ -36,6 +36,14 @@ impl Keyspace for ServerDataset<'_> {
         self.with(|keyspace| keyspace.field(db, key, field))
     }
 
+    fn field_expire_at(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<UnixMs> {
+        self.with(|keyspace| keyspace.field_expire_at(db, key, field))
+    }
+
+    fn keeps_field_ttls(&self) -> bool {
+        crate::keyspace::field_ttls::are_supported()
+    }
+
     fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool {
         self.with(|keyspace| keyspace.has_member(db, key, member))
     }

@@ -66,6 +66,15 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
                 let write = Write { db, key: self.unit.bytes(key), created };
                 self.event(event, write, at);
             }
+            Item::Expired { key, db, .. } if seals.is_whole(db, self.unit.bytes(key)) => {}
+            Item::Expired { key, db, fields } => {
+                let write = Write { db, key: self.unit.bytes(key), created: false };
+                for field in self.unit.expired_fields(fields) {
+                    if self.dataset.field(db, write.key, field).is_none() {
+                        self.push(write, TtlNote::None, remove(Path::Field(field)));
+                    }
+                }
+            }
             Item::Flush(scope) => self.flush(scope),
             Item::Swap(a, b) => {
                 self.flush(FlushScope::Db(a));
@@ -181,6 +190,11 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             Shape::HSet => self.push_all(write, args.pairs(2).map(|(field, value)| set_field(field, value))),
             Shape::HDel => self.push_all(write, args.from(2).map(|field| remove(Path::Field(field)))),
             Shape::HGetDel => self.push_all(write, args.from(4).map(|field| remove(Path::Field(field)))),
+            Shape::HTtl => self.fields(write, fields(&args).step_by(1), true),
+            Shape::HSetEx => self.fields(write, fields(&args).step_by(2), false),
+            Shape::HIncrBy | Shape::HIncrFloat if self.began_anew(write, args.get(2), at) => {
+                self.fields(write, args.get(2).into_iter(), false);
+            }
             Shape::HIncrBy => {
                 if let Some(field) = args.get(2) {
                     self.increment(write, Path::Field(field), integer(args.get(3)));
@@ -241,6 +255,34 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         self.sink.push(&Effect { db: write.db, key: write.key, ttl, op }, Some(args.told().next()));
     }
 
+    /// The fields as they are now, with their TTLs. `reasserted`: nothing but the TTL was meant to change.
+    fn fields<'b>(&mut self, write: Write<'_>, fields: impl Iterator<Item = &'b [u8]>, reasserted: bool) {
+        let mut note = self.note(write);
+        for field in fields {
+            let path = Path::Field(field);
+            let value = self.dataset.field(write.db, write.key, field);
+            let at = self.dataset.field_expire_at(write.db, write.key, field);
+            let op = match (&value, at) {
+                (Some(bytes), Some(at)) => Op::Assign { path, value: Value::Expiring { bytes, at }, reasserted },
+                (Some(bytes), None) => Op::Assign { path, value: Value::Bytes(bytes), reasserted },
+                (None, _) => remove(path),
+            };
+            self.push(write, std::mem::take(&mut note), op);
+        }
+    }
+
+    /// Whether the field had expired when the command came, so that it counted from 0.
+    fn began_anew(&self, write: Write<'_>, field: Option<&[u8]>, at: usize) -> bool {
+        self.unit.items().iter().take(at).any(|item| match *item {
+            Item::Expired { key, db, fields } => {
+                db == write.db
+                    && self.unit.bytes(key) == write.key
+                    && self.unit.expired_fields(fields).any(|expired| Some(expired) == field)
+            }
+            _ => false,
+        })
+    }
+
     /// `SMOVE`: gone at the source, there at the target, also when it was there already.
     fn moved(&mut self, stage: usize, arg: usize, args: &StageArgs<'a>, write: Write<'a>, at: usize) {
         let (Some(target), Some(member)) = (args.get(2), args.get(3)) else { return };
@@ -287,6 +329,12 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             }
         }
     }
+}
+
+/// What stands behind `FIELDS count`.
+fn fields<'a>(args: &StageArgs<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let word = (2..args.len()).find(|at| args.get(*at).is_some_and(|a| a.eq_ignore_ascii_case(b"fields")));
+    args.from(word.map_or(args.len(), |at| at + 2))
 }
 
 /// A key that a command wrote.

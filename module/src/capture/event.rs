@@ -33,6 +33,10 @@ pub enum Event {
     HSet,
     /// Fields were deleted.
     HDel,
+    /// Fields got or lost a TTL.
+    HTtl,
+    /// Fields have expired; which is not said.
+    HExpired,
     /// An integer was added to a field.
     HIncr,
     /// A float was added to a field.
@@ -82,6 +86,9 @@ impl Event {
         const INCRBYFLOAT: u128 = short(b"incrbyfloat");
         const HSET: u128 = short(b"hset");
         const HDEL: u128 = short(b"hdel");
+        const HEXPIRE: u128 = short(b"hexpire");
+        const HPERSIST: u128 = short(b"hpersist");
+        const HEXPIRED: u128 = short(b"hexpired");
         const HINCRBY: u128 = short(b"hincrby");
         const HINCRBYFLOAT: u128 = short(b"hincrbyfloat");
         const SADD: u128 = short(b"sadd");
@@ -125,6 +132,8 @@ impl Event {
             INCRBYFLOAT => Self::IncrFloat,
             HSET => Self::HSet,
             HDEL => Self::HDel,
+            HEXPIRE | HPERSIST => Self::HTtl,
+            HEXPIRED => Self::HExpired,
             HINCRBY => Self::HIncr,
             HINCRBYFLOAT => Self::HIncrFloat,
             SADD => Self::SAdd,
@@ -151,7 +160,7 @@ mod tests {
         assert_eq!(Event::parse(b"set"), Event::Set);
         assert_eq!(Event::parse(b"zremrangebyscore"), Event::ZRemRange);
         assert_eq!(Event::parse(b"xgroup-createconsumer"), Event::Other);
-        assert_eq!(Event::parse(b"hexpired"), Event::Other);
+        assert_eq!(Event::parse(b"hexpired"), Event::HExpired);
         assert_eq!(Event::parse(b""), Event::Other);
     }
 }

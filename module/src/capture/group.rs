@@ -1,10 +1,11 @@
 //! The group of a unit as it is being built.
 
-use syncer_shared::effect::Effect;
+use syncer_shared::effect::{Effect, Op, Path, Value};
 use syncer_shared::group::GroupBuilder;
 use syncer_shared::shard::Before;
 
 use super::effects::Sink;
+use crate::keyspace::field_ttls;
 
 /// Effects, and the elements before increments by floats. Reused.
 #[derive(Debug, Default)]
@@ -28,6 +29,15 @@ impl Sink for Group {
     fn push(&mut self, effect: &Effect<'_>, before: Option<Option<&[u8]>>) {
         if let Some(before) = before {
             self.before.push((self.builder.count(), before.map(<[u8]>::to_vec)));
+        }
+        match effect.op {
+            Op::Assign { path: Path::Field(field), value: Value::Expiring { .. }, .. } => {
+                field_ttls::note(effect.db, effect.key, field);
+            }
+            Op::Remove { path: Path::Field(field) } if field_ttls::may_exist() => {
+                field_ttls::forget(effect.db, effect.key, field);
+            }
+            _ => {}
         }
         self.builder.push(effect);
     }

@@ -36,9 +36,11 @@ pub use dataset::ServerDataset;
 pub use role::Mode;
 pub use touch::flush as flush_touches;
 
-use crate::keyspace::applying;
+use syncer_shared::effect::FlushScope;
+
+use crate::keyspace::{applying, field_ttls};
 use crate::redis::filter::Call;
-use crate::redis::{Command, Context, ServerEvent, client, detached, log as server_log, notify, timer};
+use crate::redis::{Command, Context, ServerEvent, client, detached, log as server_log, notify, server, timer};
 use crate::state;
 use event::Event;
 use group::Group;
@@ -107,6 +109,8 @@ pub fn init(context: &Context) {
         home: None,
         counters: Counters::default(),
     };
+    let (keys, _) = server::key_counts(context, server::databases(context));
+    field_ttls::init(catalogue::read_one(context, b"hpexpireat").is_some(), keys > 0);
     CAPTURE.set(Some(Box::leak(Box::new(RefCell::new(capture)))));
     heartbeat::start(context);
 }
@@ -139,6 +143,12 @@ pub fn on_event(context: &Context, name: &[u8], key: &[u8]) {
     if matches!(event, Event::Expire | Event::Replaced | Event::Other) {
         VOLATILE.set(true);
     }
+    if matches!(event, Event::HTtl | Event::HExpired | Event::Replaced | Event::Other) {
+        field_ttls::saw();
+    }
+    if event == Event::Del {
+        field_ttls::forget_key(context.db(), key);
+    }
     if applying() || role::mode() != Mode::Primary {
         return;
     }
@@ -164,6 +174,7 @@ pub fn on_server_event(context: &Context, event: ServerEvent) {
         ServerEvent::Loading(loading) => {
             // DEBUG RELOAD empties the dataset before it loads it: no flush that anybody asked for (CAPTURE 11).
             with(|capture| capture.unit.clear());
+            field_ttls::saw();
             role::loading(loading);
         }
         ServerEvent::Forked => replication::assume(),
@@ -172,8 +183,12 @@ pub fn on_server_event(context: &Context, event: ServerEvent) {
             with(|capture| capture.gone(client));
             crate::commands::forget(client);
         }
+        ServerEvent::Flush(FlushScope::All) if applying() || role::mode() != Mode::Primary => field_ttls::forget_all(),
         ServerEvent::Flush(_) | ServerEvent::Swap(..) if applying() || role::mode() != Mode::Primary => {}
         ServerEvent::Flush(scope) => drop(with(|capture| {
+            if scope == FlushScope::All {
+                field_ttls::forget_all();
+            }
             capture.unit.flush(scope);
             capture.schedule(context);
         })),
@@ -261,7 +276,14 @@ impl Capture {
     }
 
     fn event(&mut self, context: &Context, event: Event, key: &[u8]) {
-        self.unit.event(event, context.db(), key, timer::cached_ms());
+        let db = context.db();
+        let expiring = if event == Event::HExpired { field_ttls::known(db, key) } else { Vec::new() };
+        if expiring.is_empty() {
+            self.unit.event(event, db, key, timer::cached_ms());
+        } else {
+            // Those that are still there at the end of the unit have not expired.
+            self.unit.expired(db, key, &expiring);
+        }
         if !self.job {
             self.schedule(context);
         }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use syncer_shared::effect::ClearReason;
 
 use super::event::Event;
+use super::shape::Shape;
 use super::unit::{Item, Unit};
 
 /// How an event is captured when no staged command explains it.
@@ -51,6 +52,9 @@ impl<'a> Seals<'a> {
     /// Looks for them in a unit.
     pub fn of(unit: &'a Unit) -> Self {
         let mut seals = Self::default();
+        if unit.has_field_looks() {
+            seals.mix_looks_and_increments(unit);
+        }
         if !unit.is_unexplained() {
             return seals;
         }
@@ -71,12 +75,27 @@ impl<'a> Seals<'a> {
         seals
     }
 
+    /// A field that is looked at afterwards holds the increments of the unit already: such a key is captured whole.
+    fn mix_looks_and_increments(&mut self, unit: &'a Unit) {
+        let mut mixed: HashMap<(u32, &'a [u8]), (bool, bool)> = HashMap::new();
+        for item in unit.items() {
+            let Item::Staged { stage, key, db, .. } = *item else { continue };
+            let (looks, adds) = mixed.entry((db, unit.bytes(key))).or_default();
+            *looks |= matches!(unit.shape(stage), Shape::HTtl | Shape::HSetEx);
+            *adds |= matches!(unit.shape(stage), Shape::HIncrBy | Shape::HIncrFloat);
+        }
+        for (name, _) in mixed.into_iter().filter(|(_, mixed)| *mixed == (true, true)) {
+            self.keys.entry(name).or_default().whole = true;
+            self.order.push(name);
+        }
+    }
+
     fn count_others(&mut self, unit: &'a Unit) {
         for item in unit.items() {
             let (db, key, other) = match *item {
                 Item::Staged { key, db, .. } => (db, key, true),
                 Item::Event { event, key, db, .. } => (db, key, matches!(unstaged(event), Unstaged::Clear(_))),
-                Item::Flush(_) | Item::Swap(..) => continue,
+                Item::Expired { .. } | Item::Flush(_) | Item::Swap(..) => continue,
             };
             let name = (db, unit.bytes(key));
             let Some(seal) = self.keys.get_mut(&name) else { continue };

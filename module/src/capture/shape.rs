@@ -25,6 +25,10 @@ pub enum Shape {
     HDel,
     /// `HGETDEL key FIELDS count field ...`.
     HGetDel,
+    /// `HEXPIRE key time [condition] FIELDS count field ...`, `HPERSIST`, `HGETEX`: the fields are looked at afterwards.
+    HTtl,
+    /// `HSETEX key [options] FIELDS count field value ...`: likewise.
+    HSetEx,
     /// `HINCRBY key field delta`.
     HIncrBy,
     /// `HINCRBYFLOAT key field delta`.
@@ -154,13 +158,13 @@ pub const KNOWN: &[(&str, Class)] = &[
     ("hsetnx", Class::Stage(Shape::HSet)),
     ("hdel", Class::Stage(Shape::HDel)),
     ("hgetdel", Class::Stage(Shape::HGetDel)),
-    ("hsetex", Class::Events),
-    ("hgetex", Class::Events),
-    ("hexpire", Class::Events),
-    ("hpexpire", Class::Events),
-    ("hexpireat", Class::Events),
-    ("hpexpireat", Class::Events),
-    ("hpersist", Class::Events),
+    ("hsetex", Class::Stage(Shape::HSetEx)),
+    ("hgetex", Class::Stage(Shape::HTtl)),
+    ("hexpire", Class::Stage(Shape::HTtl)),
+    ("hpexpire", Class::Stage(Shape::HTtl)),
+    ("hexpireat", Class::Stage(Shape::HTtl)),
+    ("hpexpireat", Class::Stage(Shape::HTtl)),
+    ("hpersist", Class::Stage(Shape::HTtl)),
     ("hincrby", Class::Stage(Shape::HIncrBy)),
     ("hincrbyfloat", Class::Call(Shape::HIncrFloat)),
     ("sadd", Class::Stage(Shape::SAdd)),

@@ -54,6 +54,15 @@ pub enum Item {
         /// Whether the key was created just before.
         created: bool,
     },
+    /// Fields of a hash may have expired: those of these that are gone.
+    Expired {
+        /// The key concerned.
+        key: Span,
+        /// Its database.
+        db: u32,
+        /// The first field in `Unit::expired`, and how many.
+        fields: (usize, usize),
+    },
     /// Databases were emptied.
     Flush(FlushScope),
     /// Two databases changed places.
@@ -75,6 +84,10 @@ pub struct Unit {
     created: Option<(u32, Span)>,
     /// Whether something happened that no staged command explains.
     unexplained: bool,
+    /// Fields that may have expired.
+    expired: Vec<Span>,
+    /// See [`Unit::has_field_looks`].
+    field_looks: bool,
 }
 
 impl Unit {
@@ -109,8 +122,16 @@ impl Unit {
         self.arena.get(span.start..span.start + span.len).unwrap_or_default()
     }
 
+    /// Whether a staged command is resolved by a look at fields afterwards.
+    #[must_use]
+    pub fn has_field_looks(&self) -> bool {
+        self.field_looks
+    }
+
     /// Forgets everything, keeps the buffers.
     pub fn clear(&mut self) {
+        self.expired.clear();
+        self.field_looks = false;
         self.arena.clear();
         self.arena.shrink_to(KEEP_BYTES);
         self.spans.clear();
@@ -228,6 +249,22 @@ impl Unit {
         self.items.push(Item::Event { event, key, db, created });
     }
 
+    /// Notes that fields of a hash may have expired: `fields` are those that can.
+    pub fn expired(&mut self, db: u32, key: &[u8], fields: &[Box<[u8]>]) {
+        let key = self.keep(key);
+        let first = self.expired.len();
+        for field in fields {
+            let span = self.keep(field);
+            self.expired.push(span);
+        }
+        self.items.push(Item::Expired { key, db, fields: (first, fields.len()) });
+    }
+
+    /// The fields of an [`Item::Expired`].
+    pub fn expired_fields(&self, (first, count): (usize, usize)) -> impl Iterator<Item = &[u8]> {
+        self.expired.iter().skip(first).take(count).map(|span| self.bytes(*span))
+    }
+
     /// Notes that databases were emptied.
     pub fn flush(&mut self, scope: FlushScope) {
         self.items.push(Item::Flush(scope));
@@ -267,6 +304,7 @@ impl Unit {
             | (Shape::IncrFloat, Event::IncrFloat)
             | (Shape::HSet, Event::HSet)
             | (Shape::HDel | Shape::HGetDel, Event::HDel)
+            | (Shape::HSetEx, Event::HSet)
             | (Shape::HIncrBy, Event::HIncr)
             | (Shape::HIncrFloat, Event::HIncrFloat)
             | (Shape::SAdd, Event::SAdd)
@@ -278,6 +316,10 @@ impl Unit {
             | (Shape::ZRem, Event::ZRem)
             | (Shape::ZRemByRank | Shape::ZRemByScore | Shape::ZRemByLex, Event::ZRemRange)
             | (Shape::ZPop { names_key: false }, Event::ZPop) => 1,
+            // A time in the past deletes the field.
+            (Shape::HSetEx, Event::HTtl | Event::HDel | Event::HExpired) => return self.stages[last].used,
+            (Shape::HTtl, Event::HTtl | Event::HDel | Event::HExpired) if self.stages[last].used => return true,
+            (Shape::HTtl, Event::HTtl | Event::HDel | Event::HExpired) => 1,
             (Shape::SMove, Event::SAdd) => 2,
             (Shape::MSet | Shape::MSetEx, Event::Set) => next,
             (Shape::ZPop { names_key: true }, Event::ZPop) => return self.consume_popped(last, db, key, created),
@@ -297,6 +339,7 @@ impl Unit {
             return false;
         }
         self.stages[last].used = true;
+        self.field_looks |= matches!(shape, Shape::HTtl | Shape::HSetEx);
         self.stages[last].next = at + 2;
         self.items.push(Item::Staged { stage: last, key: span, db, at, created });
         true

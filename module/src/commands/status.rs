@@ -7,6 +7,7 @@ use syncer_shared::timestamp::Timestamp;
 use syncer_shared::token::ClockToken;
 
 use super::progress;
+use crate::keyspace::field_ttls;
 use crate::redis::{Answer, Args, Command, CommandResult, Context, Run, entry};
 use crate::state;
 
@@ -50,6 +51,7 @@ fn answer(figures: &Figures) -> Answer {
         ("held_back_by", Answer::Array(ids(figures.held_back_by))),
         ("members", Answer::Array(ids(figures.members))),
         ("set_aside_keys", figures.aside.into()),
+        ("field_ttls", if field_ttls::are_supported() { "kept" } else { "unsupported by this server" }.into()),
         ("full_sync", full_sync()),
         ("counters", counters(figures)),
     ])

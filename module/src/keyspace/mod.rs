@@ -2,6 +2,7 @@
 
 mod canonical;
 mod event;
+pub mod field_ttls;
 mod open;
 mod payload;
 mod server;

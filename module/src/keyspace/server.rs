@@ -5,10 +5,11 @@ use syncer_shared::effect::{ClearReason, FlushScope, Kind, Path, UnixMs, Value};
 use syncer_shared::keyspace::{Keyspace, NotAdded, SetTtl};
 
 use super::event::Event;
+use super::field_ttls;
 use super::open::OpenKey;
 use super::payload;
 use crate::capture;
-use crate::redis::{Context, ExpiryOff, KeyScan, KeyType, OwnedText, Reply, call};
+use crate::redis::{Context, Element, ExpiryOff, KeyScan, KeyType, OwnedText, Reply, call};
 
 /// See [`super::with_keyspace`].
 pub struct ServerKeyspace<'a> {
@@ -79,6 +80,34 @@ impl<'a> ServerKeyspace<'a> {
         }
     }
 
+    /// The TTLs of some fields.
+    fn field_times(&mut self, db: u32, key: &[u8], fields: &[&[u8]]) -> Vec<Option<UnixMs>> {
+        let count = fields.len().to_string();
+        let args: Vec<&[u8]> =
+            [b"FIELDS".as_slice(), count.as_bytes()].into_iter().chain(fields.iter().copied()).collect();
+        let reply = self.call(db, key, c"HPEXPIRETIME", &args);
+        let mut times = Vec::with_capacity(fields.len());
+        reply.each(|time: Element<'_>| times.push(time.integer().filter(|at| *at > 0)));
+        times
+    }
+
+    /// The fields of a hash with their TTLs.
+    fn expiring_fields(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(Path<'_>, Value<'_>)) {
+        let mut fields: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        self.key(db, key).scan(&mut |field, value| fields.push((field.to_vec(), value.unwrap_or_default().to_vec())));
+        for some in fields.chunks(FIELDS_AT_ONCE) {
+            let names: Vec<&[u8]> = some.iter().map(|(name, _)| name.as_slice()).collect();
+            let times = self.field_times(db, key, &names);
+            for (at, (name, bytes)) in some.iter().enumerate() {
+                let value = match times.get(at).copied().flatten() {
+                    Some(at) => Value::Expiring { bytes, at },
+                    None => Value::Bytes(bytes),
+                };
+                visit(Path::Field(name), value);
+            }
+        }
+    }
+
     /// Runs `look`, which does not count as an access to the key: eviction goes by those of clients.
     pub fn unnoticed<R>(&mut self, db: u32, name: &[u8], look: impl FnOnce(&mut Self) -> R) -> R {
         let (context, expiry) = (self.context, self.expiry);
@@ -88,6 +117,9 @@ impl<'a> ServerKeyspace<'a> {
         result
     }
 }
+
+/// For so many fields the TTLs are asked for in one command.
+const FIELDS_AT_ONCE: usize = 128;
 
 /// Whether servers store the string as an integer: up to 20 bytes, a 64-bit integer as `ll2string` prints it.
 fn is_stored_as_integer(text: &[u8]) -> bool {
@@ -133,6 +165,17 @@ impl Keyspace for ServerKeyspace<'_> {
         Some(value.text().as_bytes().to_vec())
     }
 
+    fn field_expire_at(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<UnixMs> {
+        if !field_ttls::may_exist() {
+            return None;
+        }
+        self.field_times(db, key, &[field]).first().copied().flatten()
+    }
+
+    fn keeps_field_ttls(&self) -> bool {
+        field_ttls::are_supported()
+    }
+
     fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool {
         self.call(db, key, c"SISMEMBER", &[member]).integer() == Some(1)
     }
@@ -157,6 +200,7 @@ impl Keyspace for ServerKeyspace<'_> {
                     visit(Path::String, Value::Bytes(&value));
                 }
             }
+            Some(Kind::Hash) if field_ttls::may_exist() => self.expiring_fields(db, key, visit),
             Some(Kind::Hash) => self.key(db, key).scan(&mut |field, value| {
                 visit(Path::Field(field), Value::Bytes(value.unwrap_or_default()));
             }),
@@ -230,6 +274,14 @@ impl Keyspace for ServerKeyspace<'_> {
             (Path::Field(field), Value::Bytes(bytes)) => {
                 self.key(db, key).set_field(OwnedText::new(field).text(), OwnedText::new(bytes).text());
                 self.changed(Event::HSET);
+            }
+            (Path::Field(field), Value::Expiring { bytes, at }) => {
+                self.put(db, key, path, Value::Bytes(bytes));
+                if field_ttls::are_supported() {
+                    field_ttls::note(db, key, field);
+                    let at = at.to_string();
+                    self.call(db, key, c"HPEXPIREAT", &[at.as_bytes(), b"FIELDS", b"1", field]);
+                }
             }
             (Path::Member(member), _) => {
                 let context = self.context;

@@ -62,6 +62,13 @@ impl GroupBuilder {
                 }
                 writer::prefixed(&mut self.body, value);
             }
+            Op::Assign { path: Path::Field(field), value: Value::Expiring { bytes, at }, reasserted } => {
+                self.head(code::ASSIGN_EXPIRING, effect);
+                self.body.push(u8::from(reasserted));
+                writer::prefixed(&mut self.body, field);
+                writer::signed(&mut self.body, at);
+                writer::prefixed(&mut self.body, bytes);
+            }
             Op::Assign { path, value, reasserted } => {
                 let place = code::place(path.kind());
                 self.head(if reasserted { code::REASSERT } else { code::ASSIGN + place }, effect);

@@ -41,6 +41,8 @@ pub const JOIN: u8 = 24;
 pub const FORGET: u8 = 25;
 /// `Op::Assign` that is flagged (T7): the kind follows.
 pub const REASSERT: u8 = 26;
+/// `Assign` of a hash field with a TTL, re-asserted or not.
+pub const ASSIGN_EXPIRING: u8 = 27;
 
 /// Place of a kind among the codes of its operation.
 #[must_use]

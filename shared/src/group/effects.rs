@@ -117,6 +117,16 @@ impl<'a> Effects<'a> {
                 let place = self.reader.u8("kind")?;
                 self.assign(code::kind(place).ok_or(WireError::Code { what: "kind", code: place })?, true)
             }
+            code::ASSIGN_EXPIRING => {
+                let reasserted = match self.reader.u8("re-asserted")? {
+                    0 => false,
+                    1 => true,
+                    code => return Err(WireError::Code { what: "re-asserted", code }),
+                };
+                let path = self.path(Kind::Hash)?;
+                let at = self.reader.signed("expiry of a field")?;
+                Ok(Op::Assign { path, value: Value::Expiring { bytes: self.bytes("value")?, at }, reasserted })
+            }
             code::REMOVE..code::ADD_INTEGER => {
                 Ok(Op::Remove { path: self.path(code::kind(code - code::REMOVE).ok_or(unknown)?)? })
             }

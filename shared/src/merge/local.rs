@@ -2,7 +2,7 @@
 
 use super::{KeyRef, Merge, view};
 use crate::dot::{Dot, Seen};
-use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs};
+use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
 use crate::keyspace::Keyspace;
 use crate::metadata::Top;
 use crate::metadata::{Base, KindMeta, PathMeta, Paths, Payload, TtlDot, TtlMeta};
@@ -17,7 +17,12 @@ impl<K: Keyspace> Merge<'_, K> {
         let key = KeyRef { db: effect.db, name: effect.key };
         match effect.op {
             Op::Set { expire_at, .. } => self.local_set(key, dot, expire_at),
-            Op::Assign { path, .. } => self.local_assign(key, path, dot, effect.ttl),
+            Op::Assign { path, value, reasserted } => {
+                self.local_assign(key, path, dot, reasserted, effect.ttl);
+                if matches!(value, Value::Expiring { .. }) && !self.keyspace.keeps_field_ttls() {
+                    self.keep_payload(key, path, value);
+                }
+            }
             Op::Increment { path, delta } => return self.local_increment(key, path, delta, dot, effect.ttl, before),
             Op::Remove { path } => self.local_remove(key, path, dot, effect.ttl),
             Op::Clear { .. } => self.forget(key),
@@ -75,13 +80,25 @@ impl<K: Keyspace> Merge<'_, K> {
         meta.ttl = TtlMeta::only(TtlDot { dot, at: expire_at, strong: true });
     }
 
-    fn local_assign(&mut self, key: KeyRef<'_>, path: Path<'_>, dot: Dot, ttl: TtlNote) {
+    /// The dataset cannot hold all of it.
+    fn keep_payload(&mut self, key: KeyRef<'_>, path: Path<'_>, value: Value<'_>) {
+        let mut meta = self.take_path(key, path);
+        let top = meta.top(self.origins);
+        if let Some(slot) = meta.payload_mut(top) {
+            *slot = Some(Payload::from_value(value));
+        }
+        self.return_path(key, path, meta);
+    }
+
+    fn local_assign(&mut self, key: KeyRef<'_>, path: Path<'_>, dot: Dot, reasserted: bool, ttl: TtlNote) {
         let id = self.table.entry(key.db, key.name);
         self.table.queue(id, &dot);
         let weak = self.rules.weak_ttl;
         let meta = self.table.meta_mut(id);
         meta.kinds.retain(|k| k.kind == path.kind());
-        *meta.kind_or_insert(path.kind()).paths.get_or_insert(path) = PathMeta::shown(dot);
+        let mut shown = PathMeta::shown(dot);
+        shown.assigns.iter_mut().for_each(|a| a.reasserted = reasserted);
+        *meta.kind_or_insert(path.kind()).paths.get_or_insert(path) = shown;
         if weak {
             note_ttl(&mut meta.ttl, dot, ttl);
         }
@@ -137,7 +154,13 @@ impl<K: Keyspace> Merge<'_, K> {
         let mut meta = self.take_path(key, path);
         let top = meta.top(self.origins);
         if meta.payload(top).is_none() {
-            let base = before.map(|bytes| super::less(payload(path, bytes), meta.added()));
+            // The server leaves the TTL of a field alone.
+            let at = if let Path::Field(field) = path {
+                self.keyspace.field_expire_at(key.db, key.name, field)
+            } else {
+                None
+            };
+            let base = before.map(|bytes| super::less(payload(path, bytes, at), meta.added()));
             match (meta.payload_mut(top), base) {
                 (Some(slot), Some(base)) => *slot = Some(base),
                 (Some(_), None) if top == Top::Base => {
@@ -222,9 +245,9 @@ fn note_ttl(ttl: &mut TtlMeta, dot: Dot, note: TtlNote) {
 }
 
 /// A text as the payload of a path.
-fn payload(path: Path<'_>, bytes: &[u8]) -> Payload {
+fn payload(path: Path<'_>, bytes: &[u8], at: Option<UnixMs>) -> Payload {
     match path {
         Path::Scored(_) => Payload::Score(parse_float(bytes).unwrap_or_default()),
-        _ => Payload::Bytes(bytes.into()),
+        _ => Payload::text_until(bytes.into(), at),
     }
 }

@@ -97,7 +97,9 @@ impl<K: Keyspace> Merge<'_, K> {
         let keyspace = &mut *self.keyspace;
         match path {
             Path::String => keyspace.string(key.db, key.name).map(|v| Payload::Bytes(v.into())),
-            Path::Field(field) => keyspace.field(key.db, key.name, field).map(|v| Payload::Bytes(v.into())),
+            Path::Field(field) => keyspace
+                .field(key.db, key.name, field)
+                .map(|v| Payload::text_until(v.into(), keyspace.field_expire_at(key.db, key.name, field))),
             Path::Member(member) => keyspace.has_member(key.db, key.name, member).then_some(Payload::Present),
             Path::Scored(member) => keyspace.score(key.db, key.name, member).map(Payload::Score),
             Path::Opaque => keyspace.payload(key.db, key.name).map(|v| Payload::Bytes(v.into())),
@@ -125,7 +127,9 @@ impl<K: Keyspace> Merge<'_, K> {
         {
             return;
         }
+        let forgotten = |payload: &Payload| payload.expire_at().is_some() && !self.keyspace.keeps_field_ttls();
         if view::may_imply(meta, top)
+            && !meta.payload(top).is_some_and(forgotten)
             && let Some(slot) = meta.payload_mut(top)
         {
             *slot = None;
@@ -153,12 +157,10 @@ impl<K: Keyspace> Merge<'_, K> {
 
 /// What the dataset shows, without what live increments have added to it. What is no number has nothing added.
 fn less(native: Payload, added: Decimal) -> Payload {
-    match &native {
-        Payload::Bytes(bytes) if added != Decimal::ZERO => match Decimal::parse(bytes) {
-            Some(total) => Payload::Bytes(total.minus(added).format().into_bytes().into()),
-            None => native,
-        },
-        _ => native,
+    let total = native.text().filter(|_| added != Decimal::ZERO).and_then(Decimal::parse);
+    match total {
+        Some(total) => Payload::text_until(total.minus(added).format().into_bytes().into(), native.expire_at()),
+        None => native,
     }
 }
 

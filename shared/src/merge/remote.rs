@@ -146,7 +146,9 @@ impl<K: Keyspace> Merge<'_, K> {
         if !stays {
             self.keyspace.put(key.db, key.name, path, value);
             let mut meta = PathMeta::shown(dot);
-            meta.assigns.iter_mut().for_each(|a| a.reasserted = reasserted);
+            let is_kept = !matches!(value, Value::Expiring { .. }) || self.keyspace.keeps_field_ttls();
+            let payload = (!is_kept).then(|| Payload::from_value(value));
+            meta.assigns.iter_mut().for_each(|a| (a.reasserted, a.payload) = (reasserted, payload.clone()));
             self.return_path(key, path, meta);
             return;
         }

@@ -41,12 +41,12 @@ impl<K: Keyspace> Merge<'_, K> {
         match effect.op {
             Op::Set { value, expire_at } => {
                 clear_seen(&mut meta, seen);
-                assign(&mut meta, Path::String, Payload::Bytes(value.into()), dot);
+                assign(&mut meta, Path::String, Payload::Bytes(value.into()), dot, false);
                 meta.ttl.assign(dot, expire_at, seen);
             }
-            Op::Assign { path, value, .. } => {
+            Op::Assign { path, value, reasserted } => {
                 replace_seen(&mut meta, path.kind(), Some(path), seen);
-                assign(&mut meta, path, Payload::from_value(value), dot);
+                assign(&mut meta, path, Payload::from_value(value), dot, reasserted);
             }
             Op::Increment { path, .. } => replace_seen(&mut meta, path.kind(), None, seen),
             Op::Remove { path } => replace_seen(&mut meta, path.kind(), Some(path), seen),
@@ -147,7 +147,7 @@ fn replace_seen(meta: &mut KeyMeta, own: Kind, path: Option<Path<'_>>, seen: &Se
     }
 }
 
-fn assign(meta: &mut KeyMeta, path: Path<'_>, payload: Payload, dot: Dot) {
+fn assign(meta: &mut KeyMeta, path: Path<'_>, payload: Payload, dot: Dot, reasserted: bool) {
     let known = meta.kind_or_insert(path.kind()).paths.get_or_insert(path);
-    known.assigns.push(Assigned { dot, reasserted: false, payload: Some(payload) });
+    known.assigns.push(Assigned { dot, reasserted, payload: Some(payload) });
 }

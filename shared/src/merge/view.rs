@@ -33,17 +33,13 @@ fn score(top: Option<&Payload>, meta: &PathMeta, origins: &Origins) -> f64 {
 
 /// Text = highest `Assign` + increments, if it is a number. Decimals need no order.
 fn text(top: Option<&Payload>, meta: &PathMeta) -> Option<Payload> {
-    let base = match top {
-        Some(Payload::Bytes(bytes)) if meta.increments().is_empty() => return Some(Payload::Bytes(bytes.clone())),
-        Some(Payload::Bytes(bytes)) => match Decimal::parse(bytes) {
-            Some(number) => number,
-            // Increments on a non-number: kept, not shown.
-            None => return Some(Payload::Bytes(bytes.clone())),
-        },
-        Some(_) => return None,
-        None => Decimal::ZERO,
+    let Some(top) = top else {
+        return Some(Payload::Bytes(Decimal::ZERO.plus(meta.added()).format().into_bytes().into()));
     };
-    Some(Payload::Bytes(base.plus(meta.added()).format().into_bytes().into()))
+    // Increments on a non-number: kept, not shown.
+    let number = Decimal::parse(top.text()?).filter(|_| !meta.increments().is_empty());
+    let Some(number) = number else { return Some(top.clone()) };
+    Some(Payload::text_until(number.plus(meta.added()).format().into_bytes().into(), top.expire_at()))
 }
 
 /// Whether the dataset may hold the payload of the top: see the invariant of [`PathMeta`].
@@ -51,8 +47,9 @@ fn text(top: Option<&Payload>, meta: &PathMeta) -> Option<Payload> {
 pub fn may_imply(meta: &PathMeta, top: Top) -> bool {
     meta.increments().is_empty()
         || match meta.payload(top) {
-            Some(Payload::Bytes(bytes)) => Decimal::parse(bytes).is_some_and(|n| n.format().as_bytes() == &**bytes),
-            Some(_) => false,
+            Some(payload) => payload
+                .text()
+                .is_some_and(|bytes| Decimal::parse(bytes).is_some_and(|n| n.format().as_bytes() == bytes)),
             None => top == Top::Nothing,
         }
 }

@@ -1,16 +1,27 @@
 //! Values that the metadata keeps because the dataset does not show them.
 
-use crate::effect::{Path, Value};
+use crate::effect::{Path, UnixMs, Value};
 
 /// An owned [`Value`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Payload {
     /// A string, hash-field or serialised value.
     Bytes(Box<[u8]>),
+    /// A hash field with a TTL of its own. Boxed: it is rare.
+    Expiring(Box<Expiring>),
     /// A sorted-set score.
     Score(f64),
     /// A set member.
     Present,
+}
+
+/// See [`Value::Expiring`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expiring {
+    /// The field.
+    pub bytes: Box<[u8]>,
+    /// Absolute expiry.
+    pub at: UnixMs,
 }
 
 impl Payload {
@@ -19,8 +30,18 @@ impl Payload {
     pub fn from_value(value: Value<'_>) -> Self {
         match value {
             Value::Bytes(bytes) | Value::Payload(bytes) => Payload::Bytes(bytes.into()),
+            Value::Expiring { bytes, at } => Payload::text_until(bytes.into(), Some(at)),
             Value::Score(score) => Payload::Score(score),
             Value::Present => Payload::Present,
+        }
+    }
+
+    /// A text, with the TTL of its field if it has one.
+    #[must_use]
+    pub fn text_until(bytes: Box<[u8]>, at: Option<UnixMs>) -> Self {
+        match at {
+            Some(at) => Payload::Expiring(Box::new(Expiring { bytes, at })),
+            None => Payload::Bytes(bytes),
         }
     }
 
@@ -30,9 +51,26 @@ impl Payload {
         match self {
             Payload::Bytes(bytes) if path == Path::Opaque => Value::Payload(bytes),
             Payload::Bytes(bytes) => Value::Bytes(bytes),
+            Payload::Expiring(expiring) => Value::Expiring { bytes: &expiring.bytes, at: expiring.at },
             Payload::Score(score) => Value::Score(*score),
             Payload::Present => Value::Present,
         }
+    }
+
+    /// The text of a string or field.
+    #[must_use]
+    pub fn text(&self) -> Option<&[u8]> {
+        match self {
+            Payload::Bytes(bytes) => Some(bytes),
+            Payload::Expiring(expiring) => Some(&expiring.bytes),
+            Payload::Score(_) | Payload::Present => None,
+        }
+    }
+
+    /// The TTL that a field has by itself.
+    #[must_use]
+    pub fn expire_at(&self) -> Option<UnixMs> {
+        if let Payload::Expiring(expiring) = self { Some(expiring.at) } else { None }
     }
 
     /// Bytes on the heap.
@@ -40,6 +78,7 @@ impl Payload {
     pub fn heap_bytes(&self) -> usize {
         match self {
             Payload::Bytes(bytes) => bytes.len(),
+            Payload::Expiring(expiring) => size_of::<Expiring>() + expiring.bytes.len(),
             Payload::Score(_) | Payload::Present => 0,
         }
     }

@@ -176,7 +176,11 @@ impl PathMeta {
             (Kind::SortedSet, None) if top == Top::Nothing => Some(0.0),
             (Kind::String | Kind::Hash, None) => None,
             // The dataset shows a sum, so it is written as sums are.
-            (Kind::String | Kind::Hash, Some(Payload::Bytes(bytes))) if Decimal::parse(&bytes).is_some() => None,
+            (Kind::String | Kind::Hash, Some(payload))
+                if payload.text().is_some_and(|t| Decimal::parse(t).is_some()) =>
+            {
+                None
+            }
             _ => return,
         };
         sum.base = match from {

@@ -21,6 +21,7 @@ const ABSENT: u8 = 0;
 const BYTES: u8 = 1;
 const SCORE: u8 = 2;
 const PRESENT: u8 = 3;
+const EXPIRING: u8 = 4;
 
 const INTEGER: u8 = 0;
 const FLOAT: u8 = 1;
@@ -77,6 +78,11 @@ fn encode_payload(out: &mut Vec<u8>, payload: Option<&Payload>) {
         Some(Payload::Bytes(bytes)) => {
             out.push(BYTES);
             writer::prefixed(out, bytes);
+        }
+        Some(Payload::Expiring(expiring)) => {
+            out.push(EXPIRING);
+            writer::signed(out, expiring.at);
+            writer::prefixed(out, &expiring.bytes);
         }
         Some(Payload::Score(score)) => {
             out.push(SCORE);
@@ -155,6 +161,10 @@ fn decode_payload(reader: &mut Reader<'_>, path: Path<'_>) -> Result<Option<Payl
     let payload = match reader.u8("value")? {
         ABSENT => return Ok(None),
         BYTES => Payload::Bytes(reader.prefixed(limits::VALUE_BYTES_MAX, "value")?.into()),
+        EXPIRING => {
+            let at = reader.signed("expiry of a field")?;
+            Payload::text_until(reader.prefixed(limits::VALUE_BYTES_MAX, "value")?.into(), Some(at))
+        }
         SCORE => Payload::Score(reader.f64("score")?),
         PRESENT => Payload::Present,
         code => return Err(WireError::Code { what: "value", code }),
@@ -162,6 +172,7 @@ fn decode_payload(reader: &mut Reader<'_>, path: Path<'_>) -> Result<Option<Payl
     let fits = matches!(
         (path, &payload),
         (Path::String | Path::Field(_) | Path::Opaque, Payload::Bytes(_))
+            | (Path::Field(_), Payload::Expiring(_))
             | (Path::Scored(_), Payload::Score(_))
             | (Path::Member(_), Payload::Present)
     );

@@ -51,6 +51,7 @@ impl Owned {
             OwnedOp::Set(value, expire_at) => Op::Set { value, expire_at: *expire_at },
             OwnedOp::Assign(kind, name, bytes, score, reasserted) => {
                 let value = match kind {
+                    Kind::Hash if *score > 0.0 => Value::Expiring { bytes, at: *score as i64 },
                     Kind::String | Kind::Hash => Value::Bytes(bytes),
                     Kind::Set => Value::Present,
                     Kind::SortedSet => Value::Score(*score),

@@ -184,6 +184,8 @@ impl World {
             34 | 35 if self.plan.ttl => Command::ExpireAt(expiry),
             36 if self.plan.ttl => Command::Persist,
             37 if self.plan.flush => Command::Flush(if random.bool() { FlushScope::All } else { FlushScope::Db(1) }),
+            38 if self.plan.ttl => Command::HExpireAt(name, (integer % 3 != 0).then_some(expiry)),
+            39 if self.plan.ttl => Command::HSetEx(name, text, expiry),
             _ => Command::IncrBy(1),
         }
     }

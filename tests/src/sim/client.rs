@@ -4,6 +4,7 @@ use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, Ttl
 use syncer_shared::group::GroupBuilder;
 use syncer_shared::keyspace::{Keyspace, SetTtl};
 use syncer_shared::memory::MemoryKeyspace;
+use syncer_shared::metadata::Payload;
 use syncer_shared::number::Number;
 use syncer_shared::record::Before;
 
@@ -24,6 +25,10 @@ pub enum Command {
     HIncrBy(String, i64),
     /// `HINCRBYFLOAT`
     HIncrByFloat(String, f64),
+    /// `HPEXPIREAT`, or `HPERSIST` without a time.
+    HExpireAt(String, Option<UnixMs>),
+    /// `HSETEX key PXAT at field value`
+    HSetEx(String, String, UnixMs),
     /// `HDEL`
     HDel(String),
     /// `SADD`
@@ -84,6 +89,11 @@ impl Client<'_> {
             Command::HIncrBy(field, delta) => self.add(db, key, Path::Field(field.as_bytes()), Number::Integer(*delta)),
             Command::HIncrByFloat(field, delta) => {
                 self.add(db, key, Path::Field(field.as_bytes()), Number::Float(*delta));
+            }
+            Command::HExpireAt(field, at) => self.expire_field(db, key, field.as_bytes(), *at),
+            Command::HSetEx(field, value, at) => {
+                let value = Value::Expiring { bytes: value.as_bytes(), at: *at };
+                self.assign(db, key, Path::Field(field.as_bytes()), value);
             }
             Command::ZIncrBy(member, delta) => self.add_score(db, key, member.as_bytes(), *delta),
             Command::HDel(field) => self.remove(db, key, Path::Field(field.as_bytes())),
@@ -169,6 +179,15 @@ impl Client<'_> {
         }
     }
 
+    /// The TTL of a field is written with the field, and ranks below concurrent writes of it.
+    fn expire_field(&mut self, db: u32, key: &[u8], field: &[u8], at: Option<UnixMs>) {
+        let Some(value) = self.keyspace.field(db, key, field) else { return };
+        let (path, payload) = (Path::Field(field), Payload::text_until(value.into(), at));
+        let ttl = self.note(db, key);
+        self.keyspace.put(db, key, path, payload.value(path));
+        self.log(db, key, ttl, Op::Assign { path, value: payload.value(path), reasserted: true });
+    }
+
     fn text(&mut self, db: u32, key: &[u8], path: Path<'_>) -> Option<Vec<u8>> {
         match path {
             Path::Field(field) => self.keyspace.field(db, key, field),
@@ -190,7 +209,9 @@ impl Client<'_> {
         };
         let Some(sum) = sum else { return };
         let ttl = self.note(db, key);
-        self.keyspace.put(db, key, path, Value::Bytes(sum.as_bytes()));
+        let at = if let Path::Field(field) = path { self.keyspace.field_expire_at(db, key, field) } else { None };
+        let sum = Payload::text_until(sum.into_bytes().into(), at);
+        self.keyspace.put(db, key, path, sum.value(path));
         if let Number::Float(_) = delta {
             self.before.push((self.group.count(), before));
         }

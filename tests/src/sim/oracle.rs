@@ -91,6 +91,7 @@ fn split(path: Path<'_>) -> (Kind, &[u8]) {
 fn payload(value: Value<'_>) -> Payload {
     match value {
         Value::Bytes(bytes) | Value::Payload(bytes) => Payload::Bytes(bytes.into()),
+        Value::Expiring { bytes, at } => Payload::text_until(bytes.into(), Some(at)),
         Value::Score(score) => Payload::Score(score),
         Value::Present => Payload::Present,
     }
@@ -272,13 +273,13 @@ fn show(kind: Kind, mut lives: Vec<&Live>) -> Payload {
         (_, Some(top)) if deltas.is_empty() => top.clone(),
         (_, top) => {
             let base = match top {
-                Some(Payload::Bytes(bytes)) => Decimal::parse(bytes),
-                _ => Some(Decimal::ZERO),
+                Some(top) => top.text().and_then(Decimal::parse),
+                None => Some(Decimal::ZERO),
             };
             match (base, top) {
                 (Some(base), _) => {
                     let sum = deltas.iter().fold(base, |sum, delta| sum.plus((*delta).into()));
-                    Payload::Bytes(sum.format().into_bytes().into())
+                    Payload::text_until(sum.format().into_bytes().into(), top.and_then(Payload::expire_at))
                 }
                 (None, Some(top)) => top.clone(),
                 (None, None) => Payload::Present,

@@ -1,0 +1,164 @@
+//! TTLs of single hash fields: they travel with the field, and what sets one ranks below concurrent writes (SEMANTICS.md).
+
+use syncer_tests::client::Client;
+use syncer_tests::cluster::Cluster;
+use syncer_tests::server::ServerKind;
+use syncer_tests::wait;
+
+/// Servers that have them.
+const PAIRS: [[ServerKind; 2]; 4] = [
+    [ServerKind::Redis8, ServerKind::Redis8],
+    [ServerKind::Valkey9, ServerKind::Valkey9],
+    [ServerKind::Redis8, ServerKind::Valkey9],
+    [ServerKind::Valkey9, ServerKind::Redis8],
+];
+
+const LATER: &str = "4000000000000";
+const EVEN_LATER: &str = "4100000000000";
+
+fn expiry(client: &mut Client, key: &str, field: &str) -> String {
+    client.text(&format!("HPEXPIRETIME {key} FIELDS 1 {field}"))
+}
+
+/// `at_one` and `at_two` while the sites don't hear of each other, the second later; then the field and its expiry at both.
+fn conflict(before: &[&str], at_one: &str, at_two: &str) -> impl Fn(&str, &str) {
+    let (before, at_one, at_two) =
+        (before.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>(), at_one.to_owned(), at_two.to_owned());
+    move |value, time| {
+        for kinds in PAIRS {
+            let cluster = Cluster::new(&kinds);
+            let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+            one.ok("HSET h f 1 stays 1");
+            before.iter().for_each(|line| drop(one.ok(line)));
+            cluster.converged();
+            cluster.cut(1, 2);
+            one.ok(&at_one);
+            two.ok(&at_two);
+            cluster.heal();
+            cluster.converged();
+            for client in [&mut one, &mut two] {
+                assert_eq!(client.text("HGET h f"), value, "{at_one} | {at_two} on {kinds:?}");
+                assert_eq!(expiry(client, "h", "f"), format!("[{time}]"), "{at_one} | {at_two} on {kinds:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_later_of_two_ttls_set_at_once_stays() {
+    conflict(&[], &format!("HPEXPIREAT h {EVEN_LATER} FIELDS 1 f"), &format!("HPEXPIREAT h {LATER} FIELDS 1 f"))(
+        "1", LATER,
+    );
+}
+
+#[test]
+fn a_write_of_the_field_wins_over_a_concurrent_ttl() {
+    conflict(&[], "HSET h f written", &format!("HPEXPIREAT h {LATER} FIELDS 1 f"))("written", "-1");
+    conflict(&[], &format!("HPEXPIREAT h {LATER} FIELDS 1 f"), "HSET h f written")("written", "-1");
+    let with_ttl = format!("HSETEX h PXAT {EVEN_LATER} FIELDS 1 f written");
+    conflict(&[], &with_ttl, &format!("HPEXPIREAT h {LATER} FIELDS 1 f"))("written", EVEN_LATER);
+}
+
+#[test]
+fn increments_add_up_beside_a_ttl() {
+    conflict(&[], "HINCRBY h f 5", &format!("HPEXPIREAT h {LATER} FIELDS 1 f"))("6", LATER);
+    conflict(&[&format!("HPEXPIREAT h {LATER} FIELDS 1 f")], "HINCRBY h f 5", "HINCRBYFLOAT h f 0.5")("6.5", LATER);
+    conflict(&[&format!("HPEXPIREAT h {LATER} FIELDS 1 f")], "HINCRBY h f 5", "HPERSIST h FIELDS 1 f")("6", "-1");
+}
+
+/// A field that expires at one site, and was given more time at another, stays.
+#[test]
+fn an_expiry_does_not_take_what_was_extended() {
+    for kinds in PAIRS {
+        let cluster = Cluster::new(&kinds);
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("HSET h f 1 goes 2 stays 3");
+        one.ok("HPEXPIRE h 1500 FIELDS 2 f goes");
+        cluster.converged();
+        cluster.cut(1, 2);
+        two.ok(&format!("HPEXPIREAT h {LATER} FIELDS 1 f"));
+        wait::eventually("the fields have expired at site 1", || one.text("HKEYS h") == "[stays]");
+        wait::eventually("one field has expired at site 2", || one.text("HEXISTS h goes") == "0");
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(client.text("HGET h f"), "1");
+            assert_eq!(client.text("HEXISTS h goes"), "0");
+            assert_eq!(expiry(client, "h", "f"), format!("[{LATER}]"));
+        }
+    }
+}
+
+/// Expiry names no field: only the expired ones are taken away elsewhere, and what others write at once stays.
+#[test]
+fn an_expiry_takes_nothing_else() {
+    for kinds in PAIRS {
+        let cluster = Cluster::new(&kinds);
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("HSET h a 1 b 1 c 1");
+        one.ok("HSET last f 1");
+        one.ok("HPEXPIRE h 1000 FIELDS 1 a");
+        one.ok("HPEXPIRE last 1000 FIELDS 1 f");
+        cluster.converged();
+        cluster.cut(1, 2);
+        two.ok("HSET h b two");
+        wait::eventually("the field has expired", || one.text("HEXISTS h a") == "0" && one.text("EXISTS last") == "0");
+        wait::eventually("there, too", || two.text("HEXISTS h a") == "0" && two.text("EXISTS last") == "0");
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(client.text("HMGET h a b c"), "[(nil), two, 1]");
+        }
+        assert!(one.text("INFO syncer").contains("syncer_captured_whole:0"), "{}", one.text("INFO syncer"));
+    }
+}
+
+#[test]
+fn transactions_scripts_and_what_expired_meanwhile() {
+    for kinds in PAIRS {
+        let cluster = Cluster::new(&kinds);
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.multi(&["HSET m f 5", &format!("HPEXPIREAT m {LATER} FIELDS 1 f"), "HINCRBY m f 2"]);
+        one.multi(&[&format!("HSETEX n PXAT {LATER} FIELDS 2 f 1 g 2"), "HSET n g 3"]);
+        one.ok(&format!(
+            "EVAL \"redis.call('HSET', 's', 'f', '1'); redis.call('HPEXPIREAT', 's', '{LATER}', 'FIELDS', '1', 'f')\" 0"
+        ));
+        one.ok("HSET old f 100");
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        one.ok("HPEXPIRE old 1 FIELDS 1 f");
+        wait::eventually("the field is too old", || one.text("HEXISTS old f") == "0");
+        one.ok("HINCRBY old f 7");
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 1");
+        cluster.converged();
+        assert_eq!((two.text("HGET m f"), expiry(&mut two, "m", "f")), ("7".into(), format!("[{LATER}]")));
+        assert_eq!((expiry(&mut two, "n", "f"), expiry(&mut two, "n", "g")), (format!("[{LATER}]"), "[-1]".into()));
+        assert_eq!(expiry(&mut two, "s", "f"), format!("[{LATER}]"));
+        assert_eq!(two.text("HGET old f"), "7");
+    }
+}
+
+/// Valkey 8.1 has none: the field stays there until a site that has them takes it away, and passes on to others unharmed.
+#[test]
+fn a_server_without_them_keeps_the_field_until_it_is_taken_away() {
+    let cluster = Cluster::new(&[ServerKind::Redis8, ServerKind::Valkey8, ServerKind::Valkey9]);
+    let (mut one, mut two, mut three) = (cluster.client(1), cluster.client(2), cluster.client(3));
+    assert!(two.text("SYNCER.STATUS").contains("unsupported"), "{}", two.text("SYNCER.STATUS"));
+    assert!(one.text("SYNCER.STATUS").contains("kept"));
+    // By way of site 2 only.
+    cluster.cut(1, 3);
+    one.ok("HSET h goes 1 stays 1 counts 1");
+    one.ok(&format!("HPEXPIREAT h {LATER} FIELDS 2 stays counts"));
+    cluster.caught_up(1, 2);
+    two.ok("HINCRBY h counts 4");
+    cluster.caught_up(1, 3);
+    cluster.caught_up(2, 3);
+    assert_eq!(expiry(&mut three, "h", "stays"), format!("[{LATER}]"));
+    assert_eq!((three.text("HGET h counts"), expiry(&mut three, "h", "counts")), ("5".into(), format!("[{LATER}]")));
+    one.ok("HPEXPIRE h 300 FIELDS 1 goes");
+    cluster.heal();
+    wait::eventually("the field is gone everywhere", || {
+        [&mut one, &mut two, &mut three].into_iter().all(|client| client.text("HEXISTS h goes") == "0")
+    });
+    cluster.settled();
+    assert_eq!(two.text("HGET h stays"), "1");
+}
