@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -9,14 +10,17 @@ use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::token::ClockToken;
 use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::config::Endpoint;
 use crate::peer::PeerState;
 use crate::relay::Relay;
 
 /// Shared by all tasks on the one thread.
 #[derive(Debug)]
 pub struct Board {
-    /// How often the local server was found; `None` while it is away.
-    pub local: watch::Sender<Option<u64>>,
+    /// The local primary; `None` while none is found.
+    pub local: watch::Sender<Option<LocalServer>>,
+    /// What was found is no primary any more, says a stream.
+    pub local_suspect: Notify,
     /// The newest report of the local server.
     pub report: watch::Sender<Bytes>,
     /// Somebody wants a fresh report at once.
@@ -38,6 +42,15 @@ pub struct Board {
     pub resync: watch::Sender<InstanceSet>,
 }
 
+/// The local primary as it was found.
+#[derive(Clone, Debug)]
+pub struct LocalServer {
+    /// How often one was found.
+    pub generation: u64,
+    /// Where it is.
+    pub endpoint: Rc<Endpoint>,
+}
+
 /// The local clock as last heard, parsed when somebody asks.
 #[derive(Debug, Default)]
 struct ClockText {
@@ -53,6 +66,7 @@ impl Board {
         let wanted = peers.map(|peer| (peer, watch::Sender::new(InstanceSet::from_iter([peer])))).collect();
         Self {
             local: watch::Sender::new(None),
+            local_suspect: Notify::new(),
             report: watch::Sender::new(Bytes::new()),
             report_soon: Notify::new(),
             states: RefCell::default(),

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use syncer_shared::instance::InstanceId;
 
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, Site};
 use crate::connection::{Connection, ConnectionError, within};
+use crate::finder::Finder;
 use crate::protocol::{Code, PeerInfo, Refusal};
 use crate::resp::Reply;
 
@@ -74,9 +75,9 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     let any = config.peers.keys().next().copied();
     let local = look("local", &config.local, any, true, config, &mut report).await;
     let mut peers = Vec::new();
-    for (id, endpoint) in &config.peers {
+    for (id, site) in &config.peers {
         let whose = format!("peer {id}");
-        let seen = look(&whose, endpoint, Some(*id), false, config, &mut report).await;
+        let seen = look(&whose, site, Some(*id), false, config, &mut report).await;
         peers.push((*id, whose, seen));
     }
     for (id, whose, seen) in &peers {
@@ -102,7 +103,7 @@ fn replid(seen: &Seen) -> Option<syncer_shared::replid::ReplId> {
 
 async fn look(
     whose: &str,
-    endpoint: &Endpoint,
+    site: &Site,
     ask_for: Option<InstanceId>,
     is_local: bool,
     config: &Config,
@@ -110,7 +111,17 @@ async fn look(
 ) -> Seen {
     let timeout = config.settings.connect_timeout;
     let mut seen = Seen::default();
-    let mut connection = match Connection::open(endpoint, timeout).await {
+    let endpoint = match Finder::new(site.clone(), timeout).find().await {
+        Ok(endpoint) => endpoint,
+        Err(error) => {
+            report.add(Level::Fail, whose, error.to_string());
+            return seen;
+        }
+    };
+    if site.must_be_searched() {
+        report.add(Level::Ok, whose, format!("the primary of {site} is {endpoint}"));
+    }
+    let mut connection = match Connection::open(&endpoint, timeout).await {
         Ok(connection) => connection,
         Err(error) => {
             report.add(Level::Fail, whose, format!("{endpoint}: {error}"));
@@ -118,7 +129,7 @@ async fn look(
         }
     };
     report.add(Level::Ok, whose, format!("{endpoint} is reachable"));
-    let mut server = Server { connection: &mut connection, endpoint, timeout };
+    let mut server = Server { connection: &mut connection, endpoint: &endpoint, timeout };
     match server.look(whose, ask_for, is_local, &mut seen, report).await {
         Ok(()) => {}
         Err(error) => report.add(Level::Fail, whose, error.to_string()),

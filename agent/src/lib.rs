@@ -15,6 +15,7 @@
 //! | [`protocol`] | the data plane's requests and replies, typed |
 //! | [`stream`] | the protocol core: no IO, no clock |
 //! | [`relay`] | who is asked for the effects of whom: no IO, no clock |
+//! | [`finder`] | which server of a site is the primary |
 //! | [`peer`], [`local`], [`run`] | tasks around them |
 //! | [`board`] | what the tasks tell each other |
 //! | [`status`], [`check`] | the other subcommands |
@@ -28,6 +29,7 @@ pub mod board;
 pub mod check;
 pub mod config;
 pub mod connection;
+pub mod finder;
 pub mod local;
 pub mod peer;
 pub mod protocol;

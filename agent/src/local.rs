@@ -9,11 +9,12 @@ use syncer_shared::instance::InstanceId;
 use tracing::{info, warn};
 
 use crate::backoff::Backoff;
-use crate::board::Board;
-use crate::config::Config;
+use crate::board::{Board, LocalServer};
+use crate::config::{Config, Endpoint};
 use crate::connection::{Connection, ConnectionError, within};
+use crate::finder::{Finder, NotFound, SEARCH_PAUSE_MAX};
 use crate::peer::PeerState;
-use crate::protocol::{PeerInfo, Refusal, SyncStatus};
+use crate::protocol::{Code, PeerInfo, Refusal, SyncStatus};
 use crate::resp::Reply;
 
 /// How often the local clock is asked for.
@@ -26,6 +27,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct LocalTask {
     config: Rc<Config>,
     board: Rc<Board>,
+    finder: Finder,
     /// What the server knows of the peers; it forgets when it restarts.
     told: BTreeMap<InstanceId, (PeerState, String)>,
     /// How often it was found.
@@ -37,22 +39,27 @@ pub struct LocalTask {
 #[derive(Debug, thiserror::Error)]
 enum LocalError {
     #[error(transparent)]
+    NotFound(#[from] NotFound),
+    #[error(transparent)]
     Connection(#[from] ConnectionError),
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error("another server is the primary now")]
+    Moved,
 }
 
 impl LocalTask {
     /// Has not looked yet.
     #[must_use]
     pub fn new(config: Rc<Config>, board: Rc<Board>) -> Self {
-        Self { config, board, told: BTreeMap::new(), generation: 0, trouble: None }
+        let finder = Finder::new(config.local.clone(), config.settings.connect_timeout);
+        Self { config, board, finder, told: BTreeMap::new(), generation: 0, trouble: None }
     }
 
     /// Runs for ever.
     pub async fn run(mut self) {
         // Whatever is local comes back fast, and everything waits for it.
-        let mut backoff = Backoff::new(self.config.settings.retry_max.min(Duration::from_secs(1)));
+        let mut backoff = Backoff::new(self.config.settings.retry_max.min(SEARCH_PAUSE_MAX));
         loop {
             let Err(error) = self.serve(&mut backoff).await else { return };
             self.board.local.send_replace(None);
@@ -67,21 +74,30 @@ impl LocalTask {
 
     async fn serve(&mut self, backoff: &mut Backoff) -> Result<(), LocalError> {
         let Some(peer) = self.config.peers.keys().next() else { return Ok(()) };
-        let mut connection = Connection::open(&self.config.local, self.config.settings.connect_timeout).await?;
-        let info = PeerInfo::parse(
-            &self.call(&mut connection, &[b"SYNCER.PEER", peer.to_string().as_bytes(), b"INFO"]).await?,
-        )?;
-        self.found(&info);
+        let endpoint = Rc::new(self.finder.find().await?);
+        let connection = Connection::open(&endpoint, self.config.settings.connect_timeout).await?;
+        let mut server = Server { connection, endpoint };
+        let info = PeerInfo::parse(&server.call(&[b"SYNCER.PEER", peer.to_string().as_bytes(), b"INFO"]).await?)?;
+        self.found(&info, server.endpoint.clone());
         backoff.reset();
+        let (finder, board, endpoint) = (self.finder.clone(), self.board.clone(), server.endpoint.clone());
+        tokio::select! {
+            end = self.talk(&mut server) => end,
+            () = finder.moved_from(&endpoint) => Err(LocalError::Moved),
+            () = board.local_suspect.notified() => Err(LocalError::Moved),
+        }
+    }
+
+    async fn talk(&mut self, server: &mut Server) -> Result<(), LocalError> {
         let mut clock_asked: Option<Instant> = None;
         loop {
-            self.tell_states(&mut connection).await?;
-            self.fetch_report(&mut connection).await?;
+            self.tell_states(server).await?;
+            self.fetch_report(server).await?;
             let now = Instant::now();
             if clock_asked.is_none_or(|asked| now.duration_since(asked) >= CLOCK_EVERY) {
                 clock_asked = Some(now);
-                self.fetch_clock(&mut connection).await?;
-                self.fetch_resync(&mut connection).await?;
+                self.fetch_clock(server).await?;
+                self.fetch_resync(server).await?;
             }
             tokio::select! {
                 () = tokio::time::sleep(self.config.settings.report_every) => {}
@@ -91,17 +107,17 @@ impl LocalTask {
         }
     }
 
-    fn found(&mut self, info: &PeerInfo) {
+    fn found(&mut self, info: &PeerInfo, endpoint: Rc<Endpoint>) {
         let PeerInfo { instance, replid, .. } = info;
-        info!(address = %self.config.local, state = "up", %instance, %replid, "local server");
+        info!(address = %endpoint, state = "up", %instance, %replid, "local server");
         self.trouble = None;
         self.told.clear();
         self.generation += 1;
         self.board.set_local_clock(info.clock.clone(), Instant::now());
-        self.board.local.send_replace(Some(self.generation));
+        self.board.local.send_replace(Some(LocalServer { generation: self.generation, endpoint }));
     }
 
-    async fn tell_states(&mut self, connection: &mut Connection) -> Result<(), LocalError> {
+    async fn tell_states(&mut self, server: &mut Server) -> Result<(), LocalError> {
         let states = self.board.states.borrow().clone();
         for (peer, (state, cause)) in states {
             if self.told.get(&peer).is_some_and(|told| *told == (state, cause.clone())) {
@@ -109,14 +125,14 @@ impl LocalTask {
             }
             let (id, word) = (peer.to_string(), state.to_string());
             let args: [&[u8]; 5] = [b"SYNCER.PEER", id.as_bytes(), b"STATE", word.as_bytes(), cause.as_bytes()];
-            self.call(connection, &args).await?;
+            server.call(&args).await?;
             self.told.insert(peer, (state, cause));
         }
         Ok(())
     }
 
-    async fn fetch_report(&self, connection: &mut Connection) -> Result<(), LocalError> {
-        if let Reply::Bulk(report) = self.call(connection, &[b"SYNCER.REPORT"]).await? {
+    async fn fetch_report(&self, server: &mut Server) -> Result<(), LocalError> {
+        if let Reply::Bulk(report) = server.call(&[b"SYNCER.REPORT"]).await? {
             // A copy: it outlives many replies, whose buffer it would keep.
             let report = Bytes::copy_from_slice(&report);
             self.board.report.send_if_modified(|known| {
@@ -128,24 +144,38 @@ impl LocalTask {
         Ok(())
     }
 
-    async fn fetch_clock(&self, connection: &mut Connection) -> Result<(), LocalError> {
-        if let Reply::Bulk(clock) | Reply::Status(clock) = self.call(connection, &[b"SYNCER.CLOCK"]).await? {
+    async fn fetch_clock(&self, server: &mut Server) -> Result<(), LocalError> {
+        if let Reply::Bulk(clock) | Reply::Status(clock) = server.call(&[b"SYNCER.CLOCK"]).await? {
             self.board.set_local_clock(clock, Instant::now());
         }
         Ok(())
     }
 
-    async fn fetch_resync(&self, connection: &mut Connection) -> Result<(), LocalError> {
-        if let Ok(status) = SyncStatus::parse(&self.call(connection, &[b"SYNCER.SYNC", b"STATUS"]).await?) {
+    async fn fetch_resync(&self, server: &mut Server) -> Result<(), LocalError> {
+        if let Ok(status) = SyncStatus::parse(&server.call(&[b"SYNCER.SYNC", b"STATUS"]).await?) {
             self.board.resync.send_if_modified(|known| std::mem::replace(known, status.wanted) != status.wanted);
         }
         Ok(())
     }
+}
 
-    async fn call(&self, connection: &mut Connection, args: &[&[u8]]) -> Result<Reply, ConnectionError> {
-        let reply = within(CALL_TIMEOUT, &self.config.local, connection.call(args)).await?;
+/// The local primary, as long as it is one.
+struct Server {
+    connection: Connection,
+    endpoint: Rc<Endpoint>,
+}
+
+impl Server {
+    /// # Errors
+    /// When the connection fails, or the server says that it is a replica. Other error replies are values.
+    async fn call(&mut self, args: &[&[u8]]) -> Result<Reply, LocalError> {
+        let reply = within(CALL_TIMEOUT, &self.endpoint, self.connection.call(args)).await?;
         if let Reply::Error(error) = &reply {
             tracing::debug!(%error, "refused by the local server");
+            let refusal = Refusal::from_error(error);
+            if refusal.code == Code::Role {
+                return Err(refusal.into());
+            }
         }
         Ok(reply)
     }

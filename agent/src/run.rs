@@ -23,8 +23,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) {
         let mut all = JoinSet::new();
         all.spawn_local(LocalTask::new(config.clone(), board.clone()).run());
         all.spawn_local(relay_task(board.clone(), config.settings.relay_after));
-        for (peer, endpoint) in &config.peers {
-            all.spawn_local(PeerTask::new(*peer, endpoint.clone(), config.clone(), board.clone()).run());
+        for (peer, site) in &config.peers {
+            all.spawn_local(PeerTask::new(*peer, site.clone(), config.clone(), board.clone()).run());
         }
         stop.await;
     };

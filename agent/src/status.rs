@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::config::Endpoint;
+use crate::config::{Endpoint, Site};
 use crate::connection::{Connection, ConnectionError, within};
+use crate::finder::{Finder, NotFound};
 use crate::protocol::Refusal;
 use crate::resp::Reply;
 
@@ -20,6 +21,9 @@ pub struct Status {
 /// Why there is no status.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
+    /// None of its servers is the primary.
+    #[error("local server: {0}")]
+    NotFound(#[from] NotFound),
     /// The server cannot be reached.
     #[error("local server: {0}")]
     Connection(#[from] ConnectionError),
@@ -33,7 +37,8 @@ impl Status {
     ///
     /// # Errors
     /// When it is unreachable, or the module isn't there.
-    pub async fn ask(local: &Endpoint, timeout: Duration) -> Result<Self, StatusError> {
+    pub async fn ask(local: &Site, timeout: Duration) -> Result<Self, StatusError> {
+        let local = &Finder::new(local.clone(), timeout).find().await?;
         let mut connection = Connection::open(local, timeout).await?;
         let status = ask(&mut connection, local, timeout, b"SYNCER.STATUS").await?;
         let peers = ask(&mut connection, local, timeout, b"SYNCER.PEERS").await?;

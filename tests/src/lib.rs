@@ -15,6 +15,7 @@ pub mod prefix;
 pub mod process;
 pub mod proxy;
 pub mod reply;
+pub mod sentinel;
 pub mod server;
 pub mod sim;
 pub mod stream;

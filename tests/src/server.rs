@@ -152,6 +152,26 @@ impl Server {
         Ok(server)
     }
 
+    /// Starts a replica of this server, of the same kind and with these options, and waits until it follows.
+    ///
+    /// # Panics
+    /// When it does not come to follow.
+    pub fn replica(&self, options: ServerOptions) -> Self {
+        let primary = format!("127.0.0.1 {}", self.port);
+        let replica = Self::start(self.kind, options.config("replicaof", &primary));
+        replica.follows();
+        replica
+    }
+
+    /// Waits until this replica has its primary's data and its link is up.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub fn follows(&self) {
+        let up = || self.client().text("INFO replication").contains("master_link_status:up");
+        wait::until(wait::PATIENCE, "the replica follows", || up().then_some(()), || self.process.tail());
+    }
+
     /// Its kind.
     pub fn kind(&self) -> ServerKind {
         self.kind

@@ -41,11 +41,11 @@ pub struct EndpointFile(EndpointTable);
 #[derive(serde::Deserialize)]
 #[serde(
     untagged,
-    expecting = "a URL, or a table with `url` and the optional keys user, password, password-file, ca, cert, key, server-name"
+    expecting = "a URL, or a table with `url` and the optional keys user, password, password-file, ca, cert, key, server-name, sentinel-user, sentinel-password, sentinel-password-file"
 )]
 enum EndpointForm {
     Url(Secret),
-    Table(EndpointTable),
+    Table(Box<EndpointTable>),
 }
 
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -60,6 +60,9 @@ struct EndpointTable {
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
     server_name: Option<String>,
+    sentinel_user: Option<String>,
+    sentinel_password: Option<Secret>,
+    sentinel_password_file: Option<PathBuf>,
 }
 
 /// What is wrong with an endpoint. No variant quotes the URL, which may hold a password.
@@ -69,7 +72,7 @@ pub enum EndpointError {
     #[error("the address is no URL ({0}); write redis://[user:password@]host[:port] or rediss:// for TLS")]
     Url(#[from] url::ParseError),
     /// Another scheme.
-    #[error("the URL begins with `{0}:`; write redis:// or rediss:// for TLS")]
+    #[error("the URL begins with `{0}:`; write redis://, rediss:// for TLS, or redis+sentinel:// for all addresses")]
     Scheme(String),
     /// No host.
     #[error("the URL names no host")]
@@ -79,7 +82,7 @@ pub enum EndpointError {
     Path,
     /// An unknown key after `?`.
     #[error(
-        "`{0}` is no option; after `?` there may be user, password, password-file, ca, cert, key, server-name, joined by `&`"
+        "`{0}` is no option; after `?` there may be user, password, password-file, ca, cert, key, server-name, sentinel-user, sentinel-password, sentinel-password-file, joined by `&`"
     )]
     Option(String),
     /// Two sources for one thing.
@@ -94,6 +97,12 @@ pub enum EndpointError {
     /// TLS options with `redis://`.
     #[error("`{0}` is given but the URL isn't rediss://")]
     TlsUnused(&'static str),
+    /// Sentinels that are not told whom to ask for, or for several.
+    #[error("name the primary as the Sentinels do: redis+sentinel://host:26379,host2:26379/mymaster")]
+    SentinelName,
+    /// A Sentinel's login without Sentinels.
+    #[error("a login for Sentinels is given, but the URL isn't redis+sentinel:// or rediss+sentinel://")]
+    SentinelUnused,
     /// TLS files.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -108,7 +117,7 @@ impl From<String> for EndpointFile {
 impl From<EndpointForm> for EndpointFile {
     fn from(form: EndpointForm) -> Self {
         Self(match form {
-            EndpointForm::Table(table) => table,
+            EndpointForm::Table(table) => *table,
             EndpointForm::Url(url) => EndpointTable {
                 url,
                 user: None,
@@ -118,12 +127,52 @@ impl From<EndpointForm> for EndpointFile {
                 cert: None,
                 key: None,
                 server_name: None,
+                sentinel_user: None,
+                sentinel_password: None,
+                sentinel_password_file: None,
             },
         })
     }
 }
 
 impl EndpointFile {
+    /// The URL as written, which may hold a password.
+    pub(super) fn url(&self) -> &str {
+        self.0.url.reveal()
+    }
+
+    pub(super) fn with_url(mut self, url: String) -> Self {
+        self.0.url = Secret::new(url);
+        self
+    }
+
+    /// For the servers behind Sentinels.
+    pub(super) fn without_sentinel_login(mut self) -> Result<Self, EndpointError> {
+        self.absorb_url()?;
+        self.0.take_sentinel_login();
+        Ok(self)
+    }
+
+    /// For the Sentinels: their login in place of the servers'.
+    pub(super) fn with_sentinel_login(mut self) -> Result<Self, EndpointError> {
+        self.absorb_url()?;
+        let (user, password, file) = self.0.take_sentinel_login();
+        (self.0.user, self.0.password, self.0.password_file) = (user, password, file);
+        Ok(self)
+    }
+
+    /// Moves what the URL says into the table.
+    fn absorb_url(&mut self) -> Result<(), EndpointError> {
+        let mut url = Url::parse(self.url())?;
+        self.0.add_url(&url)?;
+        url.set_query(None);
+        // Fails only for URLs that cannot hold them.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        self.0.url = Secret::new(url);
+        Ok(())
+    }
+
     /// Reads the URL, the files it names and, for what is still open, `<variable>_USER` and `<variable>_PASSWORD`.
     ///
     /// # Errors
@@ -140,10 +189,13 @@ impl EndpointFile {
             return Err(EndpointError::Path);
         }
         table.add_url(&url)?;
+        if matches!(table.take_sentinel_login(), (Some(_), _, _) | (_, Some(_), _) | (_, _, Some(_))) {
+            return Err(EndpointError::SentinelUnused);
+        }
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(EndpointError::Host)?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = url.port().unwrap_or(DEFAULT_PORT);
-        let EndpointTable { url: _, user, password, password_file, ca, cert, key, server_name } = table;
+        let EndpointTable { user, password, password_file, ca, cert, key, server_name, .. } = table;
         let credentials = Credentials::gather(user, password, password_file, variable, environment)?;
         let tls = match encrypted {
             true => Some(Tls::load(&TlsFiles { ca, cert, key, server_name }, &host)?),
@@ -176,11 +228,45 @@ impl EndpointTable {
                 "cert" => once(&mut self.cert, "cert", value.into())?,
                 "key" => once(&mut self.key, "key", value.into())?,
                 "server-name" => once(&mut self.server_name, "server-name", value)?,
+                "sentinel-user" => once(&mut self.sentinel_user, "sentinel-user", value)?,
+                "sentinel-password" => once(&mut self.sentinel_password, "sentinel-password", Secret::new(value))?,
+                "sentinel-password-file" => {
+                    once(&mut self.sentinel_password_file, "sentinel-password-file", value.into())?;
+                }
                 other => return Err(EndpointError::Option(other.to_owned())),
             }
         }
         Ok(())
     }
+
+    fn take_sentinel_login(&mut self) -> (Option<String>, Option<Secret>, Option<PathBuf>) {
+        (self.sentinel_user.take(), self.sentinel_password.take(), self.sentinel_password_file.take())
+    }
+}
+
+/// The addresses of a comma list, each as a URL of its own: `redis://a,redis://b`, or `redis://login@a,b?options`, whose
+/// hosts share the rest.
+pub(super) fn split_urls(text: &str) -> Vec<String> {
+    let mut urls: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        match urls.last_mut() {
+            Some(last) if !begins_url(part) => *last = format!("{last},{part}"),
+            _ => urls.push(part.to_owned()),
+        }
+    }
+    urls.iter().flat_map(|url| split_hosts(url)).collect()
+}
+
+fn begins_url(text: &str) -> bool {
+    let scheme = |scheme: &str| scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'+');
+    text.split_once("://").is_some_and(|(before, _)| !before.is_empty() && scheme(before))
+}
+
+fn split_hosts(url: &str) -> Vec<String> {
+    let Some((scheme, rest)) = url.split_once("://") else { return vec![url.to_owned()] };
+    let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (login, hosts) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+    hosts.split(',').map(|host| format!("{scheme}://{login}{host}{tail}")).collect()
 }
 
 fn once<T>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<(), EndpointError> {
@@ -226,6 +312,13 @@ fn read_password(path: &Path) -> Result<Secret, EndpointError> {
 }
 
 impl Endpoint {
+    /// Another server with the same login and authorities.
+    #[must_use]
+    pub fn at(&self, host: &str, port: u16) -> Self {
+        let tls = self.tls.as_ref().map(|tls| tls.at(host));
+        Self { host: host.to_owned(), port, credentials: self.credentials.clone(), tls }
+    }
+
     /// `host:port`, for people.
     #[must_use]
     pub fn address(&self) -> String {

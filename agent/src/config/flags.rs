@@ -11,7 +11,8 @@ pub struct SiteFlags {
     /// A TOML file with the same keys as the flags; flags win.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The primary beside this agent: `redis://[user:password@]host[:port]`, or `rediss://...?ca=FILE&cert=FILE&key=FILE`.
+    /// The primary beside this agent: `redis://[user:password@]host[:port]`, or `rediss://...?ca=FILE&cert=FILE&key=FILE`;
+    /// several hosts joined by commas, one of which is the primary; or `redis+sentinel://host,host/name`.
     /// A password is better kept in ?password-file=FILE or `SYNCER_LOCAL_PASSWORD`.
     #[arg(long, value_name = "URL")]
     pub local: Option<String>,

@@ -6,6 +6,7 @@ mod endpoint;
 mod file;
 mod flags;
 mod secret;
+mod site;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -18,15 +19,16 @@ pub use endpoint::{Credentials, Endpoint, EndpointError, EndpointFile};
 pub use file::ConfigFile;
 pub use flags::{LocalFlags, SettingFlags, SiteFlags};
 pub use secret::Secret;
+pub use site::{Sentinel, Site};
 pub use tls::{Tls, TlsError, TlsFiles};
 
 /// What an agent needs to know.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The primary beside us, into which effects are applied.
-    pub local: Endpoint,
-    /// The other instances, each behind its proxy.
-    pub peers: BTreeMap<InstanceId, Endpoint>,
+    /// Our own site, into whose primary effects are applied.
+    pub local: Site,
+    /// The other instances.
+    pub peers: BTreeMap<InstanceId, Site>,
     /// Times and sizes.
     pub settings: Settings,
 }
@@ -129,10 +131,10 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn load_local(flags: &LocalFlags, environment: Environment<'_>) -> Result<Endpoint, ConfigError> {
+    pub fn load_local(flags: &LocalFlags, environment: Environment<'_>) -> Result<Site, ConfigError> {
         let file = flags.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
         let local = flags.local.clone().map(EndpointFile::from).or(file.local).ok_or(ConfigError::NoLocal)?;
-        parse_endpoint("local".into(), "SYNCER_LOCAL", local, environment)
+        parse_site("local".into(), "SYNCER_LOCAL", local, environment)
     }
 
     fn parse(flags: &SiteFlags, file: ConfigFile, environment: Environment<'_>) -> Result<Self, ConfigError> {
@@ -160,23 +162,23 @@ impl Config {
         }
         let peer = |(id, file): (InstanceId, EndpointFile)| {
             let variable = format!("SYNCER_PEER_{id}");
-            Ok((id, parse_endpoint(format!("peer {id}"), &variable, file, environment)?))
+            Ok((id, parse_site(format!("peer {id}"), &variable, file, environment)?))
         };
         Ok(Self {
-            local: parse_endpoint("local".into(), "SYNCER_LOCAL", local, environment)?,
+            local: parse_site("local".into(), "SYNCER_LOCAL", local, environment)?,
             peers: peers.into_iter().map(peer).collect::<Result<_, ConfigError>>()?,
             settings,
         })
     }
 }
 
-fn parse_endpoint(
+fn parse_site(
     whose: String,
     variable: &str,
     file: EndpointFile,
     environment: Environment<'_>,
-) -> Result<Endpoint, ConfigError> {
-    file.parse(variable, environment).map_err(|source| ConfigError::Endpoint { whose, source })
+) -> Result<Site, ConfigError> {
+    file.parse_site(variable, environment).map_err(|source| ConfigError::Endpoint { whose, source })
 }
 
 fn instance_id(text: &str) -> Option<InstanceId> {
@@ -218,9 +220,9 @@ mod tests {
         let file = "local = \"redis://a:1\"\nqueue-bytes = 2000000\nretry-max-ms = 500\n\
                     [peer.2]\nurl = \"redis://b:2\"\n[peer.3]\nurl = \"redis://c:3\"\n";
         let config = load(&["--peer", "3=redis://d:4", "--queue-bytes", "3000000"], file).unwrap();
-        assert_eq!(config.local.address(), "a:1");
-        assert_eq!(config.peers[&id(2)].address(), "b:2");
-        assert_eq!(config.peers[&id(3)].address(), "d:4");
+        assert_eq!(config.local.to_string(), "redis://a:1");
+        assert_eq!(config.peers[&id(2)].to_string(), "redis://b:2");
+        assert_eq!(config.peers[&id(3)].to_string(), "redis://d:4");
         assert_eq!(config.settings.queue_bytes, 3_000_000);
         assert_eq!(config.settings.retry_max, Duration::from_millis(500));
         assert_eq!(config.settings.relay_after, Settings::default().relay_after);
@@ -229,7 +231,8 @@ mod tests {
     #[test]
     fn a_peer_may_be_a_plain_url_in_the_file() {
         let config = load(&[], "local = \"redis://a\"\n[peer]\n2 = \"redis://b:2\"\n").unwrap();
-        assert_eq!((config.local.address(), config.peers[&id(2)].address()), ("a:6379".into(), "b:2".into()));
+        assert_eq!(config.local.to_string(), "redis://a:6379");
+        assert_eq!(config.peers[&id(2)].to_string(), "redis://b:2");
     }
 
     #[test]

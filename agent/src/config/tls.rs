@@ -15,6 +15,8 @@ pub struct Tls {
     pub client: Arc<ClientConfig>,
     /// Whom the server's certificate must name.
     pub server_name: ServerName<'static>,
+    /// That name was given, and is not the host's.
+    is_named: bool,
 }
 
 /// The options of an endpoint.
@@ -77,7 +79,19 @@ impl Tls {
             (None, None) => builder.with_no_client_auth(),
             _ => return Err(TlsError::Pair),
         };
-        Ok(Self { client: Arc::new(client), server_name })
+        Ok(Self { client: Arc::new(client), server_name, is_named: files.server_name.is_some() })
+    }
+
+    /// The same for another host.
+    #[must_use]
+    pub fn at(&self, host: &str) -> Self {
+        let mut tls = self.clone();
+        if !tls.is_named
+            && let Ok(name) = ServerName::try_from(host.to_owned())
+        {
+            tls.server_name = name;
+        }
+        tls
     }
 }
 

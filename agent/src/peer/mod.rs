@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use syncer_shared::instance::{InstanceId, InstanceSet};
 
 use crate::backoff::Backoff;
-use crate::board::Board;
-use crate::config::{Config, Endpoint};
+use crate::board::{Board, LocalServer};
+use crate::config::{Config, Endpoint, Site};
 use crate::connection::ConnectionError;
+use crate::finder::{Finder, NotFound};
 use crate::protocol::{Code, Refusal};
 use crate::stream::Restart;
 use handshake::Join;
@@ -22,6 +23,9 @@ pub use state::{Herald, PeerState};
 
 /// Restarts that nobody needs to hear of come at most this often.
 const QUIET_PAUSE: Duration = Duration::from_millis(50);
+
+/// Whose refusal it is, in [`End::Refused`].
+const LOCAL_SERVER: &str = "the local server";
 
 /// How often to look whether a full sync has ended, or can begin.
 const SYNC_PAUSE: Duration = Duration::from_millis(500);
@@ -32,6 +36,9 @@ const QUIET_MAX: u32 = 3;
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
 pub enum End {
+    /// The peer's primary.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
     /// The peer's connection.
     #[error("{0}")]
     Source(ConnectionError),
@@ -55,6 +62,9 @@ pub enum End {
     /// A full sync is complete.
     #[error("the full sync is complete")]
     Synced,
+    /// Another server is the peer's primary now.
+    #[error("another server is the primary now")]
+    Moved,
     /// Other instances' effects are wanted now.
     #[error("the set of wanted instances changed")]
     Rewired,
@@ -78,11 +88,12 @@ enum Verdict {
 impl End {
     fn verdict(&self) -> Verdict {
         match self {
-            Self::Rewired | Self::Synced | Self::NeedsFull(_) | Self::Restart(Restart::Moved) => {
+            Self::Rewired | Self::Moved | Self::Synced | Self::NeedsFull(_) | Self::Restart(Restart::Moved) => {
                 Verdict::Quiet { by_clock: false }
             }
             Self::Restart(Restart::ByClock(_)) => Verdict::Quiet { by_clock: true },
             Self::Target(_) | Self::Restart(Restart::Silent { whose: "the local server", .. }) => Verdict::Local,
+            end if end.is_local_role() => Verdict::Local,
             Self::Source(ConnectionError::Login(_) | ConnectionError::Resp(_)) => Verdict::Refused,
             Self::Refused { refusal, .. } | Self::Restart(Restart::Refused { refusal, .. }) => match refusal.code {
                 Code::Gap | Code::NotHeld => Verdict::Quiet { by_clock: true },
@@ -90,8 +101,19 @@ impl End {
                 code if code.needs_operator() => Verdict::Refused,
                 _ => Verdict::Down,
             },
-            Self::Source(_) | Self::Restart(_) => Verdict::Down,
+            Self::NotFound(_) | Self::Source(_) | Self::Restart(_) => Verdict::Down,
         }
+    }
+}
+
+impl End {
+    /// The local server says that it is a replica: it was demoted.
+    fn is_local_role(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { whose: LOCAL_SERVER, refusal } | Self::Restart(Restart::Refused { whose: LOCAL_SERVER, refusal })
+                if refusal.code == Code::Role
+        )
     }
 }
 
@@ -100,7 +122,7 @@ impl End {
 pub struct PeerTask {
     peer: InstanceId,
     config: Rc<Config>,
-    source: Endpoint,
+    finder: Finder,
     board: Rc<Board>,
     herald: Herald,
     backoff: Backoff,
@@ -115,11 +137,12 @@ pub struct PeerTask {
 impl PeerTask {
     /// For one of the configured peers.
     #[must_use]
-    pub fn new(peer: InstanceId, source: Endpoint, config: Rc<Config>, board: Rc<Board>) -> Self {
-        let herald = Herald::new(peer, source.to_string(), board.clone());
-        let backoff = Backoff::new(config.settings.retry_max);
+    pub fn new(peer: InstanceId, site: Site, config: Rc<Config>, board: Rc<Board>) -> Self {
+        let herald = Herald::new(peer, site.to_string(), board.clone());
+        let finder = Finder::new(site, config.settings.connect_timeout);
+        let backoff = Backoff::new(finder.pause_max(config.settings.retry_max));
         let wanted = InstanceSet::from_iter([peer]);
-        Self { peer, config, source, board, herald, backoff, by_clock: false, quiet: 0, wanted }
+        Self { peer, config, finder, board, herald, backoff, by_clock: false, quiet: 0, wanted }
     }
 
     /// Runs for ever.
@@ -127,13 +150,17 @@ impl PeerTask {
         let mut local = self.board.local.subscribe();
         loop {
             // Fails only when the board is gone, and with it everything.
-            let Ok(generation) = local.wait_for(Option::is_some).await.map(|generation| *generation) else { return };
-            let end = self.stream_once().await;
+            let Ok(found) = local.wait_for(Option::is_some).await.map(|found| found.clone()) else { return };
+            let Some(LocalServer { generation, endpoint }) = found else { continue };
+            let end = self.stream_once(&endpoint).await;
             tracing::debug!(peer = %self.peer, %end, "stream ended");
+            if end.is_local_role() {
+                self.board.local_suspect.notify_one();
+            }
             let pause = self.judge(&end);
             let local_changed = async {
                 if end.verdict() == Verdict::Local {
-                    let _ = local.wait_for(|now| now.is_some() && *now != generation).await;
+                    let _ = local.wait_for(|now| now.as_ref().is_some_and(|now| now.generation != generation)).await;
                 } else {
                     std::future::pending().await
                 }
@@ -146,8 +173,12 @@ impl PeerTask {
     }
 
     /// Connects and streams until something ends it.
-    async fn stream_once(&mut self) -> End {
+    async fn stream_once(&mut self, target: &Endpoint) -> End {
         self.herald.attempt(PeerState::Connecting, Instant::now());
+        let source = match self.finder.find().await {
+            Ok(source) => source,
+            Err(error) => return error.into(),
+        };
         let Some(wanted) = self.board.wanted.get(&self.peer).map(|wanted| *wanted.borrow()) else {
             return End::Rewired;
         };
@@ -155,8 +186,8 @@ impl PeerTask {
         let grown = wanted.iter().any(|instance| !self.wanted.contains(instance));
         let join = Join {
             peer: self.peer,
-            source: &self.source,
-            target: &self.config.local,
+            source: &source,
+            target,
             timeout: self.config.settings.connect_timeout,
             wanted,
             by_clock: self.by_clock || grown,
@@ -164,7 +195,7 @@ impl PeerTask {
         let herald = &mut self.herald;
         let joined = match join.run(|now| herald.attempt(PeerState::Handshake, now)).await {
             Ok(joined) => joined,
-            Err(End::NeedsFull(reason)) => return self.full_sync(&reason).await,
+            Err(End::NeedsFull(reason)) => return self.full_sync(&source, target, &reason).await,
             Err(end) => return end,
         };
         (self.wanted, self.by_clock) = (wanted, false);
@@ -172,7 +203,7 @@ impl PeerTask {
         let control = control::Control {
             peer: self.peer,
             local: joined.local,
-            source: &self.source,
+            source: &source,
             board: &self.board,
             settings: &self.config.settings,
         };
@@ -181,6 +212,7 @@ impl PeerTask {
         let end = tokio::select! {
             end = flow.run(self.peer, &mut self.herald) => end,
             never = control.run(&report_now) => match never {},
+            () = self.finder.moved_from(&source) => End::Moved,
         };
         if flow.has_applied() {
             self.quiet = 0;
@@ -190,19 +222,14 @@ impl PeerTask {
     }
 
     /// Merges a snapshot of the peer into the local server.
-    async fn full_sync(&mut self, reason: &str) -> End {
+    async fn full_sync(&mut self, source: &Endpoint, target: &Endpoint, reason: &str) -> End {
         let board = self.board.clone();
         let Ok(_one) = board.full_sync.try_acquire() else {
             let refusal = Refusal { code: Code::Syncing, text: "another full sync goes on".into() };
             return End::Refused { whose: "the local server", refusal };
         };
-        let full = full::FullSync {
-            peer: self.peer,
-            source: &self.source,
-            target: &self.config.local,
-            timeout: self.config.settings.connect_timeout,
-            reason,
-        };
+        let full =
+            full::FullSync { peer: self.peer, source, target, timeout: self.config.settings.connect_timeout, reason };
         match full.run(&mut self.herald).await {
             Ok(()) => {
                 self.backoff.reset();
@@ -221,7 +248,7 @@ impl PeerTask {
                 self.quiet += 1;
                 self.by_clock |= by_clock;
                 match end {
-                    End::Rewired | End::Synced => Duration::ZERO,
+                    End::Rewired | End::Moved | End::Synced => Duration::ZERO,
                     _ => QUIET_PAUSE.mul_f64(0.5 + random),
                 }
             }

@@ -3,6 +3,7 @@
 //! Replies come over the network: every accessor is total, and a reply of another shape is a [`Refusal`].
 
 mod refusal;
+mod role;
 
 use bytes::Bytes;
 use syncer_shared::instance::{InstanceId, InstanceSet};
@@ -11,6 +12,7 @@ use syncer_shared::replid::ReplId;
 use crate::connection::Connection;
 use crate::resp::{Decimal, Reply};
 pub use refusal::{Code, Refusal};
+pub use role::Role;
 
 /// Version of the data plane that we speak.
 pub const VERSION: &str = "1";

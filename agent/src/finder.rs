@@ -1,0 +1,191 @@
+//! Finds the primary of a site, and notices when it is another one.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::config::{Endpoint, Sentinel, Site};
+use crate::connection::{Connection, ConnectionError, within};
+use crate::protocol::Role;
+use crate::resp::Reply;
+
+/// Once a primary is found, how much longer the other servers are waited for: one of them may know that its reign has
+/// ended.
+const GRACE: Duration = Duration::from_millis(200);
+/// How long one Sentinel may take before the next one is asked.
+const SENTINEL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often to look whether another server is the primary while the one in use still claims to be it: the network may
+/// have cut it off from its site.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Longest pause between two searches: a promotion takes seconds, and a search costs a connection to each address.
+pub const SEARCH_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Finds the primary of one site.
+#[derive(Clone, Debug)]
+pub struct Finder {
+    site: Site,
+    timeout: Duration,
+}
+
+/// Why no primary was found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no primary of {site} was found: {causes}")]
+pub struct NotFound {
+    site: String,
+    causes: String,
+}
+
+/// What one server said.
+struct Candidate {
+    endpoint: Endpoint,
+    role: Role,
+}
+
+impl Finder {
+    /// For a site; each connection attempt may take `timeout`.
+    #[must_use]
+    pub fn new(site: Site, timeout: Duration) -> Self {
+        Self { site, timeout }
+    }
+
+    /// The site.
+    #[must_use]
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// The longest pause between attempts, given what is configured.
+    #[must_use]
+    pub fn pause_max(&self, configured: Duration) -> Duration {
+        if self.site.must_be_searched() { configured.min(SEARCH_PAUSE_MAX) } else { configured }
+    }
+
+    /// The server that is the primary at this moment. A single address is not asked.
+    ///
+    /// # Errors
+    /// When no server there says that it is the primary, with what each said instead.
+    pub async fn find(&self) -> Result<Endpoint, NotFound> {
+        let found = match &self.site {
+            Site::Servers(servers) => match servers.as_slice() {
+                [only] => Ok(only.clone()),
+                several => self.search(several).await,
+            },
+            Site::Sentinel(sentinel) => self.ask_sentinels(sentinel).await,
+        };
+        found.map_err(|causes| NotFound { site: self.site.to_string(), causes: causes.join("; ") })
+    }
+
+    /// Returns when another server than `current` is found to be the primary.
+    pub async fn moved_from(&self, current: &Endpoint) {
+        if !self.site.must_be_searched() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if self.find().await.is_ok_and(|found| found.address() != current.address()) {
+                return;
+            }
+        }
+    }
+
+    /// Asks all at once.
+    async fn search(&self, servers: &[Endpoint]) -> Result<Endpoint, Vec<String>> {
+        let mut asked = JoinSet::new();
+        for endpoint in servers {
+            asked.spawn(look(endpoint.clone(), self.timeout));
+        }
+        let (mut primaries, mut causes): (Vec<Candidate>, _) = (Vec::new(), Vec::new());
+        let grace = tokio::time::sleep(self.timeout);
+        tokio::pin!(grace);
+        loop {
+            let answer = tokio::select! {
+                answer = asked.join_next() => answer,
+                () = &mut grace, if !primaries.is_empty() => None,
+            };
+            match answer {
+                Some(Ok(Ok(candidate))) => {
+                    primaries.push(candidate);
+                    grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
+                }
+                Some(Ok(Err(cause))) => causes.push(cause),
+                Some(Err(_)) => {}
+                None => return newest(primaries).ok_or(causes),
+            }
+        }
+    }
+
+    /// Asks one after the other, until one names a server that agrees.
+    async fn ask_sentinels(&self, sentinel: &Sentinel) -> Result<Endpoint, Vec<String>> {
+        let mut causes = Vec::new();
+        for endpoint in &sentinel.sentinels {
+            match ask_sentinel(endpoint, &sentinel.name).await {
+                Ok((host, port)) => match look(sentinel.server(&host, port), self.timeout).await {
+                    Ok(candidate) => return Ok(candidate.endpoint),
+                    Err(cause) => causes.push(format!("Sentinel {} names {cause}", endpoint.address())),
+                },
+                Err(cause) => causes.push(format!("Sentinel {}: {cause}", endpoint.address())),
+            }
+        }
+        Err(causes)
+    }
+}
+
+/// A server that says it is a primary; else what it says.
+async fn look(endpoint: Endpoint, timeout: Duration) -> Result<Candidate, String> {
+    let asking = async {
+        let mut connection = Connection::open(&endpoint, timeout).await?;
+        within(timeout, &endpoint, connection.call(&[b"SYNCER.STATUS"])).await
+    };
+    let address = endpoint.address();
+    let reply = asking.await.map_err(|error: ConnectionError| format!("{address}: {error}"))?;
+    let role = Role::parse(&reply).map_err(|refusal| format!("{address}: {refusal}"))?;
+    if role.is_primary { Ok(Candidate { endpoint, role }) } else { Err(format!("{address}: a replica")) }
+}
+
+/// Of several that claim to be the primary, one whose reign no other one calls a past one.
+fn newest(primaries: Vec<Candidate>) -> Option<Endpoint> {
+    let is_past = |of: &Role| primaries.iter().any(|other| other.role.past.contains(&of.replid));
+    let index = primaries.iter().position(|candidate| !is_past(&candidate.role)).unwrap_or(0);
+    primaries.into_iter().nth(index).map(|candidate| candidate.endpoint)
+}
+
+async fn ask_sentinel(endpoint: &Endpoint, name: &str) -> Result<(String, u16), String> {
+    let asking = async {
+        let mut connection = Connection::open(endpoint, SENTINEL_TIMEOUT).await?;
+        let question: [&[u8]; 3] = [b"SENTINEL", b"get-master-addr-by-name", name.as_bytes()];
+        within(SENTINEL_TIMEOUT, endpoint, connection.call(&question)).await
+    };
+    match asking.await.map_err(|error: ConnectionError| error.to_string())? {
+        Reply::Error(text) => Err(text),
+        Reply::Nil => Err(format!("does not know {name}")),
+        reply => address(&reply).ok_or_else(|| "unexpected answer to SENTINEL get-master-addr-by-name".to_owned()),
+    }
+}
+
+fn address(reply: &Reply) -> Option<(String, u16)> {
+    let [host, port] = reply.elements() else { return None };
+    Some((host.text()?.to_owned(), port.integer()?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EndpointFile;
+
+    fn candidate(address: &str, replid: u8, past: &[u8]) -> Candidate {
+        let site = EndpointFile::from(format!("redis://{address}")).parse_site("X", &|_| None).unwrap();
+        let id = |byte: u8| format!("{byte:02x}").repeat(20).parse().unwrap();
+        let past = past.iter().copied().map(id).collect();
+        Candidate { endpoint: site.endpoints()[0].clone(), role: Role { is_primary: true, replid: id(replid), past } }
+    }
+
+    #[test]
+    fn a_primary_whose_reign_has_ended_is_not_taken() {
+        let chosen = |candidates| newest(candidates).map(|endpoint| endpoint.address());
+        let (old, new) = (|| candidate("old:1", 1, &[]), || candidate("new:2", 2, &[1]));
+        assert_eq!(chosen(vec![old(), new()]).as_deref(), Some("new:2"));
+        assert_eq!(chosen(vec![new(), old()]).as_deref(), Some("new:2"));
+        assert_eq!(chosen(vec![old()]).as_deref(), Some("old:1"));
+        assert_eq!(chosen(vec![]), None);
+    }
+}

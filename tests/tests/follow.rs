@@ -1,0 +1,86 @@
+//! The agent finds and follows the primary of its own site and of its peers.
+
+use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::client::Client;
+use syncer_tests::sentinel::{NAME, Sentinel};
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
+use syncer_tests::{port, wait};
+
+/// A primary with a replica.
+struct Pair {
+    primary: Server,
+    replica: Server,
+}
+
+impl Pair {
+    fn start(kind: ServerKind, instance: u8) -> Self {
+        let primary = Server::start(kind, ServerOptions::instance(instance));
+        let replica = primary.replica(ServerOptions::instance(instance));
+        Self { primary, replica }
+    }
+
+    /// Both, the replica first.
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{},127.0.0.1:{}", self.replica.port(), self.primary.port())
+    }
+}
+
+/// A write at each arrives at the other.
+fn exchange(one: &mut Client, two: &mut Client, tag: &str) {
+    one.ok(&format!("SET one:{tag} 1"));
+    two.ok(&format!("SET two:{tag} 2"));
+    let what = format!("the writes {tag} have arrived at both sites");
+    let all = format!("MGET one:{tag} two:{tag}");
+    wait::eventually(&what, || one.text(&all) == "[1, 2]" && two.text(&all) == "[1, 2]");
+}
+
+#[test]
+fn the_primary_is_found_among_several_addresses() {
+    for kind in ServerKind::ALL {
+        let (one, two) = (Pair::start(kind, 1), Pair::start(kind, 2));
+        let nobody = port::free();
+        let urls = [one.url(), format!("{},127.0.0.1:{nobody}", two.url())];
+        let [url_one, url_two] = &urls;
+        let _agents = [
+            Agent::start(AgentOptions::at(url_one.clone()).peer_url(2, url_two.clone())),
+            Agent::start(AgentOptions::at(url_two.clone()).peer_url(1, url_one.clone())),
+        ];
+        exchange(&mut one.primary.client(), &mut two.primary.client(), "first");
+    }
+}
+
+/// No server of a site is the primary for a while; then one is promoted.
+#[test]
+fn a_site_without_a_primary_is_watched_until_it_has_one() {
+    let kind = ServerKind::Valkey9;
+    let nobody = format!("127.0.0.1 {}", port::free());
+    let replica = || Server::start(kind, ServerOptions::instance(1).config("replicaof", &nobody));
+    let (left, right) = (replica(), replica());
+    let two = Server::start(kind, ServerOptions::instance(2));
+    let url_one = format!("redis://127.0.0.1:{},127.0.0.1:{}", left.port(), right.port());
+    let agent_one = Agent::start(AgentOptions::at(url_one.clone()).peer(2, two.port()));
+    let agent_two = Agent::start(AgentOptions::beside(two.port()).peer_url(1, url_one));
+    wait::eventually("the agent of site 1 tells that it has no primary", || agent_one.log().contains("a replica"));
+    wait::eventually("site 2 shows why", || two.client().text("SYNCER.PEERS").contains("no primary of redis://"));
+    right.client().ok("REPLICAOF NO ONE");
+    exchange(&mut right.client(), &mut two.client(), "promoted");
+    let lines = agent_one.log().lines().count() + agent_two.log().lines().count();
+    assert!(lines < 20, "the agents flood their logs:\n{}\n{}", agent_one.log(), agent_two.log());
+}
+
+#[test]
+fn sentinels_are_asked_for_the_primary() {
+    for kind in [ServerKind::Redis8, ServerKind::Valkey9] {
+        let one = Pair::start(kind, 1);
+        let two = Server::start(kind, ServerOptions::instance(2));
+        let sentinel = Sentinel::start(kind, &one.primary);
+        sentinel.knows_replicas(1);
+        // The first of the Sentinels is not there.
+        let url = format!("redis+sentinel://127.0.0.1:{},127.0.0.1:{}/{NAME}", port::free(), sentinel.port());
+        let _agents = [
+            Agent::start(AgentOptions::at(url.clone()).peer(2, two.port())),
+            Agent::start(AgentOptions::beside(two.port()).peer_url(1, url)),
+        ];
+        exchange(&mut one.primary.client(), &mut two.client(), "first");
+    }
+}
