@@ -1,7 +1,8 @@
 //! Several sites that replicate to each other: server with module, agent, and a link through haproxy for each
 //! direction.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 
@@ -15,6 +16,9 @@ use crate::wait;
 
 /// How long sites may take to agree once nothing hinders them.
 const CONVERGENCE_MAX: Duration = Duration::from_secs(90);
+
+/// How long a key past its TTL may stay in a server's DEBUG DIGEST.
+const EXPIRY_MAX: Duration = Duration::from_secs(5);
 
 /// How long one SYNCER.AWAIT blocks before [`Cluster::converged`] looks around again.
 const AWAIT_MS: u64 = 2_000;
@@ -46,6 +50,15 @@ impl Site {
     pub fn client(&self) -> Client {
         self.server.client()
     }
+}
+
+/// How sites differ.
+#[derive(Clone, Debug)]
+pub struct Unequal {
+    /// The keys, as `db/key`; none when only digests tell.
+    pub keys: BTreeSet<String>,
+    /// For messages.
+    pub text: String,
 }
 
 /// A full mesh of sites, numbered from 1 like their instances.
@@ -151,7 +164,9 @@ impl Cluster {
     /// When they don't come to agree in time, or agree and differ: then with the differing keys.
     pub fn converged(&self) {
         let mut clients = self.settled();
-        self.assert_equal(&mut clients);
+        if let Some(unequal) = self.unequal(&mut clients) {
+            panic!("sites have applied the same effects and differ (I-5)\n{}", unequal.text);
+        }
     }
 
     /// Waits until every site has applied what any site has written, and compares nothing. Returns a client of each.
@@ -162,29 +177,38 @@ impl Cluster {
         clients
     }
 
-    fn assert_equal(&self, clients: &mut [Client]) {
+    /// How the sites differ in what they hold, if they do. A key past its TTL that a server has yet to delete is no difference.
+    pub fn unequal(&self, clients: &mut [Client]) -> Option<Unequal> {
+        let deadline = Instant::now() + EXPIRY_MAX;
+        loop {
+            let unequal = self.unequal_now(clients)?;
+            if !unequal.keys.is_empty() || Instant::now() > deadline {
+                return Some(unequal);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn unequal_now(&self, clients: &mut [Client]) -> Option<Unequal> {
         let digests: Vec<(String, String)> =
             clients.iter_mut().map(|client| (dataset::digest(client), client.text("SYNCER.DIGEST"))).collect();
         if digests.windows(2).all(|pair| pair[0] == pair[1]) {
-            return;
+            return None;
         }
         let datasets: Vec<_> = clients.iter_mut().map(dataset::read).collect();
-        let differing: Vec<String> = (2..)
-            .zip(&datasets[1..])
-            .map(|(instance, other)| (instance, dataset::differences(&datasets[0], other)))
-            .filter(|(_, differences)| !differences.is_empty())
-            .map(|(instance, differences)| format!("instance 1 and instance {instance}:\n{differences}"))
-            .collect();
+        let keys: BTreeSet<String> =
+            datasets[1..].iter().flat_map(|other| dataset::differing(&datasets[0], other)).cloned().collect();
         // Redis counts in DEBUG DIGEST that a hash field has a TTL, Valkey does not: there every value was compared instead.
         let families = self.sites.iter().map(|site| site.server.kind() == ServerKind::Redis8);
         let is_mixed = families.clone().any(|redis| redis) && families.clone().any(|redis| !redis);
-        if is_mixed && differing.is_empty() && digests.windows(2).all(|pair| pair[0].1 == pair[1].1) {
-            return;
+        if is_mixed && keys.is_empty() && digests.windows(2).all(|pair| pair[0].1 == pair[1].1) {
+            return None;
         }
-        panic!(
-            "sites have applied the same effects and differ (I-5)\n(DEBUG DIGEST, SYNCER.DIGEST): {digests:#?}\n{}",
-            differing.join("\n")
-        );
+        let shown = (2..).zip(&datasets[1..]).map(|(instance, other)| {
+            format!("instance 1 and instance {instance}:\n{}", dataset::differences(&datasets[0], other))
+        });
+        let shown: Vec<String> = shown.collect();
+        Some(Unequal { keys, text: format!("(DEBUG DIGEST, SYNCER.DIGEST): {digests:#?}\n{}", shown.join("\n")) })
     }
 
     /// How things stand, for messages.

@@ -56,32 +56,40 @@ pub fn read(client: &mut Client) -> Dataset {
 
 /// What a key of the selected database holds; `None` when it does not exist.
 pub fn entry(client: &mut Client, key: &[u8]) -> Option<Entry> {
-    let mut ask = |command: &[&str]| {
+    let ask = |client: &mut Client, command: &[&str]| {
         let (name, rest) = command.split_first().expect("a command has a name");
         let mut args = vec![name.as_bytes(), key];
         args.extend(rest.iter().map(|arg| arg.as_bytes()));
         client.args(&args)
     };
-    let kind = reply::text(&ask(&["TYPE"]));
+    let kind = reply::text(&ask(client, &["TYPE"]));
     let value = match kind.as_str() {
         "none" => return None,
-        "string" => reply::text(&ask(&["GET"])),
-        "hash" => hash(&mut ask),
-        "set" => sorted(reply::text_items(&ask(&["SMEMBERS"]))).join(" "),
-        "zset" => pairs(&reply::text_items(&ask(&["ZRANGE", "0", "-1", "WITHSCORES"]))),
-        "list" => reply::text_items(&ask(&["LRANGE", "0", "-1"])).join(" "),
-        "stream" => reply::text(&ask(&["XRANGE", "-", "+"])),
+        "string" => reply::text(&ask(client, &["GET"])),
+        "hash" => hash(&mut |command| ask(client, command)),
+        "set" => sorted(reply::text_items(&ask(client, &["SMEMBERS"]))).join(" "),
+        "zset" => pairs(&reply::text_items(&ask(client, &["ZRANGE", "0", "-1", "WITHSCORES"]))),
+        "list" => reply::text_items(&ask(client, &["LRANGE", "0", "-1"])).join(" "),
+        "stream" => {
+            let full = client.args(&[&b"XINFO"[..], b"STREAM", key, b"FULL", b"COUNT", b"0"]);
+            format!("{} {}", reply::text(&ask(client, &["XRANGE", "-", "+"])), stream_state(&full))
+        }
         _ => String::new(),
     };
-    let expires_at_ms = Some(reply::integer(&ask(&["PEXPIRETIME"]))).filter(|at_ms| *at_ms >= 0);
+    let expires_at_ms = Some(reply::integer(&ask(client, &["PEXPIRETIME"]))).filter(|at_ms| *at_ms >= 0);
     Some(Entry { kind, value, expires_at_ms })
+}
+
+/// The keys that differ between two datasets.
+pub fn differing<'a>(left: &'a Dataset, right: &'a Dataset) -> impl Iterator<Item = &'a String> {
+    let keys: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    keys.into_iter().filter(|key| left.get(*key) != right.get(*key))
 }
 
 /// What differs between two datasets, a few lines per key; empty when nothing does.
 pub fn differences(left: &Dataset, right: &Dataset) -> String {
     let mut text = String::new();
-    let keys: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
-    let differing: Vec<_> = keys.into_iter().filter(|key| left.get(*key) != right.get(*key)).collect();
+    let differing: Vec<_> = differing(left, right).collect();
     for key in differing.iter().take(SHOWN_KEYS) {
         let show = |side: &Dataset| shortened(&side.get(*key).map_or("(absent)".to_owned(), Entry::to_string));
         writeln!(text, "  {key}\n    {}\n    {}", show(left), show(right)).expect("writing to a String cannot fail");
@@ -112,6 +120,39 @@ fn hash(ask: &mut impl FnMut(&[&str]) -> Value) -> String {
     let expiries: Vec<String> = reply::items(&fields).iter().map(expiry).collect();
     let with_expiry = |(pair, expiry): (&[String], &String)| format!("{}{expiry}", pair.join("="));
     sorted(pairs.chunks(2).zip(&expiries).map(with_expiry).collect()).join(" ")
+}
+
+/// What a stream is besides its entries: ids, and groups with what was delivered to whom and how often, but not when.
+fn stream_state(full: &Value) -> String {
+    let (id, added) = (named(full, "last-generated-id"), named(full, "entries-added"));
+    let mut text = format!("last={id} deleted={} added={added}", named(full, "max-deleted-entry-id"));
+    for group in reply::items(&field(full, "groups")) {
+        write!(text, " {}@{}", named(group, "name"), named(group, "last-delivered-id")).expect("writing to a String");
+        // Id, consumer, time, count.
+        let pending = field(group, "pel");
+        let pending: Vec<String> = reply::items(&pending)
+            .iter()
+            .map(|entry| match reply::text_items(entry).as_slice() {
+                [id, consumer, _, count] => format!("{id}={consumer}*{count}"),
+                other => format!("{other:?}"),
+            })
+            .collect();
+        let consumers = field(group, "consumers");
+        let consumers = reply::items(&consumers).iter().map(|consumer| named(consumer, "name")).collect();
+        write!(text, "({})[{}]", sorted(consumers).join(" "), pending.join(" ")).expect("writing to a String");
+    }
+    text
+}
+
+/// The value of a name in a list of names and values.
+fn field(pairs: &Value, name: &str) -> Value {
+    let items = reply::items(pairs);
+    let at = items.chunks(2).find(|pair| reply::text(&pair[0]) == name);
+    at.and_then(|pair| pair.get(1)).cloned().unwrap_or(Value::Nil)
+}
+
+fn named(pairs: &Value, name: &str) -> String {
+    reply::text(&field(pairs, name))
 }
 
 fn shortened(text: &str) -> String {

@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod client;
 pub mod cluster;
 pub mod dataset;
+pub mod examples;
 pub mod load;
 pub mod port;
 pub mod prefix;

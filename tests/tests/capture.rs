@@ -1,122 +1,89 @@
-//! Every write command converges (DESIGN 3), however it is called, and is as on a stock server for who calls it.
+//! Every write command converges (DESIGN 3), however it is called, between every pair of kinds that know it, and is as
+//! on a stock server for who calls it. That no command is missing is shown by `coverage.rs`.
 
-use redis::Value;
+use std::time::Duration;
 
-use syncer_tests::client::{Client, words};
+use syncer_tests::client::Client;
+use syncer_tests::cluster::Cluster;
 use syncer_tests::dataset::{self, Dataset};
-use syncer_tests::prefix::on_own_keys;
+use syncer_tests::examples::{Example, Way, migration_target};
+use syncer_tests::reply;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
-use syncer_tests::{on_all_kinds, reply};
 
-const TABLE: &str = include_str!("capture.txt");
+/// How long what is written may take to serve a client that is blocked for it, at another site also.
+const SERVED_WITHIN: Duration = Duration::from_secs(10);
 
-/// The keys that rows use.
-const KEYS: [&str; 7] = ["k", "k2", "k3", "nok", "nokey", "nokey1", "nokey2"];
-
-/// One row of the table.
-struct Row {
-    number: usize,
-    before: Vec<&'static str>,
-    command: &'static str,
+/// Where examples run: at a site and another one, or twice at one stock server.
+struct Stage {
+    here: Client,
+    elsewhere: Client,
+    /// Where MIGRATE goes to, from here and from elsewhere.
+    ports: [u16; 2],
 }
 
-impl Row {
-    /// Commands whose outcome chance or the clock decides: compared between sites, not with a stock server.
-    fn is_random(&self) -> bool {
-        self.command.contains("SPOP") || self.command.starts_with("XADD k *")
+impl Stage {
+    fn client(&mut self, way: Way) -> &mut Client {
+        if way == Way::Elsewhere { &mut self.elsewhere } else { &mut self.here }
     }
-}
 
-/// The rows for commands that all of these servers have.
-fn rows(kinds: &[ServerKind]) -> Vec<Row> {
-    let row = |(number, line): (usize, &'static str)| {
-        let (servers, example) = line.split_once(": ").expect("a row names its servers");
-        let has = |kind: &ServerKind| servers == "all" || servers.split('+').any(|name| name == kind.folder());
-        let (before, command) = example.split_once(" | ").unwrap_or(("", example));
-        let before = before.split(" ; ").filter(|command| !command.is_empty()).collect();
-        kinds.iter().all(has).then_some(Row { number, before, command })
-    };
-    let rows: Vec<Row> = (1..).zip(TABLE.lines()).filter(|(_, line)| !line.starts_with('#')).filter_map(row).collect();
-    assert!(rows.len() > 200, "{} rows for {kinds:?}", rows.len());
-    rows
-}
-
-/// How a command gets to the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Plain,
-    Transaction,
-    Script,
-    /// At the second site, on what the first has written.
-    Elsewhere,
-}
-
-impl Way {
-    const ALL: [Self; 4] = [Self::Plain, Self::Transaction, Self::Script, Self::Elsewhere];
-
-    fn prefix(self, row: &Row) -> String {
-        format!("{}:{self:?}:", row.number)
+    fn port(&self, way: Way) -> u16 {
+        self.ports[usize::from(way == Way::Elsewhere)]
     }
-}
 
-fn run(client: &mut Client, way: Way, line: &str) -> Value {
-    let args = arguments(client, line);
-    match way {
-        Way::Plain | Way::Elsewhere => client.args(&args),
-        Way::Transaction => {
-            client.ok("MULTI");
-            client.args(&args);
-            client.cmd("EXEC")
-        }
-        Way::Script => {
-            let script = [&b"EVAL"[..], b"return redis.call(unpack(ARGV))", b"0"];
-            client.args(&script.into_iter().chain(args.iter().map(Vec::as_slice)).collect::<Vec<_>>())
+    /// Runs what precedes the command of an example.
+    fn prepare(&mut self, example: &Example, way: Way) {
+        for line in &example.before {
+            let answer = Way::Plain.run(&mut self.here, &example.on_own_keys(line, way), self.ports[0]);
+            assert!(!reply::is_error(&answer), "capture.txt:{}: {line}: {}", example.line, reply::text(&answer));
         }
     }
-}
 
-/// The words of a line, `@DUMP:key` replaced by what DUMP answers now.
-fn arguments(client: &mut Client, line: &str) -> Vec<Vec<u8>> {
-    let dumped = |word: Vec<u8>| match word.strip_prefix(b"@DUMP:") {
-        Some(key) => reply::bytes(&client.args(&[b"DUMP", key])).to_vec(),
-        None => word,
-    };
-    words(line).into_iter().map(dumped).collect()
-}
-
-/// Runs what precedes the command of each row, in every way's keys.
-fn prepare(client: &mut Client, rows: &[Row]) {
-    for row in rows {
-        for way in Way::ALL {
-            for line in &row.before {
-                let answer = run(client, Way::Plain, &on_own_keys(line, &way.prefix(row), &KEYS));
-                assert!(!reply::is_error(&answer), "capture.txt:{}: {line}: {}", row.number, reply::text(&answer));
+    /// Runs the command of an example and returns its reply, and that of what serves it, as text.
+    fn run(&mut self, example: &Example, way: Way, waiter: impl FnOnce() -> Client) -> String {
+        let line = example.on_own_keys(example.command, way);
+        let port = self.port(way);
+        let answer = match example.server {
+            None => reply::text(&way.run(self.client(way), &line, port)),
+            Some(server) => {
+                let mut waiter = waiter();
+                waiter.block(&line, &mut self.here);
+                let served = way.run(self.client(way), &example.on_own_keys(server, way), port);
+                waiter.patience(SERVED_WITHIN);
+                let answer =
+                    waiter.receive().map_or_else(|error| format!("not served: {error}"), |answer| reply::text(&answer));
+                format!("{answer} << {}", reply::text(&served))
             }
-        }
+        };
+        let shown = if example.is_random() { "(chance)" } else { answer.as_str() };
+        format!("capture.txt:{}: {way:?} {} -> {shown}", example.line, example.command)
     }
 }
 
-/// Runs the command of each row in every way and returns the replies as text. `client` and `elsewhere` may be the same
-/// server.
-fn run_all(client: &mut Client, elsewhere: &mut Client, rows: &[Row]) -> Vec<String> {
-    let mut replies = Vec::new();
-    for row in rows {
-        for way in Way::ALL {
-            let client = if way == Way::Elsewhere { &mut *elsewhere } else { &mut *client };
-            let line = on_own_keys(row.command, &way.prefix(row), &KEYS);
-            let answer = reply::text(&run(client, way, &line));
-            let shown = if row.is_random() { "(chance)" } else { answer.as_str() };
-            replies.push(format!("capture.txt:{}: {:?} {} -> {shown}", row.number, way, row.command));
-        }
+/// Runs all examples that need not be alone in every way; `meet` is called when what precedes them is there.
+fn run_together(stage: &mut Stage, all: &[Example], meet: impl Fn(), waiter: impl Fn() -> Client) -> Vec<String> {
+    let together = || all.iter().filter(|example| !example.alone);
+    let each = || together().flat_map(|example| Way::ALL.map(|way| (example, way)));
+    each().for_each(|(example, way)| stage.prepare(example, way));
+    meet();
+    each().map(|(example, way)| stage.run(example, way, &waiter)).collect()
+}
+
+/// Runs an example by itself, from nothing.
+fn run_alone(stage: &mut Stage, example: &Example, way: Way, meet: impl Fn(), waiter: impl Fn() -> Client) -> String {
+    for line in ["FLUSHALL", "FUNCTION FLUSH"] {
+        stage.here.ok(line);
+        stage.elsewhere.ok(line);
     }
-    replies
+    stage.prepare(example, way);
+    meet();
+    stage.run(example, way, waiter)
 }
 
 /// The dataset without what chance and the moment decide.
-fn comparable(client: &mut Client, rows: &[Row]) -> Dataset {
+fn comparable(client: &mut Client, examples: &[Example]) -> Dataset {
     let random = |key: &str| {
-        let number = key.split(['/', ':']).nth(1).and_then(|number| number.parse().ok());
-        rows.iter().any(|row| Some(row.number) == number && row.is_random())
+        let line = Example::line_of(key);
+        examples.iter().any(|example| Some(example.line) == line && example.is_random())
     };
     let mut dataset = dataset::read(client);
     dataset.retain(|key, _| !random(key));
@@ -153,27 +120,69 @@ fn assert_same(ours: &[String], stock: &[String], what: &str) {
     assert_eq!(ours.len(), stock.len());
 }
 
-on_all_kinds! {
-    fn every_write_converges_and_looks_stock(cluster: 2) {
-        let kinds: Vec<ServerKind> = cluster.sites().iter().map(|site| site.server.kind()).collect();
-        let rows = rows(&kinds);
-        let (mut first, mut second) = (cluster.client(1), cluster.client(2));
-        prepare(&mut first, &rows);
-        cluster.converged();
-        let replies = run_all(&mut first, &mut second, &rows);
-        cluster.converged();
-        // Also what DEBUG DIGEST of some servers does not look at: when fields of hashes expire.
-        assert_eq!(dataset::differences(&dataset::read(&mut first), &dataset::read(&mut second)), "", "the sites differ");
+/// The sites have met and are equal, also in what DEBUG DIGEST of some servers does not look at: TTLs of fields, groups.
+fn assert_equal(cluster: &Cluster, stage: &mut Stage, what: &str) {
+    cluster.converged();
+    let differences = dataset::differences(&dataset::read(&mut stage.here), &dataset::read(&mut stage.elsewhere));
+    assert_eq!(differences, "", "the sites differ after {what}");
+}
 
-        let stock = Server::start(kinds[0], ServerOptions::stock());
-        let (mut stock, mut elsewhere) = (stock.client(), stock.client());
-        prepare(&mut stock, &rows);
-        let stock_replies = run_all(&mut stock, &mut elsewhere, &rows);
-        let (dataset, stock_dataset) = (comparable(&mut first, &rows), comparable(&mut stock, &rows));
-        assert_eq!(dataset::differences(&dataset, &stock_dataset), "", "the site and the stock server differ");
-        if kinds[0] == kinds[1] {
-            assert_same(&replies, &stock_replies, "replies");
-            assert_same(&encodings(&mut first, &dataset), &encodings(&mut stock, &dataset), "encodings");
+fn every_write_converges_and_looks_stock(kinds: [ServerKind; 2]) {
+    let examples = Example::on(&kinds);
+    let cluster = Cluster::new(&kinds);
+    let targets = kinds.map(migration_target);
+    let ports = [targets[0].port(), targets[1].port()];
+    let mut sites = Stage { here: cluster.client(1), elsewhere: cluster.client(2), ports };
+    let mut replies = run_together(&mut sites, &examples, || cluster.converged(), || cluster.client(1));
+    assert_equal(&cluster, &mut sites, "the examples that share a dataset");
+    let dataset = comparable(&mut sites.here, &examples);
+
+    let stock = Server::start(kinds[0], ServerOptions::stock());
+    let stock_target = migration_target(kinds[0]);
+    let mut alike = Stage { here: stock.client(), elsewhere: stock.client(), ports: [stock_target.port(); 2] };
+    let mut stock_replies = run_together(&mut alike, &examples, || (), || stock.client());
+    assert_eq!(
+        dataset::differences(&dataset, &comparable(&mut alike.here, &examples)),
+        "",
+        "the site and the stock server differ"
+    );
+    if kinds[0] == kinds[1] {
+        assert_same(&encodings(&mut sites.here, &dataset), &encodings(&mut alike.here, &dataset), "encodings");
+    }
+
+    // Libraries of functions do not travel: the second site has none to delete.
+    let here_only = |example: &Example| example.command.starts_with("FUNCTION");
+    for example in examples.iter().filter(|example| example.alone) {
+        for way in Way::ALL.into_iter().filter(|way| *way != Way::Elsewhere || !here_only(example)) {
+            replies.push(run_alone(&mut sites, example, way, || cluster.converged(), || cluster.client(1)));
+            assert_equal(&cluster, &mut sites, &format!("{way:?} {}", example.command));
+            stock_replies.push(run_alone(&mut alike, example, way, || (), || stock.client()));
+            let (ours, stock) = (comparable(&mut sites.here, &[]), comparable(&mut alike.here, &[]));
+            assert_eq!(dataset::differences(&ours, &stock), "", "{way:?} {}: not as stock", example.command);
         }
     }
+    if kinds[0] == kinds[1] {
+        assert_same(&replies, &stock_replies, "replies");
+    }
+}
+
+macro_rules! on_each_pair {
+    ($($name:ident: $first:ident, $second:ident;)+) => {$(
+        #[test]
+        fn $name() {
+            every_write_converges_and_looks_stock([ServerKind::$first, ServerKind::$second]);
+        }
+    )+};
+}
+
+on_each_pair! {
+    redis8: Redis8, Redis8;
+    valkey9: Valkey9, Valkey9;
+    valkey8: Valkey8, Valkey8;
+    redis8_and_valkey9: Redis8, Valkey9;
+    valkey9_and_redis8: Valkey9, Redis8;
+    redis8_and_valkey8: Redis8, Valkey8;
+    valkey8_and_redis8: Valkey8, Redis8;
+    valkey9_and_valkey8: Valkey9, Valkey8;
+    valkey8_and_valkey9: Valkey8, Valkey9;
 }

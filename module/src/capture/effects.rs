@@ -177,10 +177,14 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         let unit = self.unit;
         let args = unit.args(stage);
         match unit.shape(stage) {
-            Shape::Set => self.set(stage, &args, write),
+            Shape::Set => self.set(stage, &args, (2, 3), write),
             Shape::SetEx => self.replace(stage, args.get(3), write),
             Shape::SetPlain => self.replace(stage, args.get(2), write),
-            Shape::MSet | Shape::MSetEx => self.replace(stage, args.get(arg + 1), write),
+            Shape::MSet => self.replace(stage, args.get(arg + 1), write),
+            Shape::MSetEx => {
+                let pairs = usize::try_from(integer(args.get(1))).unwrap_or_default();
+                self.set(stage, &args, (arg + 1, pairs.saturating_mul(2).saturating_add(2)), write);
+            }
             Shape::IncrOne(one) => self.increment(write, Path::String, i64::from(one)),
             Shape::IncrBy(sign) => {
                 let delta = integer(args.get(2)).saturating_mul(i64::from(sign));
@@ -224,10 +228,10 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         }
     }
 
-    /// `SET`: with KEEPTTL the TTL stays, else it is replaced.
-    fn set(&mut self, stage: usize, args: &StageArgs<'a>, write: Write<'a>) {
-        let Some(value) = args.get(2) else { return };
-        if args.len() > 3 && args.from(3).any(|option| option.eq_ignore_ascii_case(b"keepttl")) {
+    /// `SET`, `MSETEX`: with KEEPTTL the TTL stays, else it is replaced. Where the value is, and where options begin.
+    fn set(&mut self, stage: usize, args: &StageArgs<'a>, (value, options): (usize, usize), write: Write<'a>) {
+        let Some(value) = args.get(value) else { return };
+        if args.len() > options && args.from(options).any(|option| option.eq_ignore_ascii_case(b"keepttl")) {
             let note = self.note(write);
             let op = Op::Assign { path: Path::String, value: Value::Bytes(value), reasserted: false };
             self.push(write, note, op);

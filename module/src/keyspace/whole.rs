@@ -13,6 +13,10 @@ use crate::redis::{KeyType, OwnedText, Reply, call, log};
 /// How many whole values no command of this server could take.
 static PAYLOADS_REFUSED: AtomicU64 = AtomicU64::new(0);
 
+/// What `DEBUG DIGEST-VALUE` says of types that take none: without a TTL, and with one (SHA-1 of `!!expire!!`).
+const NO_DIGEST: [&[u8]; 2] =
+    [b"0000000000000000000000000000000000000000", b"e685feffdc39ea54c116ebf8456acf9b1aae4183"];
+
 impl ServerKeyspace<'_> {
     /// How many whole values from peers this server could not take: of types or versions that it does not know.
     #[must_use]
@@ -37,12 +41,24 @@ impl ServerKeyspace<'_> {
                 let groups = self.xinfo(db, name, b"GROUPS");
                 canonical::stream(&entries, &info, &groups)
             }
-            _ => {
+            _ => self.type_digest(db, name).unwrap_or_else(|| {
                 // Without the version, which differs between servers.
                 let payload = self.payload(db, name).unwrap_or_default();
                 payload.get(3..).unwrap_or_default().to_vec()
-            }
+            }),
         }
+    }
+
+    /// The digest that a module's type takes of its value, if it takes one. Its dump may differ for equal values: a vector
+    /// set's tells in which order the elements came. (A called command is not subject to `enable-debug-command`.)
+    fn type_digest(&mut self, db: u32, name: &[u8]) -> Option<Vec<u8>> {
+        self.close();
+        self.select(db);
+        let (what, name) = (OwnedText::new(b"DIGEST-VALUE"), OwnedText::new(name));
+        let reply = call(self.context, c"DEBUG", &[what.text(), name.text()]);
+        let mut digest = None;
+        reply.each(|one| digest = one.bytes().map(<[u8]>::to_vec));
+        digest.filter(|digest| !NO_DIGEST.contains(&digest.as_slice()))
     }
 
     fn xinfo(&mut self, db: u32, name: &[u8], what: &[u8]) -> Reply {
