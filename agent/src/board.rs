@@ -1,6 +1,6 @@
 //! What the tasks of one agent tell each other. Nothing of it outlives the process: the state is in the local module.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Instant;
@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::config::Endpoint;
 use crate::peer::PeerState;
 use crate::relay::Relay;
+use crate::verify::Verification;
 
 /// Shared by all tasks on the one thread.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Board {
     pub relay: RefCell<Relay>,
     /// One full sync at a time.
     pub full_sync: Semaphore,
+    /// What `verify-every-s` found last.
+    pub verification: Cell<Option<Verification>>,
     /// With whom a person wants a full sync.
     pub resync: watch::Sender<InstanceSet>,
 }
@@ -76,6 +79,7 @@ impl Board {
             wanted,
             relay: RefCell::new(relay),
             full_sync: Semaphore::new(1),
+            verification: Cell::new(None),
             resync: watch::Sender::new(InstanceSet::EMPTY),
         }
     }

@@ -18,7 +18,7 @@
 //! | [`finder`] | which server of a site is the primary |
 //! | [`peer`], [`local`], [`run`] | tasks around them |
 //! | [`board`] | what the tasks tell each other |
-//! | [`status`], [`check`] | the other subcommands |
+//! | [`status`], [`check`], [`verify`] | the other subcommands |
 //!
 //! The agent takes no merge decision and keeps no state (I-11): it may be killed, doubled or moved at any moment. What the
 //! local module holds, a position per peer and the clock, says where to go on.
@@ -38,3 +38,4 @@ pub mod resp;
 pub mod run;
 pub mod status;
 pub mod stream;
+pub mod verify;

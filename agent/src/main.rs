@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use syncer_agent::check::{Level, check};
 use syncer_agent::config::{Config, LocalFlags, Settings, SiteFlags};
 use syncer_agent::status::Status;
+use syncer_agent::verify::{VerifyOptions, verify};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -38,6 +39,20 @@ enum Command {
     },
     /// Looks whether `run` with the same flags would work. Exit status 0 when nothing must be mended.
     Check(SiteFlags),
+    /// Looks whether all sites hold the same, while they go on. Exit status 0: equal, 1: keys differ, 2: not compared.
+    Verify {
+        #[command(flatten)]
+        site: SiteFlags,
+        /// Pause of a server after each half millisecond of comparing: 1 costs a third of its main thread, 10 a twentieth.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        pause_ms: u32,
+        /// How many differing keys are named.
+        #[arg(long, default_value_t = 100)]
+        max: usize,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -85,6 +100,16 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 print!("{}", status.table())
             }
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Verify { site, pause_ms, max, json } => {
+            let config = Config::load(&site, &environment)?;
+            let outcome = verify(&config, VerifyOptions { pause_ms, differences_max: max.max(1) }).await?;
+            if json {
+                println!("{:#}", outcome.json())
+            } else {
+                println!("{outcome}")
+            }
+            Ok(ExitCode::from(u8::from(outcome.differs())))
         }
         Command::Check(flags) => {
             let findings = check(&Config::load(&flags, &environment)?).await;

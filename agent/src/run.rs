@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::local::LocalTask;
 use crate::peer::PeerTask;
 use crate::relay::{Change, Relay};
+use crate::verify::verify_every;
 
 /// Runs until `stop` is done. There is nothing to put in order then: all state is in the local module.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) {
@@ -23,6 +24,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) {
         let mut all = JoinSet::new();
         all.spawn_local(LocalTask::new(config.clone(), board.clone()).run());
         all.spawn_local(relay_task(board.clone(), config.settings.relay_after));
+        if let Some(every) = config.settings.verify_every {
+            all.spawn_local(verify_every(every, config.clone(), board.clone()));
+        }
         for (peer, site) in &config.peers {
             all.spawn_local(PeerTask::new(*peer, site.clone(), config.clone(), board.clone()).run());
         }

@@ -21,6 +21,7 @@ pub mod record;
 pub mod replid;
 pub mod report;
 pub mod shard;
+pub mod slot;
 pub mod snapshot;
 pub mod stability;
 pub mod timestamp;

@@ -45,7 +45,8 @@ impl AgentOptions {
         self
     }
 
-    fn command_line(&self) -> Vec<String> {
+    /// The arguments of `syncer-agent run`.
+    pub fn command_line(&self) -> Vec<String> {
         let mut args = vec!["run".to_owned(), "--local".to_owned(), self.local.clone()];
         for (instance, url) in &self.peers {
             args.extend(["--peer".to_owned(), format!("{instance}={url}")]);

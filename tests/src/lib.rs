@@ -20,6 +20,7 @@ pub mod sentinel;
 pub mod server;
 pub mod sim;
 pub mod stream;
+pub mod verify;
 pub mod wait;
 
 mod kinds;

@@ -55,6 +55,9 @@ pub struct SettingFlags {
     /// For how long effects of an instance may be missing before another peer is asked for them [default: 3000].
     #[arg(long)]
     pub relay_after_ms: Option<u64>,
+    /// How often all sites are compared in the background, in seconds; 0: never [default: 0].
+    #[arg(long)]
+    pub verify_every_s: Option<u64>,
     /// How long one SYNCER.APPLY should hold the local server's main thread, in microseconds [default: 200].
     #[arg(long)]
     pub apply_slice_us: Option<u64>,
@@ -64,14 +67,22 @@ impl SettingFlags {
     /// These, and `other` where these say nothing.
     #[must_use]
     pub fn or(&self, other: Self) -> Self {
-        let Self { queue_bytes, connect_timeout_ms, retry_max_ms, report_every_ms, relay_after_ms, apply_slice_us } =
-            other;
+        let Self {
+            queue_bytes,
+            connect_timeout_ms,
+            retry_max_ms,
+            report_every_ms,
+            relay_after_ms,
+            verify_every_s,
+            apply_slice_us,
+        } = other;
         Self {
             queue_bytes: self.queue_bytes.or(queue_bytes),
             connect_timeout_ms: self.connect_timeout_ms.or(connect_timeout_ms),
             retry_max_ms: self.retry_max_ms.or(retry_max_ms),
             report_every_ms: self.report_every_ms.or(report_every_ms),
             relay_after_ms: self.relay_after_ms.or(relay_after_ms),
+            verify_every_s: self.verify_every_s.or(verify_every_s),
             apply_slice_us: self.apply_slice_us.or(apply_slice_us),
         }
     }
@@ -79,8 +90,15 @@ impl SettingFlags {
     /// Defaults for what is open; ranges checked.
     pub(super) fn parse(self) -> Result<Settings, ConfigError> {
         let default = Settings::default();
-        let Self { queue_bytes, connect_timeout_ms, retry_max_ms, report_every_ms, relay_after_ms, apply_slice_us } =
-            self;
+        let Self {
+            queue_bytes,
+            connect_timeout_ms,
+            retry_max_ms,
+            report_every_ms,
+            relay_after_ms,
+            verify_every_s,
+            apply_slice_us,
+        } = self;
         let ms = |key, value: Option<u64>, default: Duration, min, max| match value {
             Some(value) => within(key, value, min, max).map(Duration::from_millis),
             None => Ok(default),
@@ -94,6 +112,10 @@ impl SettingFlags {
             retry_max: ms("retry-max-ms", retry_max_ms, default.retry_max, 100, 3_600_000)?,
             report_every: ms("report-every-ms", report_every_ms, default.report_every, 10, 10_000)?,
             relay_after: ms("relay-after-ms", relay_after_ms, default.relay_after, 200, 3_600_000)?,
+            verify_every: match verify_every_s {
+                Some(0) | None => None,
+                Some(seconds) => Some(Duration::from_secs(within("verify-every-s", seconds, 1, 31_536_000)?)),
+            },
             apply_slice: match apply_slice_us {
                 Some(us) => Duration::from_micros(within("apply-slice-us", us, 50, 100_000)?),
                 None => default.apply_slice,

@@ -46,6 +46,8 @@ pub struct Settings {
     pub report_every: Duration,
     /// For how long effects of an instance may be missing before another peer is asked for them.
     pub relay_after: Duration,
+    /// How often all sites are compared; `None`: never.
+    pub verify_every: Option<Duration>,
     /// How long one `SYNCER.APPLY` should hold the local server's main thread.
     pub apply_slice: Duration,
 }
@@ -59,6 +61,7 @@ impl Default for Settings {
             // Metadata lives until the next report: the fewer keys have some, the more of it fits the server's cache.
             report_every: Duration::from_millis(25),
             relay_after: Duration::from_secs(3),
+            verify_every: None,
             apply_slice: Duration::from_micros(200),
         }
     }

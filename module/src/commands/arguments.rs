@@ -47,6 +47,9 @@ pub enum CommandError {
         /// What is known.
         known: &'static str,
     },
+    /// No list of slots.
+    #[error("ERR slots must be hash slots (0 to 16383) or ranges of them, joined by commas: 1,5-7")]
+    Slots,
     /// The command waits, which is not possible here.
     #[error("ERR {0} takes its time and cannot run inside MULTI or a script; send it alone")]
     CannotBlock(&'static str),

@@ -4,13 +4,16 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use syncer_shared::digest::{Digest, KeyDigest};
-use syncer_shared::effect::{Kind, Path, Value};
+use syncer_shared::effect::{Kind, Path, UnixMs, Value};
 use syncer_shared::keyspace::Keyspace;
+use syncer_shared::slot::SlotDigests;
 
-use super::arguments::{CommandError, may_block};
+use super::arguments::{Arguments, CommandError, may_block};
+use super::slices::{Goal, KEYS_MAX, SlotSet};
 use crate::keyspace::{ServerKeyspace, with_keyspace};
 use crate::redis::timer::{self, Tick, now_ms};
 use crate::redis::{Args, Blocked, Command, CommandResult, Context, KeyScan, Run, entry};
+use crate::state;
 
 /// `SYNCER.DIGEST`.
 pub const COMMAND: Command = Command {
@@ -18,18 +21,20 @@ pub const COMMAND: Command = Command {
     entry: entry::<DigestCommand>(),
     flags: c"readonly deny-script",
     categories: c"read slow blocking",
-    arity: 1,
+    arity: -1,
     keys: (0, 0, 0),
     summary:
-        c"Gives a digest of all keys, values and expiries: equal for equal datasets, on any server, when nobody writes.",
-    usage: "",
+        c"Gives a digest of all keys, values and expiries, or one of each hash slot, or of single keys: equal for equal datasets, on any server, when nobody writes.",
+    usage: "[SLOTS [pause-ms] | KEYS slots limit [pause-ms] | KEY db key]",
     complexity: c"O(N) with N elements of all keys, in slices of half a millisecond",
 };
 
 /// How long one slice holds the main thread; a key is not cut.
 const SLICE: Duration = Duration::from_micros(500);
-/// Between slices.
+/// Between slices, unless the caller wants it gentler.
 const PAUSE_MS: u32 = 1;
+/// Half a millisecond a second.
+const PAUSE_MS_MAX: i64 = 1_000;
 
 struct DigestCommand;
 
@@ -40,7 +45,8 @@ struct Walk {
     db: u32,
     scan: KeyScan,
     names: Vec<Vec<u8>>,
-    digest: Digest,
+    goal: Goal,
+    pause_ms: u32,
 }
 
 thread_local! {
@@ -53,12 +59,29 @@ pub fn forget(client: u64) {
 }
 
 impl Run for DigestCommand {
-    fn run(context: &Context, _: Args<'_>) -> CommandResult {
+    fn run(context: &Context, args: Args<'_>) -> CommandResult {
+        let args = Arguments(args);
+        let word = if args.0.len() > 1 { args.text(1)?.to_ascii_uppercase() } else { String::new() };
+        let (goal, pause) = match (word.as_str(), args.0.len()) {
+            ("", 1) => (Goal::All(Digest::default()), 1),
+            ("SLOTS", 2 | 3) => (Goal::Slots(SlotDigests::default()), 2),
+            ("KEYS", 4 | 5) => {
+                let (wanted, limit) = (SlotSet::parse(args.text(2)?)?, args.number(3, "limit", KEYS_MAX)? as usize);
+                (Goal::Keys { wanted, limit, found: Vec::new(), is_cut: false }, 4)
+            }
+            ("KEY", 4) => return one_key(context, args.number(2, "db", i64::from(i32::MAX))? as u32, args.bytes(3)?),
+            ("SLOTS" | "KEYS" | "KEY", _) => return Err(CommandError::Arity.into()),
+            _ => return Err(CommandError::Word { name: "subcommand", word, known: "SLOTS, KEYS, KEY" }.into()),
+        };
+        let pause_ms = match args.0.len() > pause {
+            true => args.number(pause, "pause-ms", PAUSE_MS_MAX)? as u32,
+            false => PAUSE_MS,
+        };
         if !may_block(context) {
             return Err(CommandError::CannotBlock("SYNCER.DIGEST").into());
         }
         let (client, blocked) = (context.client(), Blocked::new(context));
-        let walk = Walk { client, blocked, db: 0, scan: KeyScan::new(), names: Vec::new(), digest: Digest::default() };
+        let walk = Walk { client, blocked, db: 0, scan: KeyScan::new(), names: Vec::new(), goal, pause_ms };
         let first = WALKS.with_borrow_mut(|walks| {
             walks.push(walk);
             walks.len() == 1
@@ -78,13 +101,14 @@ impl Tick for DigestCommand {
         };
         let done = walk.slice(context);
         if done {
-            let Walk { blocked, digest, .. } = walk;
-            blocked.answer(|reply| reply.text(&digest.to_string()));
+            let Walk { blocked, goal, .. } = walk;
+            blocked.answer(|reply| goal.write(reply));
         } else {
             WALKS.with_borrow_mut(|walks| walks.push(walk));
         }
-        if WALKS.with_borrow(|walks| !walks.is_empty()) {
-            timer::start::<Self>(context, PAUSE_MS);
+        // They take turns.
+        if let Some(pause_ms) = WALKS.with_borrow(|walks| walks.first().map(|walk| walk.pause_ms)) {
+            timer::start::<Self>(context, pause_ms);
         }
     }
 }
@@ -102,13 +126,21 @@ impl Walk {
     }
 
     fn step(&mut self, context: &Context) -> bool {
-        if !context.select(self.db) {
+        if self.goal.is_reached() || !context.select(self.db) {
             return true;
         }
-        let more = self.scan.step(context, &mut |name| self.names.push(name.to_vec()));
+        let Self { scan, names, goal, .. } = self;
+        let more = scan.step(context, &mut |name| {
+            if goal.wants(name) {
+                names.push(name.to_vec());
+            }
+        });
         with_keyspace(context, |keyspace| {
             for name in self.names.drain(..) {
-                keyspace.unnoticed(self.db, &name, |keyspace| add(&mut self.digest, keyspace, self.db, &name));
+                let digest = keyspace.unnoticed(self.db, &name, |keyspace| look(keyspace, self.db, &name).digest);
+                if let Some(digest) = digest {
+                    self.goal.add(self.db, &name, digest);
+                }
             }
         });
         if !more {
@@ -119,20 +151,60 @@ impl Walk {
     }
 }
 
-/// Adds one key, unless it has expired: other instances may have deleted it already.
-fn add(digest: &mut Digest, keyspace: &mut ServerKeyspace<'_>, db: u32, name: &[u8]) {
+/// One key at this moment.
+#[derive(Default)]
+struct Look {
+    /// `None` when it is absent, or has expired: other instances may have deleted it already.
+    digest: Option<u128>,
+    kind: Option<Kind>,
+    /// Elements, or bytes of a string or a whole value.
+    size: u64,
+    expire_at: Option<UnixMs>,
+}
+
+fn look(keyspace: &mut ServerKeyspace<'_>, db: u32, name: &[u8]) -> Look {
     let expire_at = keyspace.expire_at(db, name);
     if expire_at.is_some_and(|at| at.cast_unsigned() <= now_ms()) {
-        return;
+        return Look::default();
     }
+    let kind = keyspace.kind(db, name);
+    let mut found = Look { kind, expire_at, ..Look::default() };
     let mut key = KeyDigest::new();
-    match keyspace.kind(db, name) {
-        None => return,
+    match kind {
+        None => return found,
         Some(Kind::Opaque) => {
             let value = keyspace.canonical(db, name);
             key.element(Path::Opaque, Value::Payload(&value));
+            found.size = value.len() as u64;
         }
-        Some(_) => keyspace.elements(db, name, &mut |path, value| key.element(path, value)),
+        Some(_) => keyspace.elements(db, name, &mut |path, value| {
+            key.element(path, value);
+            found.size += match (path, value) {
+                (Path::String, Value::Bytes(bytes)) => bytes.len() as u64,
+                _ => 1,
+            };
+        }),
     }
-    digest.add(key.finish(db, name, expire_at));
+    found.digest = Some(key.finish(db, name, expire_at));
+    found
+}
+
+/// Answers for one key, at once: its digest and how to recognise a later change.
+fn one_key(context: &Context, db: u32, name: &[u8]) -> CommandResult {
+    let home = context.db();
+    let exists = context.select(db);
+    let found = match exists {
+        true => with_keyspace(context, |keyspace| keyspace.unnoticed(db, name, |keyspace| look(keyspace, db, name))),
+        false => Look::default(),
+    };
+    context.select(home);
+    let newest = state::shard()?.newest_dot(db, name);
+    let reply = context.reply();
+    reply.array(5);
+    reply.text(&found.digest.map(|digest| format!("{:016x}", digest as u64)).unwrap_or_default());
+    reply.number(newest.bits());
+    reply.text(found.kind.filter(|_| found.digest.is_some()).map_or("none", super::key::kind_name));
+    reply.number(found.size);
+    reply.integer(found.expire_at.unwrap_or(-1));
+    Ok(())
 }

@@ -40,14 +40,19 @@ fn answer(info: &KeyInfo) -> Answer {
     ])
 }
 
-fn dot(dot: &DotInfo) -> Answer {
-    let kind = match dot.kind {
+/// What users call it.
+pub fn kind_name(kind: Kind) -> &'static str {
+    match kind {
         Kind::String => "string",
         Kind::Hash => "hash",
         Kind::Set => "set",
         Kind::SortedSet => "zset",
         Kind::Opaque => "whole",
-    };
+    }
+}
+
+fn dot(dot: &DotInfo) -> Answer {
+    let kind = kind_name(dot.kind);
     Answer::Map(vec![
         ("type", kind.into()),
         ("element", Answer::Bytes(dot.element.clone())),

@@ -21,6 +21,7 @@ mod read;
 pub mod readers;
 mod report;
 mod resync;
+mod slices;
 mod snapshot;
 mod status;
 mod sync;

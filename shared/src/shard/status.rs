@@ -110,6 +110,13 @@ impl Shard {
         KeyInfo { dots, ttl, stable }
     }
 
+    /// The timestamp of the newest live dot of a key: a later write raises it. Zero when none is live.
+    #[must_use]
+    pub fn newest_dot(&self, db: u32, key: &[u8]) -> Timestamp {
+        let KeyInfo { dots, ttl, .. } = self.key_info(db, key);
+        dots.iter().map(|dot| dot.ts).chain(ttl.iter().map(|(_, ts, ..)| *ts)).max().unwrap_or_default()
+    }
+
     fn dots(&self, meta: &KeyMeta) -> Vec<DotInfo> {
         let mut dots = Vec::new();
         for kind in &meta.kinds {

@@ -1,0 +1,74 @@
+//! `syncer-agent verify`: finds what differs, names it, and never cries wolf.
+
+use syncer_tests::agent::Agent;
+use syncer_tests::cluster::Cluster;
+use syncer_tests::load::under_load;
+use syncer_tests::verify::{Verified, verify};
+use syncer_tests::{on_all_kinds, wait};
+
+/// Writes keys that no event tells of, as a defect would: the module captures nothing.
+fn plant(cluster: &Cluster, instance: u8, prefix: &str, bytes: usize) {
+    cluster.client(instance).ok(&format!("DEBUG POPULATE 1 {prefix} {bytes}"));
+}
+
+on_all_kinds! {
+    fn a_planted_difference_is_found_and_named(cluster: 3) {
+        let mut one = cluster.client(1);
+        for key in 0..500 {
+            one.ok(&format!("SET key:{key} {key}"));
+            one.ok(&format!("HSET {{tag}}:{key} f {key} g 1"));
+        }
+        one.ok("SADD set a b c");
+        one.ok("SELECT 3");
+        one.ok("ZADD board 1.5 a");
+        cluster.converged();
+        let Verified { status, text } = verify(cluster);
+        assert_eq!((status, text.contains("are equal: 1002 keys")), (0, true), "{text}");
+
+        plant(cluster, 2, "only", 10);
+        plant(cluster, 1, "both", 10);
+        plant(cluster, 2, "both", 20);
+        plant(cluster, 3, "both", 10);
+        let Verified { status, text } = verify(cluster);
+        assert_eq!(status, 1, "{text}");
+        let found: Vec<&str> = text.lines().filter(|line| line.starts_with("DIFFERS")).collect();
+        assert_eq!(found.len(), 2, "{text}");
+        let [both, only] = [found[0].min(found[1]), found[0].max(found[1])];
+        assert!(both.contains("key both:0: instance 1: string of 10 bytes") && both.contains("instance 2: string of 20 bytes"), "{text}");
+        assert!(only.contains("key only:0: instance 1: absent") && only.contains("instance 2: string of 10 bytes"), "{text}");
+        assert!(only.contains("instance 3: absent"), "{text}");
+    }
+
+    fn writes_that_go_on_are_no_difference(cluster: 2) {
+        under_load(cluster, |cluster, load| {
+            for _ in 0..5 {
+                load.advance(20);
+                let Verified { status, text } = verify(cluster);
+                assert_eq!(status, 0, "{text}");
+            }
+            plant(cluster, 1, "planted", 10);
+            let Verified { status, text } = verify(cluster);
+            assert_eq!(status, 1, "{text}");
+            assert!(text.contains("key planted:0") && text.matches("DIFFERS").count() == 1, "{text}");
+            cluster.client(1).ok("DEL planted:0");
+        });
+    }
+
+    fn the_agent_compares_in_the_background(cluster: 2) {
+        let urls = cluster.site(1).agent.options().clone();
+        let agent = Agent::start(urls.arg("--verify-every-s").arg("1"));
+        cluster.client(1).ok("SET k v");
+        wait::eventually("the agent has compared", || agent.log().contains("verify: sites are equal"));
+        plant(cluster, 2, "planted", 10);
+        let found = || agent.log().contains("db 0 key planted:0: instance 1: absent; instance 2: string of 10 bytes");
+        wait::eventually("the agent logs what differs", found);
+    }
+
+    fn a_site_that_is_away_is_named(cluster: 3) {
+        cluster.site_mut(3).server.kill();
+        let Verified { status, text } = verify(cluster);
+        assert_eq!((status, text.contains("SKIPPED instance 3")), (0, true), "{text}");
+        cluster.site_mut(2).server.kill();
+        assert_eq!(verify(cluster).status, 2);
+    }
+}
