@@ -2,6 +2,7 @@
 
 mod chunk;
 mod marks;
+mod saved;
 
 use std::collections::VecDeque;
 
@@ -15,6 +16,7 @@ use crate::replid::ReplId;
 use crate::timestamp::Timestamp;
 pub use chunk::Chunk;
 use marks::Marks;
+pub use saved::{ItemSink, Restorer, SavedItem};
 
 /// Bytes of one piece of storage. Larger groups get a piece of their own. Memory is given back piece by piece.
 const PIECE_BYTES: usize = 256 << 10;

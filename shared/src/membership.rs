@@ -19,6 +19,11 @@ impl Membership {
         joins.push(dot);
     }
 
+    /// A Join of a saved state.
+    pub(crate) fn restore(&mut self, instance: InstanceId, dot: Dot) {
+        self.joins.entry(instance).or_default().push(dot);
+    }
+
     /// M1: `Forget` = Remove of the observed Joins.
     pub fn forget(&mut self, instance: InstanceId, seen: &Seen<'_>) {
         if let Some(joins) = self.joins.get_mut(&instance) {

@@ -74,6 +74,18 @@ impl Origins {
         Ok(origin)
     }
 
+    /// Whether [`Origins::intern`] would take a replication ID after `others` new ones.
+    ///
+    /// # Errors
+    /// See [`OriginError`].
+    pub fn check(&self, replid: ReplId, instance: InstanceId, others: usize) -> Result<(), OriginError> {
+        match self.find(&replid).map(|origin| self.instance(origin)) {
+            Some(known) if known != instance => Err(OriginError::OtherInstance { replid, known, claimed: instance }),
+            None if self.names.len() + others >= Self::COUNT_MAX => Err(OriginError::TooMany),
+            _ => Ok(()),
+        }
+    }
+
     /// The origin of a known replication ID.
     #[must_use]
     pub fn find(&self, replid: &ReplId) -> Option<Origin> {

@@ -3,6 +3,7 @@
 use crate::group::Frame;
 use crate::instance::InstanceId;
 use crate::replid::ReplId;
+use crate::shard::Start;
 use crate::snapshot::SnapshotHead;
 use crate::token::ClockToken;
 use crate::wire::{Reader, WireError, limits, writer};
@@ -63,6 +64,13 @@ pub enum Record<'a> {
     },
     /// The full sync is complete.
     SyncEnds,
+    /// A shard begins, with nothing before: the first record of its life. Whatever a replica knew is void.
+    Founded {
+        /// Whether the dataset has data that nobody logged. Never [`Start::Replica`].
+        start: Start,
+        /// One group: its reign.
+        frame: &'a [u8],
+    },
 }
 
 const VERSION: u8 = 1;
@@ -74,6 +82,7 @@ const POSITION: u8 = 5;
 const SYNC_BEGINS: u8 = 6;
 const SYNC_KEYS: u8 = 7;
 const SYNC_ENDS: u8 = 8;
+const FOUNDED: u8 = 9;
 
 /// Where `Applied` has its offset: behind version, code, peer and replication ID.
 const APPLIED_OFFSET_AT: usize = 1 + 1 + 1 + ReplId::LEN;
@@ -95,6 +104,11 @@ impl<'a> Record<'a> {
     /// Begins [`Record::Authored`] in an empty buffer; the frame is to be appended.
     pub fn authored(out: &mut Vec<u8>) {
         out.extend_from_slice(&[VERSION, AUTHORED]);
+    }
+
+    /// Begins [`Record::Founded`] in an empty buffer; the frame is to be appended.
+    pub fn founded(out: &mut Vec<u8>, start: Start) {
+        out.extend_from_slice(&[VERSION, FOUNDED, u8::from(start == Start::Seeded)]);
     }
 
     /// Begins [`Record::Applied`] in an empty buffer; frames are to be appended, then [`Record::finish_applied`].
@@ -177,6 +191,10 @@ impl<'a> Record<'a> {
             SYNC_ENDS => {
                 reader.finish()?;
                 Ok(Record::SyncEnds)
+            }
+            FOUNDED => {
+                let start = if reader.flag("data before")? { Start::Seeded } else { Start::Empty };
+                Ok(Record::Founded { start, frame: one_group(reader.rest())? })
             }
             code => Err(WireError::Code { what: "record", code }),
         }

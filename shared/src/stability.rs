@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crate::clock::VectorClock;
 use crate::instance::{InstanceId, InstanceSet};
 use crate::origin::{Origin, Origins};
+use crate::shard::saved::clocks;
 use crate::timestamp::Timestamp;
+use crate::wire::{Reader, WireError, writer};
 
 /// Reports of members, and S.
 ///
@@ -43,7 +45,9 @@ impl Stability {
 
     /// A reign begins with this effect.
     pub fn begin_reign(&mut self, origin: Origin, start: Timestamp) {
-        self.starts.push((origin, start));
+        if self.start(origin).is_none() {
+            self.starts.push((origin, start));
+        }
     }
 
     /// The first timestamp of a reign.
@@ -59,6 +63,41 @@ impl Stability {
         origins: &'a Origins,
     ) -> impl Iterator<Item = (Origin, Timestamp)> + 'a {
         self.starts.iter().copied().filter(move |(origin, _)| origins.instance(*origin) == instance)
+    }
+
+    /// For a saved state: what writes the reports of each member.
+    pub(crate) fn each_report(&self, item: &mut dyn FnMut(&dyn Fn(&mut Vec<u8>))) {
+        for (member, reports) in &self.reports {
+            let Reports { counted, has_counted, waiting, latest } = reports;
+            item(&|out| {
+                writer::instance(out, *member);
+                writer::flag(out, *has_counted);
+                clocks::encode(counted, out);
+                for clock in [waiting, latest] {
+                    writer::flag(out, clock.is_some());
+                    clocks::encode(clock.as_ref().unwrap_or(&VectorClock::default()), out);
+                }
+            });
+        }
+    }
+
+    /// The reports of a member from a saved state.
+    pub(crate) fn restore_report(&mut self, reader: &mut Reader<'_>, origins: &Origins) -> Result<(), WireError> {
+        let member = reader.instance("reporting member")?;
+        let has_counted = reader.flag("counted")?;
+        let counted = clocks::decode(reader, origins)?;
+        let mut clock = || {
+            let (is_some, clock) = (reader.flag("report")?, clocks::decode(reader, origins)?);
+            Ok::<_, WireError>(is_some.then_some(clock))
+        };
+        let (waiting, latest) = (clock()?, clock()?);
+        self.reports.insert(member, Reports { counted, has_counted, waiting, latest });
+        Ok(())
+    }
+
+    /// What this member has said is of no use any more.
+    pub(crate) fn forget_reports(&mut self, member: InstanceId) {
+        self.reports.remove(&member);
     }
 
     /// A member reports its durable clock.

@@ -4,11 +4,13 @@
 use syncer_shared::context::StreamContext;
 use syncer_shared::effect::{ClearReason, Effect, FlushScope, Op, Path, TtlNote, Value};
 use syncer_shared::group::{self, Frame, GroupBuilder, GroupView};
-use syncer_shared::instance::InstanceId;
+use syncer_shared::instance::{InstanceId, InstanceSet};
+use syncer_shared::memory::MemoryKeyspace;
 use syncer_shared::number::Number;
-use syncer_shared::record::Record;
+use syncer_shared::record::{Before, Record};
 use syncer_shared::replid::ReplId;
 use syncer_shared::report::{self, MemberReport};
+use syncer_shared::shard::{Hello, PROTOCOL, Restorer, Shard, ShardConfig, Start};
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::token::ClockToken;
 use syncer_shared::wire::Reader;
@@ -194,6 +196,62 @@ fn member_report() {
     let file = include_str!("../../tests/fixtures/wire-v1/report.hex");
     assert_golden(&out, file);
     assert_eq!(report::decode(&bytes(file)), Ok(members));
+}
+
+/// Added after the others.
+#[test]
+fn founded_record() {
+    let group = first(&mut StreamContext::new());
+    for (start, file) in [
+        (Start::Empty, include_str!("../../tests/fixtures/wire-v1/record-founded-empty.hex")),
+        (Start::Seeded, include_str!("../../tests/fixtures/wire-v1/record-founded-seeded.hex")),
+    ] {
+        let mut founded = Vec::new();
+        Record::founded(&mut founded, start);
+        founded.extend_from_slice(&group);
+        assert_golden(&founded, file);
+        let bytes = bytes(file);
+        let read = Record::parse(&bytes).expect("valid");
+        assert!(matches!(read, Record::Founded { start: s, frame } if s == start && *frame == *group));
+    }
+}
+
+/// A small state with one of most things: a member, a key with metadata, a past reign.
+fn small_shard() -> Shard {
+    let mut shard = Shard::new(ShardConfig::new(instance(1)), replid(0x11), Start::Empty, 1_700_000_000_000);
+    let (instance2, clock) = (instance(2), ClockToken::default());
+    let hello = Hello {
+        protocol: PROTOCOL,
+        instance: instance2,
+        replid: replid(0x22),
+        wanted: InstanceSet::ALL,
+        position: None,
+        clock,
+    };
+    shard.handshake(&hello, 1_700_000_000_001).expect("a newcomer");
+    shard.set_position(instance2, replid(0x22), 77).expect("no fence");
+    let mut group = GroupBuilder::new();
+    let op = Op::Increment { path: Path::String, delta: Number::Integer(7) };
+    group.push(&Effect { db: 3, key: b"k", ttl: TtlNote::Created, op });
+    shard.commit(&group, &Before::new(), &mut MemoryKeyspace::default(), 1_700_000_000_002);
+    let report = MemberReport { instance: instance2, durable: shard.clock_token(), applied: shard.clock_token() };
+    let mut bytes = Vec::new();
+    report::encode(&[report], &mut bytes);
+    shard.accept_report(instance2, &bytes, 1_700_000_000_003).expect("valid");
+    shard.begin_reign(replid(0x12), 1_700_000_000_004);
+    shard
+}
+
+#[test]
+fn saved_state() {
+    let mut saved = Vec::new();
+    small_shard().save(&mut |piece| saved.extend_from_slice(piece));
+    let file = include_str!("../../tests/fixtures/state-v1/small.hex");
+    assert_golden(&saved, file);
+    let mut restorer = Restorer::new(ShardConfig::new(instance(1)));
+    restorer.push(&bytes(file)).expect("valid");
+    let restored = restorer.finish().expect("whole");
+    assert_eq!(restored.clock_token(), small_shard().clock_token());
 }
 
 #[test]

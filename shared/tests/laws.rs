@@ -85,7 +85,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// What the authors have made: their frames in order, and their reports.
 struct History {
     frames: [Vec<Vec<u8>>; AUTHORS],
-    reports: Vec<Vec<u8>>,
+    reports: Vec<(InstanceId, Vec<u8>)>,
 }
 
 #[derive(Default)]
@@ -136,7 +136,7 @@ fn author_all(steps: &[Step]) -> History {
                     &[MemberReport { instance: instance(*me), durable: clock.clone(), applied: clock }],
                     &mut bytes,
                 );
-                history.reports.push(bytes);
+                history.reports.push((instance(*me), bytes));
             }
         }
     }
@@ -188,9 +188,9 @@ impl Observer {
                 }
             }
             6 => {
-                if let Some(report) = history.reports.get(self.reports) {
+                if let Some((from, report)) = history.reports.get(self.reports) {
                     self.reports += 1;
-                    self.shard.accept_report(report, NOW_MS).expect("a valid report");
+                    self.shard.accept_report(*from, report, NOW_MS).expect("a valid report");
                 }
             }
             _ => self.prune(),

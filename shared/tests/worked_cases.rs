@@ -120,7 +120,7 @@ fn pull(from: &mut Site, to: &mut Site) {
 }
 
 fn report(from: &Site, to: &mut Site) {
-    to.shard.accept_report(&from.shard.report(), to.now).expect("a report");
+    to.shard.accept_report(from.shard.instance(), &from.shard.report(), to.now).expect("a report");
 }
 
 fn settle(a: &mut Site, b: &mut Site) {

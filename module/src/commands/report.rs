@@ -32,8 +32,8 @@ impl Run for Report {
         match args.0.len() {
             1 => context.reply().bytes(&shard.report()),
             3 => {
-                args.instance(1, "from-instance")?;
-                let news = shard.accept_report(args.bytes(2)?, now_ms())?;
+                let from = args.instance(1, "from-instance")?;
+                let news = shard.accept_report(from, args.bytes(2)?, now_ms())?;
                 replication::drain(context, &mut shard);
                 drop(shard);
                 if news {

@@ -36,7 +36,7 @@ impl Run for Status {
 
 fn answer(figures: &Figures) -> Answer {
     let role = if figures.is_primary { "primary" } else { "replica" };
-    let past = figures.past.iter().map(|replid| replid.to_string().into()).collect();
+    let past = figures.past.iter().map(|past| format!("{} {}", past.replid, past.end).into()).collect();
     let ids = |set: InstanceSet| set.iter().map(|id| u64::from(id.get()).into()).collect();
     Answer::Map(vec![
         ("instance", u64::from(figures.instance.get()).into()),

@@ -16,11 +16,11 @@ const SHARE: u64 = 16;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Marks {
     /// By offset; their clocks rise, too.
-    marks: VecDeque<(u64, VectorClock)>,
+    pub(super) marks: VecDeque<(u64, VectorClock)>,
     /// Before the end.
-    clock: VectorClock,
-    entries: u64,
-    last: u64,
+    pub(super) clock: VectorClock,
+    pub(super) entries: u64,
+    pub(super) last: u64,
 }
 
 impl Marks {

@@ -130,6 +130,22 @@ impl Table {
         queue.push_back(Queued { ts: dot.ts, slot: id.0, generation: slot.generation });
     }
 
+    /// A key of a saved state. Its dots come up for pruning as if they were new; false when it is there already.
+    pub(crate) fn restore(&mut self, db: u32, key: &[u8], meta: KeyMeta) -> bool {
+        if self.find(db, key).is_some() {
+            return false;
+        }
+        let id = self.entry(db, key);
+        meta.dots().for_each(|dot| self.queue(id, dot));
+        *self.meta_mut(id) = meta;
+        true
+    }
+
+    /// After the last [`Table::restore`]: queues are in timestamp order.
+    pub(crate) fn sort_queues(&mut self) {
+        self.queues.iter_mut().for_each(|queue| queue.make_contiguous().sort_by_key(|queued| queued.ts));
+    }
+
     /// Takes a key out; returns what was known of it.
     pub fn remove(&mut self, id: KeyId) -> KeyMeta {
         let slot = &mut self.slots[id.0 as usize];

@@ -125,8 +125,15 @@ impl From<OriginError> for ApplyError {
 
 /// A checked frame and the offset behind it.
 struct Item<'a> {
-    group: Option<(GroupView<'a>, Origin)>,
+    group: Option<GroupView<'a>>,
     end: u64,
+}
+
+/// What the frames of a batch before this one bring to a stream.
+struct Reached {
+    replid: ReplId,
+    ts: Timestamp,
+    context: StreamContext,
 }
 
 impl Shard {
@@ -150,17 +157,19 @@ impl Shard {
         let mut applied = Applied { outcome: Outcome::Done, offset: batch.from, groups: 0, duplicates: 0 };
         let mut record = Vec::new();
         for item in &items {
-            if let Some((group, origin)) = &item.group {
-                if self.clock.has(*origin, group.ts) {
+            if let Some(group) = &item.group {
+                if self.have(group.replid) >= group.ts {
                     applied.duplicates += 1;
-                } else if let Some((replid, ts)) = self.missing(group, *origin) {
+                } else if let Some((replid, ts)) = self.missing(group) {
                     applied.outcome = Outcome::Waits(replid, ts);
                     break;
-                } else if (applied.groups > 0 && !budget()) || self.is_gate_shut(group, *origin) {
+                } else if (applied.groups > 0 && !budget()) || self.is_gate_shut(group) {
                     applied.outcome = Outcome::Slice;
                     break;
                 } else {
-                    self.apply_group(group, *origin, &mut record, batch, keyspace, now_ms);
+                    // The check has seen that there is room and that the name is free.
+                    let Ok(origin) = self.intern(group.replid, group.instance) else { break };
+                    self.apply_group(group, origin, &mut record, batch, keyspace, now_ms);
                     applied.groups += 1;
                 }
             }
@@ -174,7 +183,7 @@ impl Shard {
         Ok(applied)
     }
 
-    /// Everything that can be wrong with a batch. Interns names only of frames that are whole.
+    /// Everything that can be wrong with a batch. Of one that is refused nothing is remembered.
     fn check<'a>(&mut self, batch: &Batch<'a>, now_ms: u64) -> Result<Vec<Item<'a>>, ApplyError> {
         if !self.is_primary() {
             return Err(ApplyError::Role);
@@ -187,14 +196,14 @@ impl Shard {
         if let Some(via) = self.origins.find(&batch.replid) {
             self.check_fence(via, batch.replid)?;
         }
-        let mut last: Vec<(Origin, Timestamp, StreamContext)> = Vec::new();
+        let mut reached: Vec<Reached> = Vec::new();
         let mut items = Vec::with_capacity(frames.len());
         for (frame, end) in frames {
             let group = match frame {
                 Frame::Skip(_) => None,
                 Frame::Group(group) => {
-                    let origin = self.check_group(&group, &mut last, now_ms)?;
-                    Some((group, origin))
+                    self.check_group(&group, &mut reached, now_ms)?;
+                    Some(group)
                 }
             };
             items.push(Item { group, end });
@@ -220,30 +229,26 @@ impl Shard {
         if self.stability.reigns(instance, &self.origins).any(newer) { Err(ApplyError::Fenced(replid)) } else { Ok(()) }
     }
 
-    fn check_group(
-        &mut self,
-        group: &GroupView<'_>,
-        last: &mut Vec<(Origin, Timestamp, StreamContext)>,
-        now_ms: u64,
-    ) -> Result<Origin, ApplyError> {
+    fn check_group(&self, group: &GroupView<'_>, reached: &mut Vec<Reached>, now_ms: u64) -> Result<(), ApplyError> {
         let ahead_ms = group.ts.ms().saturating_sub(now_ms);
         if ahead_ms > self.config.drift_ms_max {
             let limit_ms = self.config.drift_ms_max;
             return Err(ApplyError::Drift { instance: group.instance, ahead_ms, limit_ms });
         }
-        self.check_identity(group)?;
-        let origin = self.intern(group.replid, group.instance)?;
-        if self.clock.has(origin, group.ts) {
-            return Ok(origin);
+        self.origins.check(group.replid, group.instance, reached.len())?;
+        if group.ts <= self.have(group.replid) {
+            return Ok(());
         }
-        let at = last.iter().position(|(o, ..)| *o == origin).unwrap_or_else(|| {
-            let context = self.streams.get(origin.index()).map(|s| s.context.clone()).unwrap_or_default();
-            last.push((origin, self.clock.get(origin), context));
-            last.len() - 1
+        let at = reached.iter().position(|r| r.replid == group.replid).unwrap_or_else(|| {
+            let ts = self.have(group.replid);
+            let origin = self.origins.find(&group.replid).and_then(|origin| self.streams.get(origin.index()));
+            let context = origin.map(|stream| stream.context.clone()).unwrap_or_default();
+            reached.push(Reached { replid: group.replid, ts, context });
+            reached.len() - 1
         });
-        let (_, have, context) = &mut last[at];
+        let Reached { ts: have, context, .. } = &mut reached[at];
         if group.ts <= *have {
-            return Ok(origin);
+            return Ok(());
         }
         if group.prev != *have {
             return Err(ApplyError::Gap { replid: group.replid, prev: group.prev, have: *have });
@@ -254,43 +259,36 @@ impl Shard {
         }
         self.check_gate(group, context)?;
         *have = group.ts;
-        Ok(origin)
-    }
-
-    /// A reign of our own that we never had is someone else's with our id.
-    fn check_identity(&self, group: &GroupView<'_>) -> Result<(), ApplyError> {
-        let ours = group.replid == self.replid || self.past.contains(&group.replid);
-        if group.instance == self.config.instance && !ours {
-            let id = group.instance;
-            let text = format!(
-                "effects of replication ID {} claim instance id {id}, which is this server's own",
-                group.replid
-            );
-            return Err(ApplyError::Identity(text));
-        }
         Ok(())
     }
 
-    /// The first group of a reign begins with `Reign`, and its author had seen the start of every earlier reign of its instance
-    /// that is known here: else it is another server with the same id, or one that lost its state.
-    fn check_first(&self, group: &GroupView<'_>, context: &StreamContext) -> Result<(), ApplyError> {
+    /// What is applied here of a reign.
+    fn have(&self, replid: ReplId) -> Timestamp {
+        self.origins.find(&replid).map(|origin| self.clock.get(origin)).unwrap_or_default()
+    }
+
+    /// The first group of a reign begins with `Reign`, and its author had seen the start of some earlier reign of its instance if one
+    /// is known here: else it is another server with the same id, or one that lost its state. Not of every one: a server that began
+    /// from an old state, or a replica that lagged, cannot know what was lost with the other.
+    pub(super) fn check_first(&self, group: &GroupView<'_>, context: &StreamContext) -> Result<(), ApplyError> {
         if !matches!(group::effects(group.body).next(), Some(Effect { op: Op::Reign, .. })) {
             return Err(ApplyError::Identity(format!("replication ID {} does not begin with its reign", group.replid)));
         }
         let has =
             |replid: ReplId, ts: Timestamp| context.entries().iter().any(|(r, _, seen)| *r == replid && *seen >= ts);
-        let unseen = self
-            .stability
-            .reigns(group.instance, &self.origins)
-            .find(|(origin, start)| !has(self.origins.replid(*origin), *start));
-        match unseen {
-            None => Ok(()),
-            Some((origin, _)) => Err(ApplyError::Identity(format!(
-                "instance {} is known here as replication ID {}, of which {} has seen nothing: two servers use one id, or it came back without its state",
-                group.instance,
-                self.origins.replid(origin),
-                group.replid
+        let reigns = || self.stability.reigns(group.instance, &self.origins);
+        let known = reigns().next().map(|(origin, _)| self.origins.replid(origin));
+        let descends = || reigns().any(|(origin, start)| has(self.origins.replid(origin), start));
+        match known {
+            Some(_) if group.instance == self.config.instance && !descends() => Err(ApplyError::Identity(format!(
+                "effects of replication ID {} claim instance id {}, which is this server's own",
+                group.replid, group.instance
             ))),
+            Some(known) if !descends() => Err(ApplyError::Identity(format!(
+                "instance {} is known here as replication ID {known}, of which {} has seen nothing: two servers use one id, or it came back without its state",
+                group.instance, group.replid
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -318,14 +316,15 @@ impl Shard {
     }
 
     /// Like [`Shard::check_gate`], for a group whose admission came earlier in the same batch.
-    fn is_gate_shut(&self, group: &GroupView<'_>, origin: Origin) -> bool {
+    fn is_gate_shut(&self, group: &GroupView<'_>) -> bool {
         self.gates.contains(group.instance)
-            && self.context_of(group, origin).is_some_and(|context| !self.is_admitted(group, &context))
+            && self.context_of(group).is_some_and(|context| !self.is_admitted(group, &context))
     }
 
     /// The context list of a group's stream after its change.
-    fn context_of(&self, group: &GroupView<'_>, origin: Origin) -> Option<StreamContext> {
-        let mut context = self.streams.get(origin.index()).map(|s| s.context.clone()).unwrap_or_default();
+    fn context_of(&self, group: &GroupView<'_>) -> Option<StreamContext> {
+        let stream = self.origins.find(&group.replid).and_then(|origin| self.streams.get(origin.index()));
+        let mut context = stream.map(|s| s.context.clone()).unwrap_or_default();
         context.apply_change(group.change).ok().map(|()| context)
     }
 
@@ -338,12 +337,12 @@ impl Shard {
     }
 
     /// What a group's context has and this shard does not (I-3).
-    fn missing(&self, group: &GroupView<'_>, origin: Origin) -> Option<(ReplId, Timestamp)> {
+    fn missing(&self, group: &GroupView<'_>) -> Option<(ReplId, Timestamp)> {
         if group.change.len() <= StreamContext::EMPTY_CHANGE.len() {
             // Unchanged since its previous group, which is applied.
             return None;
         }
-        self.lacking(&self.context_of(group, origin)?)
+        self.lacking(&self.context_of(group)?)
     }
 
     fn apply_group<K: Keyspace>(

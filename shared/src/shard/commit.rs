@@ -146,9 +146,14 @@ impl Shard {
 
     /// Logs a group of control effects, which change no data.
     pub(super) fn log_control(&mut self, group: &mut GroupBuilder, now_ms: u64) {
+        self.log_control_as(group, now_ms, Record::authored);
+    }
+
+    /// The same, in a record of this kind.
+    pub(super) fn log_control_as(&mut self, group: &GroupBuilder, now_ms: u64, header: impl FnOnce(&mut Vec<u8>)) {
         let Some(me) = self.me else { return };
         let ts = self.hlc.tick(now_ms);
-        self.encode_own(group, ts, Record::authored);
+        self.encode_own(group, ts, header);
         for (index, effect) in (0_u32..).zip(group::effects(group.body())) {
             self.control_effect(&effect, Dot { ts, index, origin: me }, &Seen::Everything);
         }

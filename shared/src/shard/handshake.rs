@@ -114,13 +114,14 @@ impl Shard {
         })
     }
 
-    /// Whoever claims an instance id must have seen the reigns that are known of it.
+    /// Whoever claims an instance id must have seen a reign that is known of it. Not every one: see [`Shard::check_first`].
     fn check_claim(&mut self, hello: &Hello) -> Result<(), HandshakeError> {
         let has = |replid: ReplId| replid == hello.replid || hello.clock.get(&replid) > Timestamp::ZERO;
         let reigns =
             self.stability.reigns(hello.instance, &self.origins).map(|(origin, _)| self.origins.replid(origin));
         let introduced = self.introduced.get(&hello.instance).copied();
-        if let Some(known) = reigns.chain(introduced).find(|replid| !has(*replid)) {
+        let known: Vec<ReplId> = reigns.chain(introduced).collect();
+        if let Some(&known) = known.first().filter(|_| !known.iter().any(|replid| has(*replid))) {
             return Err(HandshakeError::OtherServer { instance: hello.instance, known, claimed: hello.replid });
         }
         self.introduced.insert(hello.instance, hello.replid);
@@ -149,7 +150,7 @@ impl Shard {
 
     fn answer(&mut self, hello: &Hello) -> Answer {
         if let Some((replid, offset)) = hello.position
-            && replid == self.replid
+            && self.is_of_this_backlog(replid, offset)
             && self.backlog.holds(offset).is_ok()
             && self.gap.is_none_or(|gap| offset > gap)
         {
@@ -161,6 +162,11 @@ impl Shard {
             Some(offset) => Answer::Continue(offset),
             None => Answer::FullResync(self.why_full(hello)),
         }
+    }
+
+    /// The current reign, or a past one up to where it ended here: what came after that elsewhere is another log.
+    fn is_of_this_backlog(&self, replid: ReplId, offset: u64) -> bool {
+        replid == self.replid || self.past.iter().any(|past| past.replid == replid && offset <= past.end)
     }
 
     fn why_full(&self, hello: &Hello) -> String {

@@ -9,6 +9,7 @@ mod handshake;
 mod peers;
 mod replay;
 mod report;
+pub(crate) mod saved;
 mod status;
 mod stream;
 mod sync;
@@ -19,6 +20,7 @@ pub use handshake::{Answer, HandshakeError, Hello, PROTOCOL, Welcome};
 pub use peers::{Peer, PeerState};
 pub use replay::ReplayError;
 pub use report::{Heard, ReportError};
+pub use saved::{Restorer, SavedError};
 pub use status::{DotInfo, KeyInfo, Status};
 pub use sync::SyncError;
 
@@ -34,6 +36,7 @@ use crate::membership::Membership;
 use crate::merge::{Aside, Merge, Rules};
 use crate::metadata::Table;
 use crate::origin::{Origin, Origins};
+use crate::record::Record;
 use crate::replid::ReplId;
 use crate::stability::Stability;
 use crate::timestamp::{Hlc, Timestamp};
@@ -49,6 +52,8 @@ pub struct ShardConfig {
     pub backlog_bytes: u64,
     /// How far ahead of the local wall clock an effect's timestamp may be, in milliseconds.
     pub drift_ms_max: u64,
+    /// How many past replication IDs are remembered: who stopped reading in a reign before them goes on by its clock.
+    pub past_replids_max: usize,
     /// Controls of the simulation.
     pub rules: Rules,
 }
@@ -58,6 +63,8 @@ impl ShardConfig {
     pub const BACKLOG_BYTES_DEFAULT: u64 = 256 << 20;
     /// A minute: far more than NTP needs, far less than harms a TTL.
     pub const DRIFT_MS_DEFAULT: u64 = 60_000;
+    /// Reigns begin at starts and promotions; none that anybody still asks for is older than this many.
+    pub const PAST_REPLIDS_DEFAULT: usize = 64;
 
     /// The defaults.
     #[must_use]
@@ -66,6 +73,7 @@ impl ShardConfig {
             instance,
             backlog_bytes: Self::BACKLOG_BYTES_DEFAULT,
             drift_ms_max: Self::DRIFT_MS_DEFAULT,
+            past_replids_max: Self::PAST_REPLIDS_DEFAULT,
             rules: Rules::default(),
         }
     }
@@ -114,6 +122,15 @@ pub struct Counters {
     pub pruned: u64,
 }
 
+/// A reign whose backlog this one goes on with: reading may go on from a position in it, up to where it ended here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PastReign {
+    /// Its replication ID.
+    pub replid: ReplId,
+    /// Where it ended here.
+    pub end: u64,
+}
+
 /// The state of one shard.
 #[derive(Debug)]
 pub struct Shard {
@@ -122,7 +139,8 @@ pub struct Shard {
     replid: ReplId,
     /// The current reign of this primary; on a replica, of its primary.
     me: Option<Origin>,
-    past: Vec<ReplId>,
+    /// Oldest first.
+    past: Vec<PastReign>,
     hlc: Hlc,
     origins: Origins,
     clock: VectorClock,
@@ -145,6 +163,8 @@ pub struct Shard {
     /// A full sync that goes on or was broken off.
     syncing: Option<Box<Syncing>>,
     counters: Counters,
+    /// Whether anything was ever pruned here.
+    has_pruned: bool,
     groups_unpruned: u32,
     /// Records for the replication stream, in order; the caller takes them.
     records: Vec<Vec<u8>>,
@@ -182,6 +202,7 @@ impl Shard {
             aside: Vec::new(),
             syncing: None,
             counters: Counters::default(),
+            has_pruned: false,
             groups_unpruned: 0,
             records: Vec::new(),
             frame: Vec::new(),
@@ -189,13 +210,36 @@ impl Shard {
             own_group: GroupBuilder::new(),
         };
         if start != Start::Replica {
-            shard.begin_reign(replid, now_ms);
+            shard.reign(replid, now_ms, |out| Record::founded(out, start));
+            shard.forget_if_seeded();
         }
         shard
     }
 
+    /// Data that no backlog has: who lacks it needs a full sync.
+    fn forget_if_seeded(&mut self) {
+        if self.start == Start::Seeded {
+            self.backlog.forget_before_end();
+        }
+    }
+
     /// Begins a reign: at a start as a primary, or at a promotion. Its first group carries the full context.
     pub fn begin_reign(&mut self, replid: ReplId, now_ms: u64) {
+        self.reign(replid, now_ms, Record::authored);
+    }
+
+    /// The server follows another one now. What is known stays: after a native partial resync it goes on from here.
+    pub fn follow_primary(&mut self) {
+        self.me = None;
+    }
+
+    /// Whether nothing is known at all.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.origins.is_empty()
+    }
+
+    fn reign(&mut self, replid: ReplId, now_ms: u64, header: impl FnOnce(&mut Vec<u8>)) {
         self.end_reign();
         self.replid = replid;
         let instance = self.config.instance;
@@ -208,17 +252,17 @@ impl Shard {
         if !self.membership.contains(instance) {
             group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Join { instance } });
         }
-        self.log_control(&mut group, now_ms);
+        self.log_control_as(&group, now_ms, header);
         self.own_group = group;
-        if self.start == Start::Seeded {
-            self.backlog.forget_before_end();
-        }
     }
 
     /// A reign that has begun here, or that this replica followed, is a past one.
     fn end_reign(&mut self) {
-        if self.origins.find(&self.replid).is_some() {
-            self.past.push(self.replid);
+        let known = self.origins.find(&self.replid);
+        if known.is_some_and(|origin| self.origins.instance(origin) == self.config.instance) {
+            self.past.push(PastReign { replid: self.replid, end: self.backlog.end_offset() });
+            let over = self.past.len().saturating_sub(self.config.past_replids_max);
+            self.past.drain(..over);
         }
     }
 
@@ -308,6 +352,7 @@ impl Shard {
             let Self { stability, clock, config, origins, .. } = self;
             let taken = self.table.prune(stability.stable(), clock, steps, &config.rules, origins);
             self.counters.pruned += taken as u64;
+            self.has_pruned |= taken > 0;
             self.drop_settled_asides();
             if taken == 0 {
                 self.table.shrink();
@@ -341,7 +386,7 @@ impl Shard {
     /// Whether others can rely on what was pruned here: a newcomer must not have written yet.
     #[must_use]
     pub fn is_established(&self) -> bool {
-        self.counters.pruned > 0 || self.backlog.evicted_any()
+        self.has_pruned || self.backlog.evicted_any()
     }
 
     fn merge<'a, K: Keyspace>(&'a mut self, keyspace: &'a mut K) -> Merge<'a, K> {

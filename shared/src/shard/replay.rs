@@ -1,13 +1,15 @@
 //! Replicas and the AOF: the same records in the same order make the same state (I-12).
 
-use super::{Shard, SyncError};
+use super::{Shard, Start, SyncError};
 use crate::dot::Dot;
 use crate::group::{self, GroupView};
 use crate::keyspace::Keyspace;
 use crate::merge::KeyRef;
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
+use crate::replid::ReplId;
 use crate::snapshot::SnapshotKey;
+use crate::timestamp::Timestamp;
 use crate::wire::{Reader, WireError};
 
 /// Why a record was refused.
@@ -19,13 +21,24 @@ pub enum ReplayError {
     /// A replication ID has two owners.
     #[error("SYNCERID {0}")]
     Identity(#[from] OriginError),
+    /// A group is missing before this one: the state is not the one that the record was made for.
+    #[error("SYNCERGAP a record of {replid} follows {prev}, but {have} is the last one here")]
+    Gap {
+        /// Whose group.
+        replid: ReplId,
+        /// What it follows.
+        prev: Timestamp,
+        /// What is here.
+        have: Timestamp,
+    },
     /// A step of a full sync does not fit.
     #[error("{0}")]
     Sync(#[from] SyncError),
 }
 
 impl Shard {
-    /// Repeats what the primary did. The native part of captured groups came as the commands themselves.
+    /// Repeats what the primary did. The native part of captured groups came as the commands themselves. A group that is known is
+    /// passed over: a state may have been saved with a record that was still to be sent.
     ///
     /// # Errors
     /// See [`ReplayError`].
@@ -33,12 +46,18 @@ impl Shard {
         match Record::parse(record)? {
             Record::Captured { frame, before } => {
                 let (group, _) = GroupView::parse(frame)?;
+                if self.is_known(&group)? {
+                    return Ok(());
+                }
                 let origin = self.follow(&group)?;
                 self.absorb_captured(group.body, &before, group.ts, origin, keyspace);
                 self.log_followed(&group, origin);
             }
             Record::Authored { frame } => {
                 let (group, _) = GroupView::parse(frame)?;
+                if self.is_known(&group)? {
+                    return Ok(());
+                }
                 let origin = self.follow(&group)?;
                 for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
                     let dot = Dot { ts: group.ts, index, origin };
@@ -51,10 +70,13 @@ impl Shard {
                 let mut rest = frames;
                 while !rest.is_empty() {
                     let (group, tail) = GroupView::parse(rest)?;
+                    rest = tail;
+                    if self.is_known(&group)? {
+                        continue;
+                    }
                     let origin = self.intern(group.replid, group.instance)?;
                     self.update_stream(&group, origin);
                     self.merge_group(&group, origin, keyspace);
-                    rest = tail;
                 }
                 self.peers.entry(peer).or_default().position = Some((replid, offset));
             }
@@ -71,11 +93,42 @@ impl Shard {
                 }
             }
             Record::SyncEnds => self.follow_sync_end()?,
+            Record::Founded { start, frame } => self.follow_founder(start, frame)?,
             Record::Position { peer, replid, offset } => {
                 self.peers.entry(peer).or_default().position = Some((replid, offset));
             }
         }
         keyspace.finish();
+        Ok(())
+    }
+
+    /// Whether a group is here already; an error when one before it is not (I-2).
+    fn is_known(&self, group: &GroupView<'_>) -> Result<bool, ReplayError> {
+        let have = self.origins.find(&group.replid).map(|origin| self.clock.get(origin)).unwrap_or_default();
+        if group.ts <= have {
+            return Ok(true);
+        }
+        if group.prev == have {
+            Ok(false)
+        } else {
+            Err(ReplayError::Gap { replid: group.replid, prev: group.prev, have })
+        }
+    }
+
+    /// The primary has begun from nothing.
+    fn follow_founder(&mut self, start: Start, frame: &[u8]) -> Result<(), ReplayError> {
+        let (group, _) = GroupView::parse(frame)?;
+        if self.origins.find(&group.replid).is_some_and(|origin| self.clock.has(origin, group.ts)) {
+            return Ok(());
+        }
+        *self = Self::new(self.config.clone(), group.replid, Start::Replica, 0);
+        self.start = start;
+        let origin = self.follow(&group)?;
+        for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
+            self.control_effect(&effect, Dot { ts: group.ts, index, origin }, &crate::dot::Seen::Everything);
+        }
+        self.log_followed(&group, origin);
+        self.forget_if_seeded();
         Ok(())
     }
 

@@ -25,7 +25,7 @@ pub enum ReportError {
 /// The newest reports of members, as they came: passed on to others, and read by `SYNCER.WAIT`.
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
-    members: BTreeMap<InstanceId, MemberReport>,
+    pub(super) members: BTreeMap<InstanceId, MemberReport>,
 }
 
 impl Heard {
@@ -52,24 +52,25 @@ impl Shard {
         out
     }
 
-    /// Takes in a report that a peer's agent brought. Returns whether a client in `SYNCER.WAIT` may be done.
+    /// Takes in a report that the server of `from` gave. Returns whether a client in `SYNCER.WAIT` may be done.
     ///
     /// # Errors
     /// See [`ReportError`].
-    pub fn accept_report(&mut self, bytes: &[u8], now_ms: u64) -> Result<bool, ReportError> {
+    pub fn accept_report(&mut self, from: InstanceId, bytes: &[u8], now_ms: u64) -> Result<bool, ReportError> {
         let mut news = false;
         for member in report::decode(bytes)? {
             if member.instance == self.config.instance {
                 continue;
             }
-            news |= self.hear(member, now_ms);
+            news |= self.hear(from, member, now_ms);
         }
         self.advance_stability();
         Ok(news)
     }
 
-    fn hear(&mut self, report: MemberReport, now_ms: u64) -> bool {
-        if self.heard.members.get(&report.instance).is_some_and(|known| !is_newer(&report, known)) {
+    fn hear(&mut self, from: InstanceId, report: MemberReport, now_ms: u64) -> bool {
+        let is_direct = report.instance == from;
+        if self.heard.members.get(&report.instance).is_some_and(|known| !is_newer(&report, known, is_direct)) {
             // A report that took a longer way.
             return false;
         }
@@ -127,12 +128,21 @@ impl Shard {
 }
 
 /// Whether a report is from the same reign as one that is known, or from a later one, and not from before it. A member that
-/// has lost its tail in a failover has less than it said, but a reign more.
-fn is_newer(report: &MemberReport, known: &MemberReport) -> bool {
+/// has lost its tail in a failover has less than it said, but a reign more. If it has lost the start of a reign with it, each of the
+/// two has one that the other lacks: then the member's own word counts, or the later clock.
+fn is_newer(report: &MemberReport, known: &MemberReport, is_direct: bool) -> bool {
     let reigns_unknown_to = |other: &MemberReport, of: &MemberReport| {
         let own = of.applied.entries().iter().filter(|(_, instance, _)| *instance == report.instance);
         own.filter(|(replid, ..)| other.applied.get(replid) == Timestamp::ZERO).count()
     };
-    reigns_unknown_to(report, known) == 0
-        && (reigns_unknown_to(known, report) > 0 || report.applied.covers(&known.applied))
+    let last = |of: &MemberReport| {
+        let own = of.applied.entries().iter().filter(|(_, instance, _)| *instance == report.instance);
+        own.map(|(.., ts)| *ts).max()
+    };
+    match (reigns_unknown_to(report, known), reigns_unknown_to(known, report)) {
+        (0, 0) => report.applied.covers(&known.applied),
+        (0, _) => true,
+        (_, 0) => false,
+        _ => is_direct || last(report) > last(known),
+    }
 }

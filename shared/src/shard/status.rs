@@ -1,6 +1,6 @@
 //! What there is to see: `SYNCER.STATUS`, `SYNCER.KEY`.
 
-use super::{Counters, Shard};
+use super::{Counters, PastReign, Shard};
 use crate::effect::{Kind, UnixMs};
 use crate::instance::{InstanceId, InstanceSet};
 use crate::metadata::{KeyMeta, path_of};
@@ -18,7 +18,7 @@ pub struct Status {
     /// Current replication ID.
     pub replid: ReplId,
     /// Past replication IDs of this instance, oldest first.
-    pub past: Vec<ReplId>,
+    pub past: Vec<PastReign>,
     /// Oldest offset that the backlog has.
     pub backlog_first: u64,
     /// Offset behind the newest entry.

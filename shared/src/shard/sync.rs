@@ -3,9 +3,10 @@
 //! Until its end the clock here says nothing of it: local writes count what it brought as unseen, and no effects of others are
 //! applied. At the end the clock, S and all the rest rise at once.
 
-use std::hash::BuildHasher;
+use std::hash::Hasher as _;
 
 use hashbrown::HashSet;
+use siphasher::sip::SipHasher13;
 
 use super::{Shard, stream::Stream};
 use crate::clock::VectorClock;
@@ -17,6 +18,7 @@ use crate::merge::{AtRisk, KeyRef, Meeting, Side};
 use crate::metadata::KeyMeta;
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
+use crate::replid::ReplId;
 use crate::snapshot::{SnapshotHead, SnapshotKey, SnapshotReign, key};
 use crate::timestamp::Timestamp;
 use crate::wire::{Reader, WireError};
@@ -46,27 +48,31 @@ pub enum SyncError {
 /// A full sync that goes on.
 #[derive(Clone, Debug)]
 pub(super) struct Syncing {
-    head: SnapshotHead,
+    pub(super) head: SnapshotHead,
     /// Reigns of the snapshot as origins here.
-    names: Vec<Origin>,
-    round: Round,
+    pub(super) names: Vec<Origin>,
+    pub(super) round: Round,
     /// Of syncs that broke off before it, oldest first.
-    earlier: Vec<Round>,
+    pub(super) earlier: Vec<Round>,
 }
 
 /// What one snapshot has brought so far.
-#[derive(Clone, Debug)]
-struct Round {
-    clock: VectorClock,
-    stable: VectorClock,
+#[derive(Clone, Debug, Default)]
+pub(super) struct Round {
+    pub(super) clock: VectorClock,
+    pub(super) stable: VectorClock,
     /// Hashes of the keys that were merged.
-    merged: HashSet<u64, foldhash::fast::RandomState>,
-    hasher: foldhash::fast::RandomState,
+    pub(super) merged: HashSet<u64, foldhash::fast::RandomState>,
+    /// Of the hashes: they are saved, so they must be the same in any process. Never zero.
+    pub(super) key: u64,
 }
 
 impl Round {
     fn hash(&self, key: KeyRef<'_>) -> u64 {
-        self.hasher.hash_one((key.db, key.name))
+        let mut hasher = SipHasher13::new_with_keys(self.key, 0);
+        hasher.write(&key.db.to_le_bytes());
+        hasher.write(key.name);
+        hasher.finish()
     }
 
     fn has(&self, key: KeyRef<'_>) -> bool {
@@ -131,7 +137,18 @@ impl Shard {
     /// from an old state, and what has no dot any more could not be told from what a write has seen (2.2 rule 5).
     #[must_use]
     pub fn takes_writes(&self) -> bool {
-        self.is_primary() && self.syncing.as_ref().is_none_or(|syncing| self.clock.covers(&syncing.round.stable))
+        self.is_primary()
+            && self.superseded_by().is_none()
+            && self.syncing.as_ref().is_none_or(|syncing| self.clock.covers(&syncing.round.stable))
+    }
+
+    /// A later reign of this instance than the one that this server goes on with: it was replaced while it lived on. Its peers take
+    /// nothing from it any more (rule 3), so what clients wrote here would be lost.
+    #[must_use]
+    pub fn superseded_by(&self) -> Option<ReplId> {
+        let start = self.stability.start(self.me?)?;
+        let mut reigns = self.stability.reigns(self.config.instance, &self.origins);
+        reigns.find(|(_, begun)| *begun > start).map(|(origin, _)| self.origins.replid(origin))
     }
 
     /// A snapshot begins to come in. One that was broken off before is taken up by it.
@@ -174,7 +191,9 @@ impl Shard {
             earlier = begun.earlier;
             earlier.push(begun.round);
         }
-        let round = Round { clock, stable, merged: HashSet::default(), hasher: foldhash::fast::RandomState::default() };
+        let [a, b, c, d, e, f, g, h, ..] = *head.replid.as_bytes();
+        let key = (u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ head.offset) | 1;
+        let round = Round { clock, stable, merged: HashSet::default(), key };
         self.syncing = Some(Box::new(Syncing { head, names, round, earlier }));
         Ok(())
     }

@@ -96,28 +96,23 @@ fn read_reign(reader: &mut Reader<'_>) -> Result<SnapshotReign, WireError> {
     Ok(SnapshotReign {
         replid: reader.replid("reign")?,
         instance: reader.instance("instance of a reign")?,
-        applied: read_timestamp(reader)?,
-        stable: read_timestamp(reader)?,
-        start: read_timestamp(reader)?,
+        applied: reader.timestamp("timestamp")?,
+        stable: reader.timestamp("timestamp")?,
+        start: reader.timestamp("timestamp")?,
         context: reader.prefixed(limits::FRAME_BYTES_MAX, "context of a reign")?.to_vec(),
     })
 }
 
-fn read_timestamp(reader: &mut Reader<'_>) -> Result<Timestamp, WireError> {
-    let ts = Timestamp::from_bits(reader.u64("timestamp")?);
-    if ts > Timestamp::MAX { Err(WireError::Invalid { what: "timestamp" }) } else { Ok(ts) }
-}
-
 /// A dot whose origin is a place in a list that both sides have.
-pub(super) fn write_dot(out: &mut Vec<u8>, dot: &Dot) {
+pub(crate) fn write_dot(out: &mut Vec<u8>, dot: &Dot) {
     writer::varint(out, dot.origin.index() as u64);
     writer::u64(out, dot.ts.bits());
     writer::varint(out, u64::from(dot.index));
 }
 
-pub(super) fn read_dot(reader: &mut Reader<'_>) -> Result<Dot, WireError> {
+pub(crate) fn read_dot(reader: &mut Reader<'_>) -> Result<Dot, WireError> {
     let origin = Origin::from_index(reader.limited(Origins::COUNT_MAX as u64 - 1, "reign of a dot")? as u16);
-    let ts = read_timestamp(reader)?;
+    let ts = reader.timestamp("timestamp")?;
     let index = reader.limited(u64::from(u32::MAX), "index of a dot")? as u32;
     Ok(Dot { ts, index, origin })
 }

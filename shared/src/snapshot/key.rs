@@ -2,7 +2,9 @@
 
 use super::head::{read_dot, write_dot};
 use crate::effect::{Kind, Path, UnixMs};
-use crate::metadata::{Assigned, Base, Incremented, Increments, KeyMeta, PathMeta, Payload, TtlDot, TtlMeta, path_of};
+use crate::metadata::{
+    Assigned, Base, Incremented, Increments, KeyMeta, KindMeta, PathMeta, Payload, TtlDot, TtlMeta, path_of,
+};
 use crate::number::Number;
 use crate::wire::{Reader, WireError, limits, writer};
 
@@ -30,36 +32,40 @@ const FLOAT: u8 = 1;
 pub fn encode(out: &mut Vec<u8>, db: u32, name: &[u8], state: &KeyMeta) {
     writer::varint(out, u64::from(db));
     writer::prefixed(out, name);
-    writer::varint(out, state.kinds.len() as u64);
-    for kind in &state.kinds {
-        out.push(kind.kind as u8);
-        writer::varint(out, kind.paths.len() as u64);
-        for (element, path) in kind.paths.iter() {
+    // What is added to the state of a key must be added here, too.
+    let KeyMeta { kinds, ttl } = state;
+    writer::varint(out, kinds.len() as u64);
+    for KindMeta { kind, paths } in kinds {
+        let lives = |(_, path): &(&[u8], &PathMeta)| !path.is_empty();
+        out.push(*kind as u8);
+        writer::varint(out, paths.iter().filter(lives).count() as u64);
+        for (element, path) in paths.iter().filter(lives) {
             writer::prefixed(out, element);
             encode_path(out, path);
         }
     }
-    encode_ttl(out, &state.ttl);
+    encode_ttl(out, ttl);
 }
 
 fn encode_path(out: &mut Vec<u8>, path: &PathMeta) {
-    match path.sum.as_ref().map(|sum| &sum.base) {
+    let PathMeta { assigns, sum } = path;
+    match sum.as_ref().map(|sum| &sum.base) {
         Some(Base::Stable(payload)) => {
             out.push(1);
             encode_payload(out, payload.as_ref());
         }
         Some(Base::None) | None => out.push(0),
     }
-    writer::varint(out, path.assigns.len() as u64);
-    for assigned in &path.assigns {
-        write_dot(out, &assigned.dot);
-        out.push(u8::from(assigned.reasserted));
-        encode_payload(out, assigned.payload.as_ref());
+    writer::varint(out, assigns.len() as u64);
+    for Assigned { dot, reasserted, payload } in assigns {
+        write_dot(out, dot);
+        writer::flag(out, *reasserted);
+        encode_payload(out, payload.as_ref());
     }
     writer::varint(out, path.increments().len() as u64);
-    for increment in path.increments() {
-        write_dot(out, &increment.dot);
-        match increment.delta {
+    for Incremented { dot, delta } in path.increments() {
+        write_dot(out, dot);
+        match *delta {
             Number::Integer(delta) => {
                 out.push(INTEGER);
                 writer::signed(out, delta);
@@ -93,17 +99,18 @@ fn encode_payload(out: &mut Vec<u8>, payload: Option<&Payload>) {
 }
 
 fn encode_ttl(out: &mut Vec<u8>, ttl: &TtlMeta) {
-    encode_time(out, ttl.base);
-    writer::varint(out, ttl.dots.len() as u64);
-    for ttl in &ttl.dots {
-        write_dot(out, &ttl.dot);
-        out.push(u8::from(ttl.strong));
-        encode_time(out, ttl.at);
+    let TtlMeta { base, dots } = ttl;
+    encode_time(out, *base);
+    writer::varint(out, dots.len() as u64);
+    for TtlDot { dot, at, strong } in dots {
+        write_dot(out, dot);
+        writer::flag(out, *strong);
+        encode_time(out, *at);
     }
 }
 
-fn encode_time(out: &mut Vec<u8>, at: Option<UnixMs>) {
-    out.push(u8::from(at.is_some()));
+pub(crate) fn encode_time(out: &mut Vec<u8>, at: Option<UnixMs>) {
+    writer::flag(out, at.is_some());
     if let Some(at) = at {
         writer::signed(out, at);
     }
@@ -138,9 +145,9 @@ impl<'a> SnapshotKey<'a> {
 
 fn decode_path(reader: &mut Reader<'_>, path: Path<'_>) -> Result<PathMeta, WireError> {
     let mut known =
-        if flag(reader, "base")? { PathMeta::stable(decode_payload(reader, path)?) } else { PathMeta::default() };
+        if reader.flag("base")? { PathMeta::stable(decode_payload(reader, path)?) } else { PathMeta::default() };
     for _ in 0..reader.varint("assigns")? {
-        let (dot, reasserted) = (read_dot(reader)?, flag(reader, "re-asserted")?);
+        let (dot, reasserted) = (read_dot(reader)?, reader.flag("re-asserted")?);
         known.assigns.push(Assigned { dot, reasserted, payload: decode_payload(reader, path)? });
     }
     let mut increments = Increments::default();
@@ -182,20 +189,12 @@ fn decode_payload(reader: &mut Reader<'_>, path: Path<'_>) -> Result<Option<Payl
 fn decode_ttl(reader: &mut Reader<'_>) -> Result<TtlMeta, WireError> {
     let mut ttl = TtlMeta { base: decode_time(reader)?, ..TtlMeta::default() };
     for _ in 0..reader.varint("TTLs")? {
-        let (dot, strong) = (read_dot(reader)?, flag(reader, "strong")?);
+        let (dot, strong) = (read_dot(reader)?, reader.flag("strong")?);
         ttl.dots.push(TtlDot { dot, at: decode_time(reader)?, strong });
     }
     Ok(ttl)
 }
 
-fn decode_time(reader: &mut Reader<'_>) -> Result<Option<UnixMs>, WireError> {
-    if flag(reader, "TTL")? { reader.signed("TTL").map(Some) } else { Ok(None) }
-}
-
-fn flag(reader: &mut Reader<'_>, what: &'static str) -> Result<bool, WireError> {
-    match reader.u8(what)? {
-        0 => Ok(false),
-        1 => Ok(true),
-        code => Err(WireError::Code { what, code }),
-    }
+pub(crate) fn decode_time(reader: &mut Reader<'_>) -> Result<Option<UnixMs>, WireError> {
+    if reader.flag("TTL")? { reader.signed("TTL").map(Some) } else { Ok(None) }
 }

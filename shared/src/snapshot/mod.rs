@@ -4,4 +4,5 @@ pub mod head;
 pub mod key;
 
 pub use head::{SnapshotHead, SnapshotReign};
+pub(crate) use head::{read_dot, write_dot};
 pub use key::SnapshotKey;

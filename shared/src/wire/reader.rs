@@ -158,6 +158,27 @@ impl<'a> Reader<'a> {
         self.array(what).map(ReplId::from_bytes)
     }
 
+    /// A timestamp in full; zero is "none".
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`], [`WireError::Invalid`].
+    pub fn timestamp(&mut self, what: &'static str) -> Result<Timestamp, WireError> {
+        let ts = Timestamp::from_bits(self.u64(what)?);
+        if ts > Timestamp::MAX { Err(WireError::Invalid { what }) } else { Ok(ts) }
+    }
+
+    /// Yes or no.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`], [`WireError::Code`].
+    pub fn flag(&mut self, what: &'static str) -> Result<bool, WireError> {
+        match self.u8(what)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            code => Err(WireError::Code { what, code }),
+        }
+    }
+
     /// How far a timestamp is above `base`: at least 1, and not beyond [`Timestamp::MAX`].
     ///
     /// # Errors

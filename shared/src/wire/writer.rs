@@ -55,6 +55,16 @@ pub fn replid(out: &mut Vec<u8>, replid: &ReplId) {
     out.extend_from_slice(replid.as_bytes());
 }
 
+/// A timestamp in full.
+pub fn timestamp(out: &mut Vec<u8>, ts: Timestamp) {
+    u64(out, ts.bits());
+}
+
+/// Yes or no.
+pub fn flag(out: &mut Vec<u8>, flag: bool) {
+    out.push(u8::from(flag));
+}
+
 /// How far `ts` is above `base`. The caller knows that it is.
 pub fn timestamp_above(out: &mut Vec<u8>, base: Timestamp, ts: Timestamp) {
     debug_assert!(ts > base, "{ts} is not above {base}");

@@ -58,8 +58,12 @@ impl World {
             88..90 if self.plan.clock_jumps => self.jump(instance),
             90..93 if self.plan.ttl => self.expire(instance)?,
             93 => self.random_failover(instance)?,
-            94 => self.instances[instance].check_replica(self.now_ms)?,
-            95..97 => self.gossip()?,
+            94 => {
+                let saved = self.random.usize(0..=self.instances[instance].logged());
+                self.instances[instance].check_replica(saved, self.now_ms)?;
+            }
+            95 => self.restart(instance)?,
+            96 => self.gossip()?,
             97..99 => {
                 if self.links[link].needs_full {
                     self.begin_sync(link)?;
@@ -122,12 +126,14 @@ impl World {
             // What only a part of a snapshot has could be lost for good: nobody could complete it.
             return Ok(());
         }
-        let (all, begun) = (self.instances[instance].logged(), self.instances[instance].begun());
+        /// The first record of its life.
+        const FOUNDED: usize = 1;
+        let all = self.instances[instance].logged();
         let safe = self.instances[instance].durable;
         let first = match self.plan.failover {
             Failover::Never => return Ok(()),
-            Failover::LosesUnreported => begun.max(safe),
-            Failover::LosesAnything => begun,
+            Failover::LosesUnreported => safe.max(FOUNDED),
+            Failover::LosesAnything => FOUNDED,
         };
         let len = self.random.usize(first.min(all)..=all);
         self.fail_over(instance, len)
@@ -218,6 +224,11 @@ impl World {
     /// Everybody pulls from everybody until all have the same.
     fn converge(&mut self) -> Check {
         for _ in 0..HEAL_ROUNDS_MAX {
+            for instance in 0..self.instances.len() {
+                if self.instances[instance].shard.superseded_by().is_some() {
+                    self.restart(instance)?;
+                }
+            }
             for link in 0..self.links.len() {
                 let (source, target) = (self.links[link].source, self.links[link].target);
                 self.pull(source, target)?;

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use syncer_shared::backlog::Backlog;
 use syncer_shared::effect::FlushScope;
 use syncer_shared::group::{self, Frame, GroupBuilder, GroupView};
-use syncer_shared::instance::InstanceId;
+use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::memory::MemoryKeyspace;
 use syncer_shared::merge::Rules;
 use syncer_shared::record::{Before, Record};
 use syncer_shared::replid::ReplId;
-use syncer_shared::shard::{Shard, ShardConfig, Start};
+use syncer_shared::shard::{Restorer, Shard, ShardConfig, Start};
 use syncer_shared::snapshot::{SnapshotHead, SnapshotKey};
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::wire::Reader;
@@ -52,8 +54,6 @@ pub struct Instance {
     history: Vec<Logged>,
     config: ShardConfig,
     reigns: u8,
-    /// Entries that no failover may lose: the start of the last reign.
-    begun: usize,
 }
 
 impl Instance {
@@ -85,10 +85,8 @@ impl Instance {
             history,
             config,
             reigns: 0,
-            begun: 0,
         };
         new.take_records(registry)?;
-        new.begun = new.history.len();
         Ok(new)
     }
 
@@ -148,7 +146,7 @@ impl Instance {
         let record = logged.record.clone();
         let parsed = Record::parse(&record).map_err(|error| format!("an own record: {error}"))?;
         match (parsed, author) {
-            (Record::Captured { frame, .. } | Record::Authored { frame }, author) => {
+            (Record::Captured { frame, .. } | Record::Authored { frame } | Record::Founded { frame, .. }, author) => {
                 let (group, _) = GroupView::parse(frame).map_err(|error| error.to_string())?;
                 let registry = match author {
                     Some(registry) => {
@@ -247,17 +245,14 @@ impl Instance {
         self.history.len()
     }
 
-    /// Entries that no failover may lose.
-    #[must_use]
-    pub fn begun(&self) -> usize {
-        self.begun
-    }
-
-    /// A replica that has the first `len` entries of the stream.
-    fn replica(&self, len: usize, now_ms: u64) -> Result<(Shard, MemoryKeyspace), String> {
+    /// A replica that has the first `len` entries of the stream, and was saved and restored after the first `saved` of them.
+    fn replica(&self, saved: usize, len: usize, now_ms: u64) -> Result<(Shard, MemoryKeyspace), String> {
         let mut shard = Shard::new(self.config.clone(), replid(self.id, 255), Start::Replica, now_ms);
         let mut keyspace = MemoryKeyspace::default();
-        for logged in self.history.iter().take(len) {
+        for (at, logged) in self.history.iter().take(len).enumerate() {
+            if at == saved {
+                shard = restored(&shard, &self.config)?;
+            }
             if let Some(written) = &logged.written {
                 keyspace = written.clone();
             }
@@ -266,12 +261,12 @@ impl Instance {
         Ok((shard, keyspace))
     }
 
-    /// I-12, I-1: a replica that follows the stream is like its primary.
+    /// I-12, I-1: a replica that follows the stream is like its primary, also when it was restarted after the first `saved` entries.
     ///
     /// # Errors
     /// Where not.
-    pub fn check_replica(&self, now_ms: u64) -> Check {
-        let (mut shard, keyspace) = self.replica(self.history.len(), now_ms)?;
+    pub fn check_replica(&self, saved: usize, now_ms: u64) -> Check {
+        let (mut shard, keyspace) = self.replica(saved, self.history.len(), now_ms)?;
         let primary = |what: &str| format!("I-12: a replica of {} has another {what} than its primary", self.id);
         if keyspace != self.keyspace {
             let differs = |(name, entry): &(&(u32, Vec<u8>), &syncer_shared::memory::Entry)| {
@@ -288,29 +283,86 @@ impl Instance {
         if offsets(&shard) != offsets(&self.shard) {
             return Err(format!("{}: {:?}, {:?}", primary("backlog"), offsets(&shard), offsets(&self.shard)));
         }
+        if log_bytes(shard.backlog_mut()) != log_bytes(&mut self.shard.backlog().clone()) {
+            return Err(primary("backlog"));
+        }
         let _ = shard.take_records();
         Ok(())
     }
 
-    /// The primary is lost; a replica that has the first `len` entries of its stream takes over.
+    /// The primary is restarted, and goes on from what it had saved just before.
     ///
     /// # Errors
     /// A broken invariant.
-    pub fn fail_over(&mut self, len: usize, now_ms: u64, registry: &mut Registry) -> Check {
-        let (shard, keyspace) = self.replica(len, now_ms)?;
+    pub fn restart(&mut self, now_ms: u64, registry: &mut Registry) -> Check {
+        let mut restored = restored(&self.shard, &self.config)?;
+        if log_bytes(restored.backlog_mut()) != log_bytes(&mut self.shard.backlog().clone()) {
+            return Err(format!("{} has another backlog after a restart", self.id));
+        }
+        self.shard = restored;
+        self.begin_reign(now_ms, registry)
+    }
+
+    fn begin_reign(&mut self, now_ms: u64, registry: &mut Registry) -> Check {
+        self.reigns += 1;
+        self.shard.begin_reign(replid(self.id, self.reigns), now_ms);
+        self.take_records(registry)?;
+        self.check()
+    }
+
+    /// The primary is lost; a replica takes over that has the first `len` entries of its stream, and was restarted after `saved` of them.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn fail_over(&mut self, saved: usize, len: usize, now_ms: u64, registry: &mut Registry) -> Check {
+        let (shard, keyspace) = self.replica(saved, len, now_ms)?;
         let history: Vec<Logged> = self.history.drain(..).take(len).collect();
         (self.shard, self.keyspace) = (shard, keyspace);
         (self.oracle, self.applied, self.syncing) = (Oracle::default(), BTreeMap::new(), None);
         for logged in history {
             self.note(logged, None, Some(registry))?;
         }
-        self.reigns += 1;
-        self.shard.begin_reign(replid(self.id, self.reigns), now_ms);
-        self.take_records(registry)?;
-        self.begun = self.history.len();
         self.durable = self.durable.min(self.history.len());
-        self.check()
+        self.begin_reign(now_ms, registry)
     }
+}
+
+/// What was saved, and read again.
+fn restored(shard: &Shard, config: &ShardConfig) -> Result<Shard, String> {
+    let mut restorer = Restorer::new(config.clone());
+    let mut result = Ok(());
+    shard.save(&mut |piece| {
+        if result.is_ok() {
+            result = restorer.push(piece);
+        }
+    });
+    let restored = result.and_then(|()| restorer.finish());
+    let restored = restored.map_err(|error| format!("a saved state is refused: {error}"))?;
+    if items(shard)? == items(&restored)? { Ok(restored) } else { Err("a restored state is another one".into()) }
+}
+
+/// The items of a saved state, in an order that does not depend on hash tables.
+fn items(shard: &Shard) -> Result<Vec<Vec<u8>>, String> {
+    /// Has the checksum of the others.
+    const END: u8 = 127;
+    let mut bytes = Vec::new();
+    shard.save(&mut |piece| bytes.extend_from_slice(piece));
+    let (mut reader, mut items) = (Reader::new(&bytes), Vec::new());
+    while !reader.is_empty() {
+        let tag = reader.u8("item").map_err(|error| error.to_string())?;
+        let body = reader.prefixed(usize::MAX, "item").map_err(|error| error.to_string())?;
+        if tag != END {
+            items.push([&[tag], body].concat());
+        }
+    }
+    items.sort();
+    Ok(items)
+}
+
+/// All bytes of a backlog.
+fn log_bytes(backlog: &mut Backlog) -> Option<Bytes> {
+    let first = backlog.first_offset();
+    backlog.read(first, usize::MAX, InstanceSet::ALL).ok().map(|chunk| chunk.assemble())
 }
 
 /// The name of a reign.

@@ -219,11 +219,11 @@ impl World {
         self.say(|| format!("{} reports to {}", from + 1, to + 1));
         let report = self.instances[from].shard.report();
         self.instances[from].durable = self.instances[from].logged();
-        let now_ms = self.wall(to);
+        let (now_ms, source) = (self.wall(to), self.instances[from].id);
         let target = &mut self.instances[to];
         target
             .shard
-            .accept_report(&report, now_ms)
+            .accept_report(source, &report, now_ms)
             .map_err(|error| format!("{} refuses a report: {error}", target.id))?;
         target.take_records(&mut self.registry)?;
         target.check()
@@ -250,7 +250,26 @@ impl World {
         let all = self.instances[instance].logged();
         self.say(|| format!("{} fails over and loses {} of {all} entries", instance + 1, all - len));
         let now_ms = self.wall(instance);
-        self.instances[instance].fail_over(len, now_ms, &mut self.registry)?;
+        let saved = self.random.usize(0..=len);
+        self.instances[instance].fail_over(saved, len, now_ms, &mut self.registry)?;
+        self.gone(instance);
+        Ok(())
+    }
+
+    /// The server of an instance is restarted, and has lost nothing.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn restart(&mut self, instance: usize) -> Check {
+        self.say(|| format!("{} restarts", instance + 1));
+        let now_ms = self.wall(instance);
+        self.instances[instance].restart(now_ms, &mut self.registry)?;
+        self.gone(instance);
+        Ok(())
+    }
+
+    /// Its connections are.
+    fn gone(&mut self, instance: usize) {
         self.syncs[instance] = None;
         for link in &mut self.links {
             if link.source == instance {
@@ -260,7 +279,6 @@ impl World {
                 link.target_gone();
             }
         }
-        Ok(())
     }
 
     /// Everybody shows the same.
@@ -290,7 +308,7 @@ impl World {
     pub fn check_all(&self) -> Check {
         for a in &self.instances {
             a.check()?;
-            a.check_replica(self.now_ms)?;
+            a.check_replica(a.logged() / 2, self.now_ms)?;
             for b in &self.instances {
                 let comparable = !a.shard.is_syncing() && !b.shard.is_syncing() && !a.has_regressed && !b.has_regressed;
                 if comparable && a.applied == b.applied && a.keyspace.digest() != b.keyspace.digest() {
