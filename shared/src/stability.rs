@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::clock::VectorClock;
 use crate::instance::{InstanceId, InstanceSet};
 use crate::origin::{Origin, Origins};
-use crate::shard::saved::clocks;
+use crate::shard::saved::{BodySink, clocks};
 use crate::timestamp::Timestamp;
 use crate::wire::{Reader, WireError, writer};
 
@@ -66,7 +66,7 @@ impl Stability {
     }
 
     /// For a saved state: what writes the reports of each member.
-    pub(crate) fn each_report(&self, item: &mut dyn FnMut(&dyn Fn(&mut Vec<u8>))) {
+    pub(crate) fn each_report(&self, item: &mut BodySink<'_>) {
         for (member, reports) in &self.reports {
             let Reports { counted, has_counted, waiting, latest } = reports;
             item(&|out| {

@@ -10,6 +10,7 @@ mod pieces;
 mod reigns;
 mod syncing;
 
+pub(crate) use pieces::BodySink;
 use pieces::{Items, Pieces, Tag};
 
 use super::{Aside, Shard, ShardConfig, Start};

@@ -59,6 +59,9 @@ impl Tag {
     }
 }
 
+/// Takes what writes the body of one item.
+pub(crate) type BodySink<'a> = dyn FnMut(&dyn Fn(&mut Vec<u8>)) + 'a;
+
 /// Writes items and passes them on in pieces.
 pub(super) struct Pieces<'a> {
     sink: &'a mut dyn FnMut(&[u8]),
