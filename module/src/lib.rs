@@ -8,6 +8,7 @@
 //! | [`load`] | arguments, what the server must offer, registration |
 //! | [`commands`] | the `SYNCER.*` commands |
 //! | [`snapshot`] | full sync at the source: a forked child and the thread that hands out what it writes |
+//! | [`persist`] | that state in the server's files and native full syncs |
 //! | [`state`] | the one global: this server's shard |
 //! | [`keyspace`] | the dataset of the server as the merge sees it |
 
@@ -16,6 +17,7 @@ pub mod commands;
 pub mod info;
 pub mod keyspace;
 pub mod load;
+pub mod persist;
 pub mod redis;
 pub mod snapshot;
 pub mod state;

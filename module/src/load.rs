@@ -3,7 +3,7 @@
 use syncer_shared::instance::InstanceId;
 
 use crate::redis::command::NotRegistered;
-use crate::redis::config::{self, BACKLOG_SIZE, ConfigError, INSTANCE_ID, MAX_DRIFT_MS};
+use crate::redis::config::{self, BACKLOG_SIZE, ConfigError, INSTANCE_ID, MAX_DRIFT_MS, PAST_REPLIDS};
 use crate::redis::{Args, Context, register, server};
 use crate::{capture, state};
 
@@ -56,6 +56,7 @@ pub fn load(context: &Context, args: Args<'_>) -> Result<(), LoadError> {
     taken("a subscription to keyspace events", crate::redis::notify::subscribe(context))?;
     taken("a subscription to server events", crate::redis::events::subscribe(context))?;
     taken("a command filter", crate::redis::filter::register(context))?;
+    taken("a data type", crate::redis::aux::register::<crate::persist::SavedState>(context))?;
     taken("a section of INFO", crate::redis::info::register::<crate::info::Syncer>(context))?;
     capture::init(context);
     Ok(())
@@ -66,5 +67,6 @@ pub fn settings_changed() {
     state::configure(|config| {
         config.backlog_bytes = BACKLOG_SIZE.get().unsigned_abs();
         config.drift_ms_max = MAX_DRIFT_MS.get().unsigned_abs();
+        config.past_replids_max = PAST_REPLIDS.get().unsigned_abs() as usize;
     });
 }

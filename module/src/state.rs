@@ -8,7 +8,7 @@ use syncer_shared::shard::{Shard, ShardConfig, Start};
 
 use crate::redis::{Context, log, random_bytes, server, timer};
 
-/// Why the state cannot be had. None of them happens in a server that works.
+/// Why the state cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
     /// Asked for before `OnLoad` made it, or from another thread.
@@ -17,8 +17,10 @@ pub enum StateError {
     /// Asked for by a callback of something that holds it.
     #[error("ERR syncer: internal error: the state is in use")]
     Busy,
-    /// The shard begins with the first command after loading.
-    #[error("LOADING syncer: this server is still loading its dataset; try again")]
+    /// The dataset is being loaded, or a replica has none from its primary yet.
+    #[error(
+        "LOADING syncer: no state here yet: the dataset is being loaded, or this replica waits for a full sync of its primary"
+    )]
     Loading,
 }
 
@@ -26,7 +28,7 @@ pub enum StateError {
 #[derive(Debug)]
 struct State {
     config: ShardConfig,
-    /// Made when the dataset is loaded, or when the first record comes from a primary or an append-only file.
+    /// None while the dataset is loaded, and on a replica whose primary has sent none.
     shard: Option<Shard>,
 }
 
@@ -60,6 +62,7 @@ pub fn configure(change: impl FnOnce(&mut ShardConfig)) {
     change(&mut state.config);
     let State { config, shard: Some(shard) } = &mut *state else { return };
     shard.config_mut().drift_ms_max = config.drift_ms_max;
+    shard.config_mut().past_replids_max = config.past_replids_max;
     if shard.config_mut().backlog_bytes != config.backlog_bytes {
         shard.resize_backlog(config.backlog_bytes);
     }
@@ -71,29 +74,44 @@ pub fn config() -> Option<ShardConfig> {
     state().ok().map(|state| state.config.clone())
 }
 
-/// The server is a primary and has its dataset: the shard's reign begins. What it logs of its own accord is left in
-/// its records.
+/// The server is a primary and has its dataset: a reign begins (I-7: at every start and every promotion). What it logs of its own
+/// accord is left in the shard's records.
 pub fn begin_reign(context: &Context) {
     let Ok(mut state) = state() else { return };
     let replid = ReplId::from_bytes(random_bytes());
     let now_ms = timer::now_ms();
     let State { config, shard } = &mut *state;
-    match shard {
-        Some(shard) => shard.begin_reign(replid, now_ms),
-        None => {
+    let after = match shard {
+        Some(shard) if !shard.is_blank() => {
+            let before = (shard.replid(), shard.backlog().end_offset());
+            shard.begin_reign(replid, now_ms);
+            format!("after {} at offset {}", before.0, before.1)
+        }
+        _ => {
             let (keys, _) = server::key_counts(context, server::databases(context));
             let start = if keys > 0 { Start::Seeded } else { Start::Empty };
             *shard = Some(Shard::new(config.clone(), replid, start, now_ms));
+            match start {
+                Start::Seeded => format!("with {keys} keys that no backlog has: the other instances need a full sync"),
+                _ => "from nothing".into(),
+            }
         }
-    }
-    log::notice(&format!("syncer: instance {} begins replication ID {replid} as a primary", config.instance));
+    };
+    log::notice(&format!("syncer: instance {} begins replication ID {replid} as a primary, {after}", config.instance));
 }
 
-/// The server follows a primary, or reads records from its append-only file: the shard comes from there.
-pub fn follow() {
+/// Takes the shard away.
+pub fn take() -> Option<Shard> {
+    state().ok()?.shard.take()
+}
+
+/// Puts a shard in the place of the one that was there.
+pub fn put(mut shard: Shard) {
     let Ok(mut state) = state() else { return };
-    let replid = ReplId::from_bytes(random_bytes());
-    let shard = Shard::new(state.config.clone(), replid, Start::Replica, timer::now_ms());
+    // The settings may have changed since it was made.
+    shard.config_mut().drift_ms_max = state.config.drift_ms_max;
+    shard.config_mut().past_replids_max = state.config.past_replids_max;
+    shard.resize_backlog(state.config.backlog_bytes);
     state.shard = Some(shard);
 }
 

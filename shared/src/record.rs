@@ -156,6 +156,12 @@ impl<'a> Record<'a> {
         out.extend_from_slice(&[VERSION, SYNC_ENDS]);
     }
 
+    /// Whether these bytes claim to be a [`Record::Founded`].
+    #[must_use]
+    pub fn is_founder(bytes: &[u8]) -> bool {
+        bytes.starts_with(&[VERSION, FOUNDED])
+    }
+
     /// Reads a record; its frames are checked too.
     ///
     /// # Errors

@@ -47,3 +47,40 @@ macro_rules! on_all_kinds {
         }
     )+};
 }
+
+/// Makes a scenario three tests: `redis8`, `valkey9` and `valkey8`, each given its kind of server.
+///
+/// ```ignore
+/// on_each_kind! {
+///     fn it_starts(kind) {
+///         Server::start(kind, ServerOptions::instance(1));
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! on_each_kind {
+    ($($(#[$meta:meta])* fn $name:ident($kind:ident) $body:block)+) => {$(
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            fn scenario($kind: $crate::server::ServerKind) $body
+
+            #[test]
+            fn redis8() {
+                scenario($crate::server::ServerKind::Redis8);
+            }
+
+            #[test]
+            fn valkey9() {
+                scenario($crate::server::ServerKind::Valkey9);
+            }
+
+            #[test]
+            fn valkey8() {
+                scenario($crate::server::ServerKind::Valkey8);
+            }
+        }
+    )+};
+}

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod dataset;
 pub mod examples;
 pub mod load;
+pub mod nodes;
 pub mod port;
 pub mod prefix;
 pub mod process;

@@ -2,7 +2,7 @@
 
 use super::{VOLATILE, replication, role, touch};
 use crate::redis::timer::{self, Tick};
-use crate::redis::{Context, server};
+use crate::redis::{Context, is_handing_over, server};
 use crate::state;
 
 const PERIOD_MS: u32 = 100;
@@ -21,6 +21,9 @@ impl Tick for Heartbeat {
     fn tick(context: &Context) {
         timer::start::<Self>(context, PERIOD_MS);
         role::try_begin();
+        if is_handing_over() {
+            return;
+        }
         replication::recheck(context);
         let (_, volatile) = server::key_counts(context, server::databases(context));
         VOLATILE.set(volatile > 0);

@@ -3,6 +3,7 @@
 use syncer_shared::shard::ReplayError;
 
 use crate::keyspace::with_keyspace;
+use crate::persist;
 use crate::redis::{Args, Command, CommandResult, Context, Run, entry, notify};
 use crate::state::{self, StateError};
 
@@ -49,9 +50,12 @@ impl Run for Log {
 }
 
 fn replay(context: &Context, record: &[u8]) -> Result<(), LogError> {
-    if !state::has_shard() {
-        state::follow();
+    if !persist::is_founded(record) {
+        return Ok(());
     }
     let mut shard = state::shard()?;
-    Ok(with_keyspace(context, |keyspace| shard.replay(record, keyspace))?)
+    let replayed = with_keyspace(context, |keyspace| shard.replay(record, keyspace));
+    drop(shard);
+    replayed.inspect_err(persist::does_not_fit)?;
+    Ok(())
 }

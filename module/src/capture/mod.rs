@@ -8,8 +8,9 @@
 //! | `effects`, `seals`, `group`, `dataset` | what that means as effects |
 //! | `wrap`, `streams`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
 //! | `touch` | adds that change nothing, but mean an add |
-//! | `role`, `replication`, `heartbeat`, `log` | when to capture, who must hear of it, what runs by the clock, replicas |
+//! | `role`, `replication`, `heartbeat`, `log`, `aof` | when to capture, who must hear of it, what runs by the clock, replicas, the append-only file |
 
+mod aof;
 mod call;
 mod catalogue;
 mod dataset;
@@ -171,13 +172,16 @@ pub fn on_unit_end(context: &Context) {
 pub fn on_server_event(context: &Context, event: ServerEvent) {
     match event {
         ServerEvent::Role { primary } => role::changed(context, primary),
-        ServerEvent::Loading(loading) => {
+        ServerEvent::Loading(load) => {
             // DEBUG RELOAD empties the dataset before it loads it: no flush that anybody asked for (CAPTURE 11).
             with(|capture| capture.unit.clear());
             field_ttls::saw();
-            role::loading(loading);
+            role::loading(load);
         }
-        ServerEvent::Forked => replication::assume(),
+        ServerEvent::Forked => {
+            replication::assume();
+            aof::look(context);
+        }
         ServerEvent::Modules => drop(with(|capture| capture.table = catalogue::read(context))),
         ServerEvent::Gone(client) => {
             with(|capture| capture.gone(client));

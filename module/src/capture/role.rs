@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 
+use super::aof;
+use crate::redis::events::Load;
 use crate::redis::{Context, detached};
-use crate::state;
+use crate::{persist, state};
 
 /// What the server is doing, cached so that the filter need not ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,7 @@ pub fn try_begin() -> bool {
         return false;
     }
     if !REIGNS.replace(true) {
+        aof::require(context);
         state::begin_reign(context);
     }
     MODE.set(Mode::Primary);
@@ -60,15 +63,21 @@ pub fn changed(_context: &Context, primary: bool) {
     } else {
         MODE.set(Mode::Replica);
         REIGNS.set(false);
-        state::follow();
+        // What is known stays: after a native partial resync it goes on, else a full sync brings another.
+        if let Ok(mut shard) = state::shard() {
+            shard.follow_primary();
+        }
     }
 }
 
 /// A dataset is being loaded, or has been.
-pub fn loading(loading: bool) {
-    match (loading, MODE.get()) {
-        (_, Mode::Replica) => {}
-        (true, _) => MODE.set(Mode::Loading),
-        (false, _) => MODE.set(Mode::Waiting),
+pub fn loading(load: Load) {
+    if !persist::loading(load) {
+        REIGNS.set(false);
+    }
+    match (load, MODE.get()) {
+        (_, Mode::Replica) | (Load::Swap, _) => {}
+        (Load::Begins { .. }, _) => MODE.set(Mode::Loading),
+        (Load::Ends { .. }, _) => MODE.set(Mode::Waiting),
     }
 }

@@ -28,7 +28,12 @@ pub static BACKLOG_SIZE: Setting =
 /// How far ahead of the local clock an effect may be, milliseconds.
 pub static MAX_DRIFT_MS: Setting = Setting::new(c"max-drift-ms", 60_000, 100, 86_400_000, 0);
 
-static SETTINGS: [&Setting; 3] = [&INSTANCE_ID, &BACKLOG_SIZE, &MAX_DRIFT_MS];
+/// How many past replication IDs are remembered.
+pub static PAST_REPLIDS: Setting = Setting::new(c"past-replication-ids", 64, 1, 1024, 0);
+/// Whether the state goes into the server's files. 0 only to leave: a file without it can be read without the module.
+pub static SAVE_STATE: Setting = Setting::new(c"save-state", 1, 0, 1, 0);
+
+static SETTINGS: [&Setting; 5] = [&INSTANCE_ID, &BACKLOG_SIZE, &MAX_DRIFT_MS, &PAST_REPLIDS, &SAVE_STATE];
 
 /// A setting is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +42,9 @@ pub enum ConfigError {
     #[error("the server refused the setting syncer.{0}; is it in the configuration file with a value out of range?")]
     Refused(String),
     /// Not a name we know.
-    #[error("unknown argument '{0}'; known are instance-id, backlog-size and max-drift-ms, each followed by a value")]
+    #[error(
+        "unknown argument '{0}'; known are instance-id, backlog-size, max-drift-ms, past-replication-ids and save-state, each followed by a value"
+    )]
     Unknown(String),
     /// A name without value.
     #[error("argument '{0}' has no value")]
@@ -74,8 +81,8 @@ impl Setting {
     fn parse(&self, text: Text<'_>) -> Result<i64, ConfigError> {
         let is_memory = self.flags & raw::REDISMODULE_CONFIG_MEMORY != 0;
         let number = if is_memory { memory(text.as_bytes()) } else { text.as_integer() };
-        // 0 is only what an instance id is before it is said.
-        let min = self.min.max(1);
+        // 0 is what an instance id is before it is said.
+        let min = if ptr::eq(self, &INSTANCE_ID) { 1 } else { self.min };
         number.filter(|number| (min..=self.max).contains(number)).ok_or_else(|| ConfigError::Range {
             name: self.name(),
             value: String::from_utf8_lossy(text.as_bytes()).into_owned(),

@@ -77,6 +77,14 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// Whether nothing may be replicated now but by clients' commands: the server hands over to a replica, and what a timer added would be
+/// lost, or stop it for good.
+#[must_use]
+pub fn is_handing_over() -> bool {
+    // SAFETY: needs nothing; on the main thread.
+    unsafe { api!(RedisModule_AvoidReplicaTraffic)() != 0 }
+}
+
 /// Answers of `RM_GetContextFlags`.
 #[derive(Clone, Copy)]
 pub struct ContextFlags(u32);

@@ -21,7 +21,7 @@ pub enum ServerEvent {
         primary: bool,
     },
     /// A dataset is being loaded, or it no longer is.
-    Loading(bool),
+    Loading(Load),
     /// Databases are about to be emptied.
     Flush(FlushScope),
     /// Two databases changed places.
@@ -34,12 +34,30 @@ pub enum ServerEvent {
     Gone(u64),
 }
 
+/// See [`ServerEvent::Loading`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// A replica keeps its old dataset until the new one is complete; comes before the beginning.
+    Swap,
+    /// From a file, or what the primary sends.
+    Begins {
+        /// The latter.
+        replication: bool,
+    },
+    /// It has ended.
+    Ends {
+        /// Not broken off.
+        success: bool,
+    },
+}
+
 /// Subscribes to all of [`ServerEvent`].
 pub fn subscribe(context: &Context) -> Option<()> {
     // As few as will do: at every write the server looks through all of them.
-    const EVENTS: [(u64, u64); 7] = [
+    const EVENTS: [(u64, u64); 8] = [
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, 1),
         (raw::REDISMODULE_EVENT_LOADING, 1),
+        (raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, 1),
         (raw::REDISMODULE_EVENT_FLUSHDB, 1),
         (raw::REDISMODULE_EVENT_SWAPDB, 1),
         (raw::REDISMODULE_EVENT_FORK_CHILD, 1),
@@ -71,11 +89,14 @@ unsafe fn decode(id: u64, sub: u64, data: *mut c_void) -> Option<ServerEvent> {
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, _) => {
             Some(ServerEvent::Role { primary: sub == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER })
         }
-        (raw::REDISMODULE_EVENT_LOADING, raw::REDISMODULE_SUBEVENT_LOADING_ENDED)
-        | (raw::REDISMODULE_EVENT_LOADING, raw::REDISMODULE_SUBEVENT_LOADING_FAILED) => {
-            Some(ServerEvent::Loading(false))
+        (raw::REDISMODULE_EVENT_LOADING, _) => Some(ServerEvent::Loading(match sub {
+            raw::REDISMODULE_SUBEVENT_LOADING_ENDED => Load::Ends { success: true },
+            raw::REDISMODULE_SUBEVENT_LOADING_FAILED => Load::Ends { success: false },
+            _ => Load::Begins { replication: sub == raw::REDISMODULE_SUBEVENT_LOADING_REPL_START },
+        })),
+        (raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_STARTED) => {
+            Some(ServerEvent::Loading(Load::Swap))
         }
-        (raw::REDISMODULE_EVENT_LOADING, _) => Some(ServerEvent::Loading(true)),
         (raw::REDISMODULE_EVENT_FLUSHDB, raw::REDISMODULE_SUBEVENT_FLUSHDB_START) => {
             // SAFETY: the caller's contract: a flush comes with this structure.
             let info = unsafe { data.cast::<RedisModuleFlushInfoV1>().as_ref() }?;

@@ -337,8 +337,12 @@ unsafe extern "C" fn visited(
 
 /// Asks the server not to take every key opened for writing as changed: [`signal_modified`] says what was. Once, while
 /// loading.
+///
+/// Also: the module notices when a file or a full sync breaks off, and a replica may serve its old dataset until the new one is complete.
 pub fn signal_explicitly(context: &Context) {
-    const OPTIONS: c_int = raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED as c_int;
+    const OPTIONS: c_int = (raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED
+        | raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS
+        | raw::REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD) as c_int;
     // SAFETY: the context is valid.
     unsafe { api!(RedisModule_SetModuleOptions)(context.raw(), OPTIONS) };
 }

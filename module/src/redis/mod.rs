@@ -15,6 +15,7 @@ macro_rules! api {
 
 #[cfg(not(test))]
 mod alloc;
+pub mod aux;
 pub mod blocked;
 pub mod call;
 pub mod client;
@@ -42,7 +43,7 @@ pub mod timer;
 pub use blocked::Blocked;
 pub use call::{Element, Reply, call};
 pub use command::{Command, CommandResult, Run, entry, register};
-pub use context::{Context, ContextFlags, detached, log, random_bytes};
+pub use context::{Context, ContextFlags, detached, is_handing_over, log, random_bytes};
 pub use events::ServerEvent;
 pub use expiry::{ExpiryOff, without_expiry};
 pub use guard::panics;

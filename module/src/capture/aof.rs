@@ -1,0 +1,35 @@
+//! The append-only file can hold the state only in an RDB head (CAPTURE 10).
+
+use crate::redis::{Context, OwnedText, call, log};
+
+const OPTION: &[u8] = b"aof-use-rdb-preamble";
+
+/// Whether the server writes its append-only file with such a head.
+fn has_head(context: &Context) -> bool {
+    let (get, name) = (OwnedText::new(b"GET"), OwnedText::new(OPTION));
+    let reply = call(context, c"CONFIG", &[get.text(), name.text()]);
+    let value = reply.root().and_then(|pair| pair.get(1)?.bytes());
+    value != Some(b"no")
+}
+
+/// At the start as a primary or a replica: turns the option on if need be.
+pub fn require(context: &Context) {
+    if !context.flags().has_aof() || has_head(context) {
+        return;
+    }
+    let words = [&b"SET"[..], OPTION, b"yes"].map(OwnedText::new);
+    let failed = call(context, c"CONFIG", &words.each_ref().map(OwnedText::text)).is_error();
+    log::warning(&format!(
+        "syncer: aof-use-rdb-preamble is no: an append-only file without an RDB head cannot hold the Active-Active state{}",
+        if failed { "; set it to yes" } else { ". It was set to yes; change your configuration" }
+    ));
+}
+
+/// A child was forked, which may rewrite the file.
+pub fn look(context: &Context) {
+    if context.flags().has_aof() && !has_head(context) {
+        log::warning(
+            "syncer: aof-use-rdb-preamble is no: after a restart from a rewritten append-only file the other instances will need a full sync; CONFIG SET aof-use-rdb-preamble yes, then BGREWRITEAOF",
+        );
+    }
+}

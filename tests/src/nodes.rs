@@ -1,0 +1,210 @@
+//! Two instances whose servers are killed, restarted, moved and promoted: every change must cost a partial sync only.
+
+use std::time::Duration;
+
+use crate::agent::{Agent, AgentOptions};
+use crate::client::Client;
+use crate::server::{Server, ServerKind, ServerOptions};
+use crate::stream::Position;
+use crate::{dataset, reply, wait};
+
+/// How long nodes may take to agree on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The servers of one instance: a primary and its replicas, in any order, and the agent beside them.
+#[derive(Debug)]
+pub struct Instance {
+    id: u8,
+    kind: ServerKind,
+    options: ServerOptions,
+    /// Its nodes; tests kill, restart and promote them.
+    pub nodes: Vec<Server>,
+    /// Its agent, which finds the primary among the nodes. None after [`Instance::stop_agent`].
+    pub agent: Option<Agent>,
+}
+
+/// What a node answers, if it does.
+fn ask(node: &Server, line: &str) -> Option<String> {
+    let answer = Client::connect(node.port()).ok()?.try_cmd(line).ok()?;
+    Some(reply::text(&answer))
+}
+
+/// Two instances.
+#[derive(Debug)]
+pub struct Pair {
+    /// Instance 1, which things are done to.
+    pub one: Instance,
+    /// Instance 2, with one node.
+    pub two: Instance,
+}
+
+impl Instance {
+    fn start(id: u8, kind: ServerKind, count: usize, options: &ServerOptions) -> Self {
+        let primary = Server::start(kind, options.clone());
+        let mut nodes = vec![primary];
+        for _ in 1..count {
+            nodes.push(nodes[0].replica(options.clone()));
+        }
+        Self { id, kind, options: options.clone(), nodes, agent: None }
+    }
+
+    /// The addresses of all nodes, for agents.
+    fn url(&self) -> String {
+        let addresses: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        format!("redis://{}", addresses.join(","))
+    }
+
+    /// The node that is a primary now and takes writes.
+    ///
+    /// # Panics
+    /// When there comes to be none.
+    pub fn primary(&self) -> &Server {
+        let says_so = |info: String| info.contains("syncer_role:primary");
+        let is_primary = |node: &&Server| ask(node, "INFO syncer").is_some_and(says_so);
+        let found = || self.nodes.iter().position(|node| is_primary(&node));
+        let at = wait::until(PATIENCE, "an instance has a primary", found, || self.standing());
+        &self.nodes[at]
+    }
+
+    /// A client of the primary.
+    pub fn client(&self) -> Client {
+        self.primary().client()
+    }
+
+    /// One more node, a replica of the primary.
+    pub fn grow(&mut self) -> usize {
+        let replica = self.primary().replica(self.options.clone());
+        self.nodes.push(replica);
+        self.nodes.len() - 1
+    }
+
+    /// Makes a node the primary, as an operator does without Sentinel, and the others its replicas.
+    pub fn promote(&self, node: usize) {
+        self.nodes[node].client().ok("REPLICAOF NO ONE");
+        let port = self.nodes[node].port();
+        for (at, other) in self.nodes.iter().enumerate() {
+            if at != node
+                && let Ok(mut client) = Client::connect(other.port())
+            {
+                client.ok(&format!("REPLICAOF 127.0.0.1 {port}"));
+                other.follows();
+            }
+        }
+    }
+
+    /// A field of `INFO syncer` of a node that answers.
+    fn figure(node: &Server, field: &str) -> u64 {
+        let Some(info) = ask(node, "INFO syncer") else { return 0 };
+        let line =
+            info.lines().find_map(|line| line.trim().strip_prefix(&format!("syncer_{field}:")).map(str::to_owned));
+        line.and_then(|value| value.parse().ok()).unwrap_or_default()
+    }
+
+    fn standing(&self) -> String {
+        let node = |node: &Server| {
+            let answers =
+                ["INFO replication", "SYNCER.STATUS", "SYNCER.PEERS"].map(|line| ask(node, line).unwrap_or_default());
+            let log: Vec<String> =
+                node.log().lines().filter(|line| line.contains("syncer")).map(str::to_owned).collect();
+            format!("node {}: {}\n{}", node.port(), answers.join("\n"), log.join("\n"))
+        };
+        let nodes: Vec<String> = self.nodes.iter().map(node).collect();
+        format!("instance {} ({})\n{}", self.id, self.kind, nodes.join("\n"))
+    }
+}
+
+impl Pair {
+    /// Instance 1 with so many nodes, with these server options at all nodes, and instance 2 with one; waits until they agree.
+    pub fn start(kind: ServerKind, nodes: usize, config: &[(&str, &str)]) -> Self {
+        let options =
+            |id| config.iter().fold(ServerOptions::instance(id), |all, (name, value)| all.config(name, value));
+        let one = Instance::start(1, kind, nodes, &options(1));
+        let two = Instance::start(2, kind, 1, &options(2));
+        let mut pair = Self { one, two };
+        pair.restart_agents();
+        pair.agree();
+        pair
+    }
+
+    /// Starts both agents, with the nodes as they are now.
+    pub fn restart_agents(&mut self) {
+        let (one, two) = (self.one.url(), self.two.url());
+        (self.one.agent, self.two.agent) = (None, None);
+        self.one.agent = Some(Agent::start(
+            AgentOptions::at(one.clone()).peer_url(2, two.clone()).arg("--relay-after-ms").arg("300"),
+        ));
+        self.two.agent = Some(Agent::start(AgentOptions::at(two).peer_url(1, one).arg("--relay-after-ms").arg("300")));
+    }
+
+    /// Ends both agents: what is written now waits.
+    pub fn stop_agents(&mut self) {
+        (self.one.agent, self.two.agent) = (None, None);
+    }
+
+    /// Waits until both primaries have applied what either has, and all nodes are equal: data, digests, backlog of a primary and its
+    /// replicas (I-12). No node has had a full sync.
+    ///
+    /// # Panics
+    /// When it does not come to that.
+    pub fn agree(&self) {
+        let what = "all nodes of both instances agree";
+        let standing = || format!("{}\n{}\n{}", self.one.standing(), self.two.standing(), self.agent_logs());
+        wait::until(PATIENCE, what, || self.do_agree().then_some(()), standing);
+        assert_eq!(self.full_syncs(), 0, "full syncs\n{}", standing());
+    }
+
+    fn do_agree(&self) -> bool {
+        let clocks = [&self.one, &self.two].map(|instance| instance.client().text("SYNCER.CLOCK"));
+        if clocks[0] != clocks[1] {
+            return false;
+        }
+        let nodes = self.one.nodes.iter().chain(&self.two.nodes);
+        let digests: Vec<_> = nodes
+            .filter_map(|node| Client::connect(node.port()).ok())
+            .map(|mut client| (dataset::digest(&mut client), client.text("SYNCER.DIGEST")))
+            .collect();
+        let backlogs = |instance: &Instance| -> Vec<(u64, u64)> {
+            let reachable = instance.nodes.iter().filter(|node| ask(node, "PING").is_some());
+            reachable
+                .map(|node| ["backlog_first_offset", "backlog_end_offset"].map(|field| Instance::figure(node, field)))
+                .map(|[first, end]| (first, end))
+                .collect()
+        };
+        let same = |list: &[(u64, u64)]| list.windows(2).all(|pair| pair[0] == pair[1]);
+        digests.windows(2).all(|pair| pair[0] == pair[1]) && same(&backlogs(&self.one)) && same(&backlogs(&self.two))
+    }
+
+    /// Snapshots that any node has merged or offered since it started.
+    pub fn full_syncs(&self) -> u64 {
+        let nodes = self.one.nodes.iter().chain(&self.two.nodes);
+        nodes.map(|node| Instance::figure(node, "sync_full_in") + Instance::figure(node, "sync_full_out")).sum()
+    }
+
+    /// What the agents have said.
+    pub fn agent_logs(&self) -> String {
+        let logs = [&self.one, &self.two].map(|instance| instance.agent.as_ref().map(Agent::log).unwrap_or_default());
+        logs.join("\n")
+    }
+
+    /// The bytes of the Active-Active backlog of instance 1 from `from` on, read as instance 2.
+    pub fn backlog(&self, from: u64) -> Vec<u8> {
+        let mut source = self.one.client();
+        let reader = Position::of(&mut self.two.client(), 1);
+        let replid = Position::of(&mut source, 2).own_replid;
+        let line = format!("SYNCER.PSYNC 1 * 2 {} * {replid} {from}", reader.own_replid);
+        let mut words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        words.push(&reader.clock);
+        let welcome = source.args(&words);
+        let mut bytes = Vec::new();
+        assert_eq!(reply::text(&reply::items(&welcome)[0]), "CONTINUE", "{}", reply::text(&welcome));
+        loop {
+            let answer = source.ok("SYNCER.READ 1000000 10");
+            let [.., frames] = reply::items(&answer) else { panic!("SYNCER.READ answers {}", reply::text(&answer)) };
+            let frames = reply::bytes(frames);
+            if frames.is_empty() {
+                return bytes;
+            }
+            bytes.extend_from_slice(frames);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! State that survives: restarts and crashes of a server cost a partial sync, never a full one, and lose nothing that is left anywhere.
+
+use std::fs;
+
+use syncer_tests::nodes::Pair;
+use syncer_tests::server::ServerKind;
+use syncer_tests::{on_each_kind, wait};
+
+/// Some of everything, so that metadata, counters and TTLs are in the state.
+fn write(pair: &Pair, tag: &str) {
+    let (mut one, mut two) = (pair.one.client(), pair.two.client());
+    for (site, client) in [("1", &mut one), ("2", &mut two)] {
+        for line in [
+            format!("SET {tag}:{site} v"),
+            format!("INCRBY {tag}:count 5"),
+            format!("HSET {tag}:h f{site} v{site}"),
+            format!("SADD {tag}:s both {site}"),
+            format!("ZINCRBY {tag}:z 2.5 m"),
+            format!("SET {tag}:ttl{site} v EX 1000"),
+            format!("RPUSH {tag}:l{site} a b"),
+            format!("INCRBYFLOAT {tag}:float 0.1"),
+        ] {
+            client.ok(&line);
+        }
+    }
+}
+
+fn count(pair: &Pair, tag: &str) -> String {
+    pair.one.client().text(&format!("GET {tag}:count"))
+}
+
+on_each_kind! {
+    fn a_primary_restarts_from_its_rdb_file(kind) {
+        let mut pair = Pair::start(kind, 1, &[]);
+        write(&pair, "before");
+        pair.one.client().ok("SAVE");
+        // Not in the file: it comes back from instance 2.
+        write(&pair, "lost");
+        pair.agree();
+        pair.one.nodes[0].restart();
+        write(&pair, "after");
+        pair.agree();
+        assert_eq!([count(&pair, "before"), count(&pair, "lost"), count(&pair, "after")], ["10", "10", "10"]);
+    }
+
+    /// The same file twice: nobody but instance 2 knows the reign between.
+    fn a_reign_that_was_never_saved_is_no_other_server(kind) {
+        let mut pair = Pair::start(kind, 1, &[]);
+        write(&pair, "before");
+        pair.one.client().ok("SAVE");
+        for tag in ["second", "third"] {
+            pair.one.nodes[0].restart();
+            write(&pair, tag);
+            pair.agree();
+        }
+        pair.one.nodes[0].restart();
+        pair.agree();
+        assert_eq!([count(&pair, "second"), count(&pair, "third")], ["10", "10"]);
+    }
+
+    fn a_primary_restarts_from_its_append_only_file(kind) {
+        let config = [("appendonly", "yes"), ("appendfsync", "always")];
+        let mut pair = Pair::start(kind, 1, &config);
+        write(&pair, "first");
+        pair.one.nodes[0].restart();
+        write(&pair, "second");
+        pair.agree();
+        pair.one.client().ok("BGREWRITEAOF");
+        wait::eventually("the rewrite has ended", || {
+            let info = pair.one.client().text("INFO persistence");
+            info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+        });
+        write(&pair, "third");
+        // Without agents nothing comes back from instance 2: what is there is from the file.
+        pair.agree();
+        pair.stop_agents();
+        let before = (pair.one.client().text("SYNCER.DIGEST"), pair.one.client().text("SYNCER.CLOCK"));
+        pair.one.nodes[0].restart();
+        assert_eq!(pair.one.client().text("SYNCER.DIGEST"), before.0);
+        assert_eq!(count(&pair, "third"), "10");
+        pair.restart_agents();
+        write(&pair, "fourth");
+        pair.agree();
+    }
+
+    /// The last second is lost in a crash, or the end of the file is torn.
+    fn a_torn_append_only_file_loses_what_peers_bring_back(kind) {
+        let config = [("appendonly", "yes"), ("appendfsync", "everysec"), ("aof-load-truncated", "yes")];
+        let mut pair = Pair::start(kind, 1, &config);
+        write(&pair, "first");
+        pair.agree();
+        pair.one.nodes[0].kill();
+        let folder = pair.one.nodes[0].folder().join("appendonlydir");
+        let entries = fs::read_dir(folder).expect("the server has made it");
+        let path = entries.map(|entry| entry.expect("readable").path()).find(|path| path.to_string_lossy().contains(".incr."));
+        let path = path.expect("there is one");
+        let bytes = fs::read(&path).expect("readable");
+        fs::write(&path, &bytes[..bytes.len() - 700]).expect("writable");
+        pair.one.nodes[0].restart();
+        write(&pair, "second");
+        pair.agree();
+        assert_eq!([count(&pair, "first"), count(&pair, "second")], ["10", "10"]);
+    }
+
+    fn debug_reload_goes_on_with_the_same_reign(kind) {
+        let pair = Pair::start(kind, 1, &[]);
+        write(&pair, "first");
+        pair.agree();
+        let replid = |pair: &Pair| pair.one.client().text("INFO syncer").lines().find(|l| l.starts_with("syncer_replid:")).map(str::to_owned);
+        let before = replid(&pair);
+        pair.one.client().ok("DEBUG RELOAD");
+        assert_eq!(replid(&pair), before);
+        write(&pair, "second");
+        pair.agree();
+        pair.one.client().ok("DEBUG RELOAD");
+        pair.agree();
+    }
+
+    /// The file of instance 2 is copied to the server of instance 1, which has lost everything.
+    fn a_file_of_another_instance_makes_a_server_its_own_instance(kind) {
+        let mut pair = Pair::start(kind, 1, &[]);
+        write(&pair, "first");
+        pair.agree();
+        pair.two.client().ok("SAVE");
+        pair.one.nodes[0].kill();
+        write_at_two(&pair, "while");
+        let file = |node: &syncer_tests::server::Server| node.folder().join("dump.rdb");
+        fs::copy(file(&pair.two.nodes[0]), file(&pair.one.nodes[0])).expect("copied");
+        pair.one.nodes[0].restart();
+        write(&pair, "after");
+        pair.agree();
+        let info = pair.one.client().text("INFO syncer");
+        assert!(info.contains("syncer_instance_id:1"), "{info}");
+        assert_eq!([count(&pair, "first"), count(&pair, "after")], ["10", "10"]);
+    }
+}
+
+fn write_at_two(pair: &Pair, tag: &str) {
+    pair.two.client().ok(&format!("INCRBY {tag}:count 7"));
+}
+
+/// One bit of the state is wrong: it is refused whole and loudly, and the data is there.
+#[test]
+fn a_damaged_state_is_refused_and_the_data_kept() {
+    for kind in ServerKind::ALL {
+        // Without a checksum of its own the server notices nothing; long texts are not compressed, so that the place is found.
+        let config = [("rdbchecksum", "no"), ("rdbcompression", "no")];
+        let mut pair = Pair::start(kind, 1, &config);
+        write(&pair, "first");
+        pair.agree();
+        pair.one.client().ok("SAVE");
+        let path = pair.one.nodes[0].folder().join("dump.rdb");
+        pair.stop_agents();
+        pair.one.nodes[0].kill();
+        let mut bytes = fs::read(&path).expect("saved");
+        // Near the end, within the backlog: the state is behind the keys.
+        let at = bytes.len() - 300;
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).expect("writable");
+        pair.one.nodes[0].restart();
+        let mut client = pair.one.client();
+        assert_eq!(client.text("GET first:count"), "10", "{kind}");
+        for said in ["Active-Active state in this file is refused: ", "that no backlog has"] {
+            wait::eventually(&format!("{kind} says: {said}"), || pair.one.nodes[0].log().contains(said));
+        }
+    }
+}
+
+/// A file without the state of Syncer: written before the module was there.
+#[test]
+fn a_stock_file_is_data_that_nobody_logged() {
+    use syncer_tests::server::{Server, ServerOptions};
+    let kind = ServerKind::Valkey9;
+    let stock = Server::start(kind, ServerOptions::stock());
+    stock.client().ok("SET k v");
+    stock.client().ok("SAVE");
+    let mut server = Server::start(kind, ServerOptions::instance(1));
+    server.kill();
+    fs::copy(stock.folder().join("dump.rdb"), server.folder().join("dump.rdb")).expect("copied");
+    server.restart();
+    assert_eq!(server.client().text("GET k"), "v");
+    wait::eventually("it says so", || server.log().contains("that no backlog has"));
+}

@@ -1,0 +1,160 @@
+//! Replicas and failover: whatever is promoted, killed or moved, a partial sync is enough and all nodes agree.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use syncer_tests::client::Client;
+use syncer_tests::nodes::Pair;
+use syncer_tests::{on_each_kind, reply, wait};
+
+/// Increments at the primary of instance 1, wherever it is, and at instance 2, while `act` runs. Returns how many were acknowledged.
+fn under_load(pair: &mut Pair, act: impl FnOnce(&mut Pair, &AtomicU64)) -> u64 {
+    let (rounds, ended) = (AtomicU64::new(0), AtomicBool::new(false));
+    let ports = |instance: &syncer_tests::nodes::Instance| instance.nodes.iter().map(|node| node.port()).collect();
+    let all: [Vec<u16>; 2] = [ports(&pair.one), ports(&pair.two)];
+    thread::scope(|scope| {
+        for ports in all {
+            let (rounds, ended) = (&rounds, &ended);
+            scope.spawn(move || {
+                for at in 0.. {
+                    if ended.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let port = ports[at % ports.len()];
+                    let Ok(mut client) = Client::connect(port) else { continue };
+                    // Until the node is no primary any more.
+                    while !ended.load(Ordering::Relaxed) {
+                        let line = format!("INCR load:{}", rounds.load(Ordering::Relaxed) % 20);
+                        match client.try_cmd(&line) {
+                            Ok(answer) if !reply::is_error(&answer) => rounds.fetch_add(1, Ordering::Relaxed),
+                            _ => break,
+                        };
+                    }
+                }
+            });
+        }
+        struct End<'a>(&'a AtomicBool);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _end = End(&ended);
+        act(pair, &rounds);
+    });
+    pair.agree();
+    rounds.load(Ordering::Relaxed)
+}
+
+fn advance(rounds: &AtomicU64, by: u64) {
+    let target = rounds.load(Ordering::Relaxed) + by;
+    wait::eventually("the writers go on", || rounds.load(Ordering::Relaxed) >= target);
+}
+
+fn sum(pair: &Pair) -> u64 {
+    let mut client = pair.two.client();
+    (0..20).map(|counter| client.text(&format!("GET load:{counter}")).parse::<u64>().unwrap_or(0)).sum()
+}
+
+on_each_kind! {
+    /// FAILOVER hands over without losing anything.
+    fn a_handover_under_load_loses_nothing(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        let acknowledged = under_load(&mut pair, |pair, rounds| {
+            for _ in 0..2 {
+                advance(rounds, 100);
+                let old = pair.one.primary().port();
+                pair.one.client().ok("FAILOVER TIMEOUT 20000");
+                wait::eventually("another node is the primary", || pair.one.primary().port() != old);
+                advance(rounds, 100);
+            }
+        });
+        assert_eq!(sum(&pair), acknowledged);
+    }
+
+    /// I-12: the new primary's backlog goes on where the old one's was, byte by byte.
+    fn a_promoted_replica_has_the_backlog_of_its_primary(kind) {
+        let pair = Pair::start(kind, 2, &[]);
+        for i in 0..50 {
+            pair.one.client().ok(&format!("HSET h f{i} {i}"));
+            pair.two.client().ok(&format!("SADD s {i}"));
+        }
+        pair.agree();
+        let before = pair.backlog(0);
+        assert!(before.len() > 3000);
+        pair.one.promote(1);
+        pair.agree();
+        let after = pair.backlog(0);
+        assert!(after.starts_with(&before), "the new primary's backlog is another one");
+        assert!(after.len() > before.len(), "its reign is behind");
+    }
+
+    /// And back again: both nodes have had both roles.
+    fn the_primary_moves_and_comes_back(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        under_load(&mut pair, |pair, rounds| {
+            for node in [1, 0, 1] {
+                advance(rounds, 50);
+                pair.one.promote(node);
+            }
+            advance(rounds, 50);
+        });
+    }
+
+    fn a_replica_crashes_restarts_and_is_promoted(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        under_load(&mut pair, |pair, rounds| {
+            advance(rounds, 100);
+            pair.one.nodes[1].client().ok("SAVE");
+            advance(rounds, 100);
+            pair.one.nodes[1].kill();
+            advance(rounds, 100);
+            pair.one.nodes[1].restart();
+            pair.one.nodes[1].follows();
+            advance(rounds, 100);
+        });
+        pair.one.promote(1);
+        pair.agree();
+    }
+
+    /// The primary is gone; the replica had not got the last writes, but instance 2 had.
+    fn a_replica_that_lacks_the_last_writes_gets_them_from_the_peer(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        pair.one.client().ok("SET early v");
+        pair.agree();
+        let replica = pair.one.nodes[1].process();
+        replica.pause();
+        for i in 0..20 {
+            pair.one.nodes[0].client().ok(&format!("INCR late:{}", i % 3));
+        }
+        wait::eventually("instance 2 has the last write", || pair.two.client().text("GET late:1") == "7");
+        pair.one.nodes[0].kill();
+        pair.one.nodes[1].process().resume();
+        pair.one.nodes[1].client().ok("REPLICAOF NO ONE");
+        pair.agree();
+        assert_eq!(pair.one.client().text("MGET late:0 late:1 late:2"), "[7, 7, 6]");
+        // The old primary comes back, and is a replica then.
+        pair.one.nodes[0].restart();
+        let port = pair.one.nodes[1].port();
+        pair.one.nodes[0].client().ok(&format!("REPLICAOF 127.0.0.1 {port}"));
+        pair.one.nodes[0].follows();
+        pair.agree();
+    }
+
+    /// Replica, replica of a replica, and a new node that takes over in the end.
+    fn an_instance_moves_to_a_new_node(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        let chained = pair.one.nodes[1].replica(syncer_tests::server::ServerOptions::instance(1));
+        pair.one.nodes.push(chained);
+        let new = pair.one.grow();
+        pair.restart_agents();
+        under_load(&mut pair, |pair, rounds| {
+            advance(rounds, 100);
+            pair.one.promote(2);
+            advance(rounds, 100);
+            pair.one.promote(new);
+            advance(rounds, 100);
+            pair.one.nodes.remove(0);
+        });
+    }
+}
