@@ -138,7 +138,8 @@ impl Client {
     }
 }
 
-fn encode<A: AsRef<[u8]>>(args: &[A], out: &mut Vec<u8>) {
+/// Appends a command as a client sends it.
+pub fn encode<A: AsRef<[u8]>>(args: &[A], out: &mut Vec<u8>) {
     out.extend_from_slice(format!("*{}\r\n", args.len()).as_bytes());
     for arg in args {
         out.extend_from_slice(format!("${}\r\n", arg.as_ref().len()).as_bytes());

@@ -74,6 +74,7 @@ impl fmt::Display for ServerKind {
 pub struct ServerOptions {
     module: Option<Vec<String>>,
     config: Vec<String>,
+    under: Vec<OsString>,
 }
 
 impl ServerOptions {
@@ -101,6 +102,12 @@ impl ServerOptions {
     /// One more server option, for example `appendonly yes`.
     pub fn config(mut self, name: &str, value: &str) -> Self {
         self.config.extend([format!("--{name}"), value.to_owned()]);
+        self
+    }
+
+    /// Run by another program: its absolute path and arguments, to which the server and its own are added.
+    pub fn under(mut self, program: Vec<OsString>) -> Self {
+        self.under = program;
         self
     }
 }
@@ -256,7 +263,10 @@ fn launch(kind: ServerKind, options: &ServerOptions, port: u16, folder: &Path) -
     }
     args.extend(["--dir".into(), folder.into()]);
     args.extend(options.config.iter().map(OsString::from));
-    Process::start(&format!("{kind} on port {port}"), &artifact::server(kind), &args, &log_of(folder))
+    let name = format!("{kind} on port {port}");
+    let whole: Vec<OsString> =
+        options.under.iter().cloned().chain([artifact::server(kind).into()]).chain(args).collect();
+    Process::start(&name, Path::new(&whole[0]), &whole[1..], &log_of(folder))
 }
 
 fn log_of(folder: &Path) -> PathBuf {

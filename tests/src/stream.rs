@@ -124,6 +124,13 @@ impl Chunk {
         self.try_apply(target).unwrap_or_else(|error| panic!("SYNCER.APPLY broke the connection: {error}"))
     }
 
+    /// Drops what lies before `offset`: the target has it.
+    pub fn skip_to(&mut self, offset: i64) {
+        let applied = usize::try_from(offset - self.from).expect("offsets only rise");
+        self.frames.drain(..applied);
+        self.from = offset;
+    }
+
     /// Sends it to the target; `Err` when the connection breaks.
     pub fn try_apply(&self, target: &mut Client) -> RedisResult<Value> {
         let numbers = [self.from, self.next, self.end, self.now_ms].map(|number| number.to_string());

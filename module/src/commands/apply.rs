@@ -7,6 +7,7 @@ use syncer_shared::shard::{Applied, Batch, Outcome};
 use super::arguments::{Arguments, CommandError};
 use crate::capture::replication;
 use crate::keyspace::with_keyspace;
+use crate::redis::config::APPLY_SLICE_US;
 use crate::redis::timer::now_ms;
 use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
 use crate::state;
@@ -24,14 +25,13 @@ pub const COMMAND: Command = Command {
     complexity: c"O(N) with N effects, in slices",
 };
 
-/// How long one call may hold the main thread; then the agent sends the rest again. A group is never cut.
-const BUDGET: Duration = Duration::from_micros(300);
-
 struct Apply;
 
-/// Time from the first group on: checking a long batch would else leave no time to apply any of it.
-#[derive(Default)]
+/// How long one call may hold the main thread; then the agent sends the rest again. A group is never cut.
+///
+/// Counts from the first group on: checking a long batch would else leave no time to apply any of it.
 struct Budget {
+    slice: Duration,
     begun: Option<Instant>,
     asked: u32,
 }
@@ -42,7 +42,7 @@ impl Budget {
         const EVERY: u32 = 4;
         self.asked += 1;
         let begun = *self.begun.get_or_insert_with(Instant::now);
-        !self.asked.is_multiple_of(EVERY) || begun.elapsed() < BUDGET
+        !self.asked.is_multiple_of(EVERY) || begun.elapsed() < self.slice
     }
 }
 
@@ -51,7 +51,8 @@ impl Run for Apply {
         let batch = parse(Arguments(args))?;
         crate::capture::flush_touches(context);
         let begun = Instant::now();
-        let mut budget = Budget::default();
+        let slice = Duration::from_micros(APPLY_SLICE_US.get().unsigned_abs());
+        let mut budget = Budget { slice, begun: None, asked: 0 };
         let mut shard = state::shard()?;
         let applied =
             with_keyspace(context, |keyspace| shard.apply(&batch, keyspace, now_ms(), &mut || budget.lasts()))?;

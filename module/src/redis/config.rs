@@ -27,13 +27,15 @@ pub static BACKLOG_SIZE: Setting =
     Setting::new(c"backlog-size", 256 << 20, 1 << 20, 1 << 40, raw::REDISMODULE_CONFIG_MEMORY);
 /// How far ahead of the local clock an effect may be, milliseconds.
 pub static MAX_DRIFT_MS: Setting = Setting::new(c"max-drift-ms", 60_000, 100, 86_400_000, 0);
-
+/// How long one `SYNCER.APPLY` may hold the main thread, microseconds.
+pub static APPLY_SLICE_US: Setting = Setting::new(c"apply-slice-us", 300, 50, 1_000_000, 0);
 /// How many past replication IDs are remembered.
 pub static PAST_REPLIDS: Setting = Setting::new(c"past-replication-ids", 64, 1, 1024, 0);
 /// Whether the state goes into the server's files. 0 only to leave: a file without it can be read without the module.
 pub static SAVE_STATE: Setting = Setting::new(c"save-state", 1, 0, 1, 0);
 
-static SETTINGS: [&Setting; 5] = [&INSTANCE_ID, &BACKLOG_SIZE, &MAX_DRIFT_MS, &PAST_REPLIDS, &SAVE_STATE];
+static SETTINGS: [&Setting; 6] =
+    [&INSTANCE_ID, &BACKLOG_SIZE, &MAX_DRIFT_MS, &APPLY_SLICE_US, &PAST_REPLIDS, &SAVE_STATE];
 
 /// A setting is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +45,7 @@ pub enum ConfigError {
     Refused(String),
     /// Not a name we know.
     #[error(
-        "unknown argument '{0}'; known are instance-id, backlog-size, max-drift-ms, past-replication-ids and save-state, each followed by a value"
+        "unknown argument '{0}'; known are instance-id, backlog-size, max-drift-ms, apply-slice-us, past-replication-ids and save-state, each followed by a value"
     )]
     Unknown(String),
     /// A name without value.

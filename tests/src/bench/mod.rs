@@ -4,11 +4,13 @@
 //! Absolute times say something about the machine only. What counts are CPU microseconds per operation and ratios to
 //! the stock contestants of the same round.
 
+pub mod callgrind;
 pub mod catch_up;
 pub mod contestant;
 pub mod cpu;
 pub mod generator;
 pub mod hot;
+pub mod instructions;
 pub mod lag;
 pub mod machine;
 pub mod memory;

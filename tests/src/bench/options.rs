@@ -1,11 +1,18 @@
 //! The command line of the benchmark.
 
+use std::path::PathBuf;
+
+use super::workload::{WORKLOADS, Workload};
 use crate::server::ServerKind;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
 usage: ./run bench [--quick] [--only SECTION[,SECTION...]] [--server NAME] [--rounds N]
+       ./run bench --instructions [--commands NAME[,NAME...]] [--keep FOLDER] [--server NAME]
 
+  --instructions  instructions per operation (valgrind): holds on a busy machine, too; nothing else is run
+  --commands LIST of GET, SET, INCR, HSET, SADD, ZADD: only those
+  --keep FOLDER   callgrind's files go there, for callgrind_annotate
   --quick         short rounds: to see that everything runs, not to believe the figures
   --only LIST     of throughput, hot, lag, catch-up, memory, neighbour
   --server NAME   redis8, valkey9 or valkey8 (redis8)
@@ -13,6 +20,9 @@ usage: ./run bench [--quick] [--only SECTION[,SECTION...]] [--server NAME] [--ro
 
 /// The parts of a run, in their order.
 pub const SECTIONS: [&str; 6] = ["throughput", "hot", "lag", "catch-up", "memory", "neighbour"];
+
+/// Not part of a run: other programs on the machine don't disturb it, but valgrind must be there.
+pub const INSTRUCTIONS: &str = "instructions";
 
 /// What to measure, and how long.
 #[derive(Clone, Debug)]
@@ -25,6 +35,10 @@ pub struct Options {
     pub kind: ServerKind,
     /// Rounds of each figure.
     pub rounds: usize,
+    /// Commands to count instructions of.
+    pub commands: Vec<Workload>,
+    /// Where callgrind's files go.
+    pub keep: Option<PathBuf>,
 }
 
 impl Options {
@@ -35,10 +49,14 @@ impl Options {
     pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let (mut quick, mut rounds) = (false, None);
         let (mut sections, mut kind) = (SECTIONS.to_vec(), ServerKind::Redis8);
+        let (mut commands, mut keep) = (WORKLOADS.to_vec(), None);
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} wants a value"));
             match arg.as_str() {
                 "--quick" => quick = true,
+                "--instructions" => sections = vec![INSTRUCTIONS],
+                "--commands" => commands = value()?.split(',').map(command).collect::<Result<_, _>>()?,
+                "--keep" => keep = Some(PathBuf::from(value()?)),
                 "--only" => sections = value()?.split(',').map(section).collect::<Result<_, _>>()?,
                 "--server" => kind = server(&value()?)?,
                 "--rounds" => rounds = Some(value()?.parse().map_err(|_| "--rounds wants a number".to_owned())?),
@@ -49,7 +67,7 @@ impl Options {
         if rounds == 0 {
             return Err("--rounds wants at least 1".to_owned());
         }
-        Ok(Self { quick, sections, kind, rounds })
+        Ok(Self { quick, sections, kind, rounds, commands, keep })
     }
 
     /// `full`, or a tenth of it in a quick run.
@@ -65,4 +83,9 @@ fn section(name: &str) -> Result<&'static str, String> {
 
 fn server(name: &str) -> Result<ServerKind, String> {
     ServerKind::from_name(name).ok_or_else(|| format!("{name} is no server"))
+}
+
+fn command(name: &str) -> Result<Workload, String> {
+    let known = WORKLOADS.into_iter().find(|workload| workload.name.eq_ignore_ascii_case(name));
+    known.ok_or_else(|| format!("{name} is no command that is measured"))
 }

@@ -4,9 +4,9 @@ use std::env;
 use std::panic;
 use std::process::ExitCode;
 
-use syncer_tests::bench::options::{HELP, Options};
+use syncer_tests::bench::options::{HELP, INSTRUCTIONS, Options};
 use syncer_tests::bench::target::{self, Target};
-use syncer_tests::bench::{catch_up, cpu, hot, lag, machine, memory, neighbour, throughput};
+use syncer_tests::bench::{catch_up, cpu, hot, instructions, lag, machine, memory, neighbour, throughput};
 
 fn main() -> ExitCode {
     if env::args().skip(1).any(|arg| arg == "--help") {
@@ -45,7 +45,9 @@ fn measure(options: &Options) -> ExitCode {
             }
         }
     }
-    println!("\n## Targets\n\n{}", target::table(&targets));
+    if !targets.is_empty() {
+        println!("\n## Targets\n\n{}", target::table(&targets));
+    }
     println!("The hypervisor took {:.1} % of the CPU. Load after: {}.", usage.stolen_since() * 100.0, machine::load());
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -58,6 +60,7 @@ fn run(section: &str, options: &Options) -> Vec<Target> {
         "catch-up" => catch_up::run(options),
         "memory" => memory::run(options),
         "neighbour" => neighbour::run(options),
+        INSTRUCTIONS => instructions::run(options),
         unknown => unreachable!("{unknown} is not in SECTIONS"),
     }
 }
