@@ -53,12 +53,27 @@ impl Site {
 }
 
 /// How sites differ.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Unequal {
     /// The keys, as `db/key`; none when only digests tell.
     pub keys: BTreeSet<String>,
     /// For messages.
     pub text: String,
+}
+
+impl Unequal {
+    /// By all that clients can see, groups of streams included.
+    pub fn by_value(clients: &mut [Client]) -> Option<Self> {
+        let datasets: Vec<_> = clients.iter_mut().map(dataset::read).collect();
+        let (first, others) = datasets.split_first()?;
+        let keys: BTreeSet<String> =
+            others.iter().flat_map(|other| dataset::differing(first, other)).cloned().collect();
+        let shown = (2..).zip(others).map(|(instance, other)| {
+            format!("instance 1 and instance {instance}:\n{}", dataset::differences(first, other))
+        });
+        let text = shown.collect::<Vec<_>>().join("\n");
+        (!keys.is_empty()).then_some(Self { keys, text })
+    }
 }
 
 /// A full mesh of sites, numbered from 1 like their instances.
@@ -195,20 +210,14 @@ impl Cluster {
         if digests.windows(2).all(|pair| pair[0] == pair[1]) {
             return None;
         }
-        let datasets: Vec<_> = clients.iter_mut().map(dataset::read).collect();
-        let keys: BTreeSet<String> =
-            datasets[1..].iter().flat_map(|other| dataset::differing(&datasets[0], other)).cloned().collect();
+        let Unequal { keys, text } = Unequal::by_value(clients).unwrap_or_default();
         // Redis counts in DEBUG DIGEST that a hash field has a TTL, Valkey does not: there every value was compared instead.
         let families = self.sites.iter().map(|site| site.server.kind() == ServerKind::Redis8);
         let is_mixed = families.clone().any(|redis| redis) && families.clone().any(|redis| !redis);
         if is_mixed && keys.is_empty() && digests.windows(2).all(|pair| pair[0].1 == pair[1].1) {
             return None;
         }
-        let shown = (2..).zip(&datasets[1..]).map(|(instance, other)| {
-            format!("instance 1 and instance {instance}:\n{}", dataset::differences(&datasets[0], other))
-        });
-        let shown: Vec<String> = shown.collect();
-        Some(Unequal { keys, text: format!("(DEBUG DIGEST, SYNCER.DIGEST): {digests:#?}\n{}", shown.join("\n")) })
+        Some(Unequal { keys, text: format!("(DEBUG DIGEST, SYNCER.DIGEST): {digests:#?}\n{text}") })
     }
 
     /// How things stand, for messages.

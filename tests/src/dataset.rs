@@ -74,6 +74,18 @@ pub fn entry(client: &mut Client, key: &[u8]) -> Option<Entry> {
             let full = client.args(&[&b"XINFO"[..], b"STREAM", key, b"FULL", b"COUNT", b"0"]);
             format!("{} {}", reply::text(&ask(client, &["XRANGE", "-", "+"])), stream_state(&full))
         }
+        "vectorset" => {
+            // All of them, in random order.
+            let elements = sorted(reply::text_items(&ask(client, &["VRANDMEMBER", "1000000"])));
+            let vector = |element: &String| {
+                let [raw, attributes] = ["VEMB", "VGETATTR"].map(|command| {
+                    let raw: &[&str] = if command == "VEMB" { &["RAW"] } else { &[] };
+                    reply::text(&ask(client, &[&[command, element.as_str()], raw].concat()))
+                });
+                format!("{element}={raw}{attributes}")
+            };
+            elements.iter().map(vector).collect::<Vec<_>>().join(" ")
+        }
         _ => String::new(),
     };
     let expires_at_ms = Some(reply::integer(&ask(client, &["PEXPIRETIME"]))).filter(|at_ms| *at_ms >= 0);

@@ -21,6 +21,7 @@ pub mod sentinel;
 pub mod server;
 pub mod sim;
 pub mod stream;
+pub mod torture;
 pub mod verify;
 pub mod wait;
 

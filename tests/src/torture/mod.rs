@@ -1,0 +1,27 @@
+//! Generated conflicts on real servers (docs/TESTING.md): random commands of every type at 2 to 4 sites of mixed kinds, with
+//! cuts; when all is healed, everything must be equal. `./run torture --seed N` replays one.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `plan` | what a seed means |
+//! | `command`, `commands.txt` | which commands are drawn |
+//! | `history` | what was done, for the message of a failure |
+//! | `world` | doing it |
+
+mod command;
+mod history;
+mod plan;
+mod world;
+
+pub use plan::Plan;
+
+/// Runs a seed; returns how many commands were run.
+///
+/// # Errors
+/// How the sites differ, with what was done to the keys that do.
+///
+/// # Panics
+/// When a server, an agent or the proxy ends, or sites don't hear of each other in time.
+pub fn run(seed: u64) -> Result<usize, String> {
+    world::run(&Plan::from_seed(seed), seed)
+}

@@ -1,0 +1,67 @@
+//! What a seed means.
+
+use std::fmt;
+
+use fastrand::Rng;
+
+use crate::server::ServerKind;
+
+/// Groups of commands that are drawn together, so that keys are few and conflicts many.
+const GROUPS: [&str; 8] = ["string", "bitmap", "hll", "hash", "set", "zset", "list", "stream"];
+
+/// How the sites hear of each other while commands run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Commands run one after the other, and a site hears of others only when it is its turn: a seed replays exactly, but
+    /// for timestamps.
+    Stepped,
+    /// Everything at once, links cut and healed meanwhile: how the sites interleave is up to the machine.
+    Free,
+}
+
+/// See the module's documentation.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The servers.
+    pub kinds: Vec<ServerKind>,
+    /// How they hear of each other.
+    pub delivery: Delivery,
+    /// Of what the commands are.
+    pub groups: Vec<&'static str>,
+    /// After so many rounds of commands the sites are healed and compared.
+    pub rounds: usize,
+    /// Commands of a round.
+    pub commands: usize,
+}
+
+impl Plan {
+    /// Everything is drawn from the seed.
+    pub fn from_seed(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let sites = [2, 2, 3, 3, 4][rng.usize(..5)];
+        let kinds: Vec<ServerKind> = if rng.u8(..3) == 0 {
+            vec![ServerKind::ALL[rng.usize(..3)]; sites]
+        } else {
+            (0..sites).map(|_| ServerKind::ALL[rng.usize(..3)]).collect()
+        };
+        let delivery = if rng.bool() { Delivery::Stepped } else { Delivery::Free };
+        let mut groups: Vec<&str> = GROUPS.to_vec();
+        if kinds.iter().all(|kind| *kind != ServerKind::Valkey8) {
+            groups.push("field-ttl");
+        }
+        if kinds.iter().all(|kind| *kind == ServerKind::Redis8) {
+            groups.push("vector");
+        }
+        rng.shuffle(&mut groups);
+        groups.truncate(rng.usize(1..=4));
+        Self { kinds, delivery, groups, rounds: rng.usize(2..=5), commands: rng.usize(20..=200) }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds: Vec<&str> = self.kinds.iter().map(|kind| kind.folder()).collect();
+        let (kinds, groups) = (kinds.join(" "), self.groups.join(" "));
+        write!(out, "{kinds}, {:?}, {groups}, {} x {} commands", self.delivery, self.rounds, self.commands)
+    }
+}

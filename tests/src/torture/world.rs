@@ -1,0 +1,132 @@
+//! Runs the commands of a plan on real servers, and compares them.
+
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use super::command::{Command, Generator, Way};
+use super::history::History;
+use super::plan::{Delivery, Plan};
+use crate::client::{Client, words};
+use crate::cluster::{Cluster, Unequal};
+use crate::reply;
+
+/// How long keys that expire by the clock may make sites differ that have applied everything.
+const EXPIRY_MAX: Duration = Duration::from_secs(5);
+/// A command comes to be delivered after about so many others.
+const STEPS_PER_DELIVERY: usize = 12;
+/// Cuts and heals of a round when everything runs at once.
+const CUTS: usize = 6;
+
+/// Runs all rounds. See [`super::run`].
+pub fn run(plan: &Plan, seed: u64) -> Result<usize, String> {
+    let mut rng = Rng::with_seed(seed ^ 0x7073_7465_7070_6564);
+    let cluster = Cluster::new(&plan.kinds);
+    let generator = Generator::new(&plan.groups);
+    let mut history = History::default();
+    for round in 1..=plan.rounds {
+        history.note(format!("round {round}"));
+        match plan.delivery {
+            Delivery::Stepped => stepped(&cluster, plan, &generator, &mut rng, &mut history),
+            Delivery::Free => free(&cluster, plan, &generator, &mut rng, &mut history),
+        }
+        history.note("healed");
+        compare(&cluster, &history).map_err(|why| format!("{plan}\n{why}"))?;
+    }
+    Ok(history.len())
+}
+
+/// Connections of a site: one in each of two databases.
+struct Site {
+    clients: [Client; 2],
+}
+
+impl Site {
+    fn of(cluster: &Cluster, instance: u8) -> Self {
+        let mut clients = [cluster.client(instance), cluster.client(instance)];
+        clients[1].ok("SELECT 1");
+        Self { clients }
+    }
+
+    fn run(&mut self, command: &Command) -> String {
+        let client = &mut self.clients[usize::from(command.db == 1)];
+        match command.way {
+            Way::Plain => command.lines.iter().map(|line| client.text(line)).collect(),
+            Way::Transaction => reply::text(&client.multi(&command.lines)),
+            Way::Script => {
+                let line = command.lines.iter().flat_map(|line| words(line));
+                let script = [b"EVAL".to_vec(), b"return redis.call(unpack(ARGV))".to_vec(), b"0".to_vec()];
+                reply::text(&client.args(&script.into_iter().chain(line).collect::<Vec<_>>()))
+            }
+        }
+    }
+}
+
+/// One command after the other; agents are stopped but while their site's turn to hear of the others lasts.
+fn stepped(cluster: &Cluster, plan: &Plan, generator: &Generator, rng: &mut Rng, history: &mut History) {
+    let sites = plan.kinds.len() as u8;
+    let mut connections: Vec<Site> = (1..=sites).map(|instance| Site::of(cluster, instance)).collect();
+    cluster.sites().iter().for_each(|site| site.agent.process().pause());
+    for _ in 0..plan.commands {
+        let instance = rng.u8(1..=sites);
+        if rng.usize(..STEPS_PER_DELIVERY) == 0 {
+            let agent = cluster.site(instance).agent.process();
+            agent.resume();
+            (1..=sites).filter(|other| *other != instance).for_each(|other| cluster.caught_up(other, instance));
+            agent.pause();
+            history.note(format!("{instance} has everything"));
+        } else {
+            let command = generator.draw(rng);
+            let reply = connections[usize::from(instance) - 1].run(&command);
+            history.command(instance, command, reply);
+        }
+    }
+    cluster.sites().iter().for_each(|site| site.agent.process().resume());
+}
+
+/// All sites at once, while links are cut and healed.
+fn free(cluster: &Cluster, plan: &Plan, generator: &Generator, rng: &mut Rng, history: &mut History) {
+    let sites = plan.kinds.len() as u8;
+    let seeds: Vec<(u8, Rng)> = (1..=sites).map(|instance| (instance, rng.fork())).collect();
+    let done: Vec<History> = std::thread::scope(|scope| {
+        let run = |(instance, mut rng): (u8, Rng)| {
+            let mut site = Site::of(cluster, instance);
+            let mut history = History::default();
+            for _ in 0..plan.commands / usize::from(sites) {
+                let command = generator.draw(&mut rng);
+                let reply = site.run(&command);
+                history.command(instance, command, reply);
+            }
+            history
+        };
+        let threads: Vec<_> = seeds.into_iter().map(|seed| scope.spawn(move || run(seed))).collect();
+        for _ in 0..CUTS {
+            let (left, right) = (rng.u8(1..=sites), rng.u8(1..=sites));
+            match rng.bool() {
+                _ if left == right => {}
+                true => cluster.cut(left, right),
+                false => cluster.heal_between(left, right),
+            }
+        }
+        threads.into_iter().map(|thread| thread.join().expect("the commands of a site run")).collect()
+    });
+    done.into_iter().for_each(|one| history.append(one));
+    cluster.heal();
+}
+
+/// Also what no digest tells: what groups of streams have delivered.
+fn compare(cluster: &Cluster, history: &History) -> Result<(), String> {
+    let deadline = Instant::now() + EXPIRY_MAX;
+    loop {
+        let mut clients = cluster.settled();
+        let unequal = cluster.unequal(&mut clients).or_else(|| Unequal::by_value(&mut clients));
+        match unequal {
+            None => return Ok(()),
+            Some(unequal) if Instant::now() > deadline => {
+                let names = unequal.keys.iter().filter_map(|key| Some(key.split_once('/')?.1.to_owned())).collect();
+                return Err(format!("{}\nwhat was done to these keys:\n{}", unequal.text, history.of(&names)));
+            }
+            Some(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
