@@ -21,7 +21,15 @@ impl Source for Syncer {
         for (name, value) in counters(&figures) {
             section.named(name, value);
         }
+        section.text(c"captured_whole_by_type", &captured_by_type());
     }
+}
+
+/// `list=3,vectorset=1`: what was captured whole.
+#[must_use]
+pub fn captured_by_type() -> String {
+    let counts = capture::counters().captured_whole;
+    counts.iter().map(|(kind, count)| format!("{kind}={count}")).collect::<Vec<_>>().join(",")
 }
 
 /// Name and value of every counter and gauge.
@@ -34,13 +42,14 @@ pub fn counters(figures: &Status) -> Vec<(&'static str, u64)> {
         ("effects_applied", shard.effects_applied),
         ("groups_applied", shard.groups_applied),
         ("duplicates", shard.duplicates),
-        ("captured_whole", capture.captured_whole),
+        ("captured_whole", capture.captured_whole.values().sum()),
         ("touches", capture.touches),
         ("conflicts", shard.conflicts),
         ("reasserted", shard.reasserted),
         ("batches_refused", shard.refused),
         ("drift_refused", shard.drift_refused),
         ("payloads_refused", ServerKeyspace::payloads_refused()),
+        ("payloads_unknown", figures.unknown as u64),
         ("metadata_keys", figures.metadata_keys as u64),
         ("metadata_bytes", figures.metadata_bytes as u64),
         ("metadata_pruned", shard.pruned),

@@ -59,7 +59,10 @@ pub trait Keyspace {
 
     /// Writes one element; creates the key (without TTL) if absent. The key's kind is already the path's.
     /// `Path::Field` gets the TTL of its value, or none. `Path::String` keeps the TTL. `Path::Opaque` replaces the whole value and keeps the TTL.
-    fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>);
+    ///
+    /// Whether the dataset holds it now: a whole value may be of a type or version that the server does not know. Then there is no
+    /// such key any more, and the merge keeps the value.
+    fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) -> bool;
 
     /// Removes one element if it is there; the key goes with its last element.
     fn take(&mut self, db: u32, key: &[u8], path: Path<'_>);

@@ -12,6 +12,8 @@ use crate::number::Number;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MemoryKeyspace {
     keys: BTreeMap<(u32, Vec<u8>), Entry>,
+    /// Whole values that begin with this byte are of a type that is unknown here.
+    pub unknown: Option<u8>,
 }
 
 /// One key.
@@ -146,11 +148,18 @@ impl Keyspace for MemoryKeyspace {
         self.add(db, key, Path::Field(field), delta)
     }
 
-    fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) {
+    fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) -> bool {
+        if let Value::Payload(payload) = value
+            && self.unknown.is_some_and(|unknown| payload.first() == Some(&unknown))
+        {
+            self.delete(db, key, ClearReason::Deleted);
+            return false;
+        }
         let fresh = || Entry { kind: path.kind(), elements: BTreeMap::new(), expire_at: None };
         let entry = self.keys.entry((db, key.to_vec())).or_insert_with(fresh);
         assert_eq!(entry.kind, path.kind(), "the merge writes an element only to a key of its type");
         entry.elements.insert(element(path).to_vec(), Payload::from_value(value));
+        true
     }
 
     fn take(&mut self, db: u32, key: &[u8], path: Path<'_>) {

@@ -30,7 +30,12 @@ fn payload(kind: Kind) -> BoxedStrategy<Payload> {
         Kind::Hash => {
             (name(), any::<Option<i64>>()).prop_map(|(bytes, at)| Payload::text_until(bytes.into(), at)).boxed()
         }
-        Kind::String | Kind::Opaque => name().prop_map(|bytes| Payload::Bytes(bytes.into())).boxed(),
+        Kind::Opaque => (name(), any::<bool>())
+            .prop_map(
+                |(bytes, known)| if known { Payload::Bytes(bytes.into()) } else { Payload::Unknown(bytes.into()) },
+            )
+            .boxed(),
+        Kind::String => name().prop_map(|bytes| Payload::Bytes(bytes.into())).boxed(),
     }
 }
 

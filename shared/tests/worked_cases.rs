@@ -1,11 +1,13 @@
 //! The worked cases of DESIGN 2: two instances write at once, then hear of each other.
 
 use syncer_shared::backlog::Chunk;
-use syncer_shared::effect::{ClearReason, Effect, FlushScope, Op, Path, TtlNote, UnixMs, Value};
+use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
 use syncer_shared::group::GroupBuilder;
 use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::keyspace::{Keyspace, SetTtl};
 use syncer_shared::memory::MemoryKeyspace;
+use syncer_shared::merge::KeyRef;
+use syncer_shared::metadata::{Base, Payload};
 use syncer_shared::number::Number;
 use syncer_shared::replid::ReplId;
 use syncer_shared::shard::{Answer, Batch, Hello, Outcome, Shard, ShardConfig, Start};
@@ -128,7 +130,7 @@ fn settle(a: &mut Site, b: &mut Site) {
         pull(a, b);
         pull(b, a);
     }
-    assert_eq!(a.data, b.data, "diverged");
+    assert_eq!(a.data.entries(), b.data.entries(), "diverged");
     assert_eq!(a.data.digest(), b.data.digest());
 }
 
@@ -140,8 +142,8 @@ fn prune(a: &mut Site, b: &mut Site) {
         report(b, a);
     }
     while a.shard.prune(1000) + b.shard.prune(1000) > 0 {}
-    assert_eq!(a.data, before);
-    assert_eq!(b.data, before);
+    assert_eq!(a.data.entries(), before.entries());
+    assert_eq!(b.data.entries(), before.entries());
     assert!(a.shard.table().is_empty(), "{:?}", a.shard.key_info(0, K));
     assert!(b.shard.table().is_empty());
 }
@@ -342,4 +344,119 @@ fn a_sum_beyond_64_bits_is_exact() {
     b.incr(1);
     settle(&mut a, &mut b);
     assert_eq!(a.string().as_deref(), Some("9223372036854775808"));
+}
+
+/// A value that one server cannot read: clients see no such key there, and nothing is lost.
+mod unknown_values {
+    use super::*;
+
+    /// The second site does not know values that begin with X.
+    fn met() -> (Site, Site) {
+        let (a, mut b) = super::met();
+        b.data.unknown = Some(b'X');
+        (a, b)
+    }
+
+    fn whole(value: &'static [u8]) -> impl Fn(&mut Site) {
+        move |site| {
+            site.data.delete(0, K, ClearReason::Deleted);
+            site.put(Path::Opaque, Value::Payload(value));
+        }
+    }
+
+    fn exchange(a: &mut Site, b: &mut Site) {
+        for _ in 0..3 {
+            pull(a, b);
+            pull(b, a);
+        }
+    }
+
+    /// Everything that can be pruned is.
+    fn rest(a: &mut Site, b: &mut Site) {
+        for _ in 0..3 {
+            report(a, b);
+            report(b, a);
+        }
+        while a.shard.prune(1000) + b.shard.prune(1000) > 0 {}
+    }
+
+    fn kept(site: &mut Site) -> Option<Vec<u8>> {
+        let state = site.shard.snapshot_key(KeyRef { db: 0, name: K }, &mut site.data);
+        let path = state.path(Path::Opaque)?;
+        let base = path.sum.as_ref().map(|sum| sum.base.clone());
+        let payloads = path.assigns.iter().filter_map(|a| a.payload.clone());
+        payloads.chain(base.and_then(|base| if let Base::Stable(payload) = base { payload } else { None })).find_map(
+            |payload| match payload {
+                Payload::Unknown(bytes) => Some(bytes.into_vec()),
+                _ => None,
+            },
+        )
+    }
+
+    #[test]
+    fn stay_also_when_they_are_stable() {
+        let (mut a, mut b) = met();
+        whole(b"X1")(&mut a);
+        a.expire(NOW as i64 + 1_000_000);
+        exchange(&mut a, &mut b);
+        assert_eq!((b.data.kind(0, K), b.shard.status().unknown), (None, 1));
+        rest(&mut a, &mut b);
+        assert!(a.shard.table().is_empty());
+        assert_eq!((kept(&mut b).as_deref(), b.shard.status().unknown), (Some(&b"X1"[..]), 1));
+        assert!(b.shard.key_info(0, K).unknown);
+        let state = b.shard.snapshot_key(KeyRef { db: 0, name: K }, &mut b.data);
+        assert_eq!(state.ttl.view(), Some(NOW as i64 + 1_000_000), "its TTL is passed on, too");
+    }
+
+    #[test]
+    fn go_when_the_key_is_deleted_or_written() {
+        for pruned in [false, true] {
+            let (mut a, mut b) = met();
+            whole(b"X1")(&mut a);
+            exchange(&mut a, &mut b);
+            if pruned {
+                rest(&mut a, &mut b);
+            }
+            whole(b"X2")(&mut a);
+            exchange(&mut a, &mut b);
+            assert_eq!(kept(&mut b).as_deref(), Some(&b"X2"[..]));
+            a.del();
+            exchange(&mut a, &mut b);
+            assert_eq!(b.shard.status().unknown, 0);
+
+            whole(b"X3")(&mut a);
+            exchange(&mut a, &mut b);
+            b.set("here");
+            settle(&mut a, &mut b);
+            assert_eq!((a.string().as_deref(), b.shard.status().unknown), (Some("here"), 0));
+            prune(&mut a, &mut b);
+
+            whole(b"known")(&mut a);
+            settle(&mut a, &mut b);
+            whole(b"X4")(&mut a);
+            exchange(&mut a, &mut b);
+            assert_eq!((b.data.kind(0, K), b.shard.status().unknown), (None, 1), "nothing stale is shown");
+            whole(b"known")(&mut a);
+            settle(&mut a, &mut b);
+            prune(&mut a, &mut b);
+        }
+    }
+
+    #[test]
+    fn give_way_to_concurrent_values_and_come_back() {
+        let (mut a, mut b) = met();
+        whole(b"X1")(&mut a);
+        b.now = a.now + 5;
+        b.set("later");
+        settle(&mut a, &mut b);
+        assert_eq!(a.string().as_deref(), Some("later"));
+        // Seen by a alone: the value of the other type shows again where it can.
+        let (mut a, mut b) = met();
+        b.set("earlier");
+        a.now = b.now + 5;
+        whole(b"X1")(&mut a);
+        exchange(&mut a, &mut b);
+        assert_eq!((a.data.kind(0, K), b.data.kind(0, K)), (Some(Kind::Opaque), None));
+        assert_eq!(kept(&mut b).as_deref(), Some(&b"X1"[..]));
+    }
 }

@@ -2,7 +2,7 @@
 //! direction.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::Value;
 
@@ -194,14 +194,12 @@ impl Cluster {
 
     /// How the sites differ in what they hold, if they do. A key past its TTL that a server has yet to delete is no difference.
     pub fn unequal(&self, clients: &mut [Client]) -> Option<Unequal> {
-        let deadline = Instant::now() + EXPIRY_MAX;
-        loop {
-            let unequal = self.unequal_now(clients)?;
-            if !unequal.keys.is_empty() || Instant::now() > deadline {
-                return Some(unequal);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let mut unequal = None;
+        wait::within(EXPIRY_MAX, || {
+            unequal = self.unequal_now(clients);
+            unequal.as_ref().is_none_or(|unequal| !unequal.keys.is_empty()).then_some(())
+        });
+        unequal
     }
 
     fn unequal_now(&self, clients: &mut [Client]) -> Option<Unequal> {

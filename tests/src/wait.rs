@@ -12,13 +12,18 @@ const POLL: Duration = Duration::from_millis(5);
 ///
 /// # Panics
 /// When `patience` is over; the message says what was waited for and, from `why`, how things stood.
-pub fn until<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>, why: impl FnOnce() -> String) -> T {
+pub fn until<T>(patience: Duration, what: &str, ask: impl FnMut() -> Option<T>, why: impl FnOnce() -> String) -> T {
+    within(patience, ask).unwrap_or_else(|| panic!("waited {patience:?} in vain for: {what}\n{}", why()))
+}
+
+/// Asks until the answer is `Some`, or `patience` is over.
+pub fn within<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     loop {
-        if let Some(answer) = ask() {
+        let answer = ask();
+        if answer.is_some() || Instant::now() >= deadline {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited {patience:?} in vain for: {what}\n{}", why());
         thread::sleep(POLL);
     }
 }

@@ -186,6 +186,17 @@ on_all_kinds! {
         assert_eq!(everywhere(cluster, "DBSIZE"), "0");
     }
 
+    /// A score that is looked at, and then added to, in one unit (torture, seed 1624).
+    fn scores_are_looked_at_before_what_adds_to_them(cluster: 2) {
+        let mut client = cluster.client(1);
+        client.multi(&["ZADD z 1 a", "ZADD z GT 5 a", "ZINCRBY z 0.5 a"]);
+        client.multi(&["GEOADD geo 13.36 38.11 a", "ZADD geo XX INCR 1 a", "GEOADD geo CH 15 37 b"]);
+        client.ok("EVAL redis.call('ZADD','s','NX','2','a')redis.call('ZINCRBY','s','3','a') 0");
+        cluster.converged();
+        assert_eq!(everywhere(cluster, "ZSCORE z a"), "5.5");
+        assert_eq!(everywhere(cluster, "ZSCORE s a"), "5");
+    }
+
     fn functions_write_like_scripts(cluster: 2) {
         let library = "#!lua name=tests\nredis.register_function('put',function(keys,args)redis.call('SET',keys[1],args[1])return redis.call('INCR',keys[2])end)";
         let mut client = cluster.client(1);

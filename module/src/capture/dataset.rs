@@ -18,6 +18,12 @@ impl<'a> ServerDataset<'a> {
         Self { context }
     }
 
+    /// The type of a key as the server names it; `none` when it is gone.
+    #[must_use]
+    pub fn type_name(&self, db: u32, key: &[u8]) -> String {
+        self.with(|keyspace| keyspace.type_name(db, key))
+    }
+
     fn with<R>(&self, look: impl FnOnce(&mut ServerKeyspace<'_>) -> R) -> R {
         with_keyspace(self.context, look)
     }
@@ -76,8 +82,8 @@ impl Keyspace for ServerDataset<'_> {
         self.with(|keyspace| keyspace.add_integer_field(db, key, field, delta))
     }
 
-    fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) {
-        self.with(|keyspace| keyspace.put(db, key, path, value));
+    fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) -> bool {
+        self.with(|keyspace| keyspace.put(db, key, path, value))
     }
 
     fn take(&mut self, db: u32, key: &[u8], path: Path<'_>) {

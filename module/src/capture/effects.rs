@@ -13,13 +13,15 @@ use super::unit::{Item, Span, StageArgs, Unit};
 pub trait Sink {
     /// Takes one effect. `before`: the element before an increment by a float, when it was looked at.
     fn push(&mut self, effect: &Effect<'_>, before: Option<Option<&[u8]>>);
+
+    /// This key is captured whole for want of a better way.
+    fn whole(&mut self, db: u32, key: &[u8]);
 }
 
 /// Turns a unit into effects. `volatile`: whether any key may have a TTL; when not, looking for TTLs is saved (T2).
-/// Returns how many keys were captured whole for want of a better way.
-pub fn resolve<D: Keyspace, S: Sink>(unit: &Unit, dataset: &mut D, volatile: bool, sink: &mut S) -> u64 {
+pub fn resolve<D: Keyspace, S: Sink>(unit: &Unit, dataset: &mut D, volatile: bool, sink: &mut S) {
     let seals = Seals::of(unit);
-    let mut resolver = Resolver { unit, dataset, volatile, sink, whole: 0 };
+    let mut resolver = Resolver { unit, dataset, volatile, sink };
     for (at, item) in unit.items().iter().enumerate() {
         resolver.item(at, item, &seals);
     }
@@ -33,7 +35,6 @@ pub fn resolve<D: Keyspace, S: Sink>(unit: &Unit, dataset: &mut D, volatile: boo
             resolver.whole_key(db, &key);
         }
     }
-    resolver.whole
 }
 
 fn swapped(item: &Item) -> impl Iterator<Item = u32> + use<> {
@@ -46,7 +47,6 @@ struct Resolver<'a, D, S> {
     dataset: &'a mut D,
     volatile: bool,
     sink: &'a mut S,
-    whole: u64,
 }
 
 impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
@@ -54,7 +54,9 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         match *item {
             Item::Staged { key, db, .. } | Item::Event { key, db, .. } if seals.is_whole(db, self.unit.bytes(key)) => {
                 let counts = |event| unstaged(event) == Unstaged::Whole && event != Event::Replaced;
-                self.whole += u64::from(matches!(*item, Item::Event { event, .. } if counts(event)));
+                if matches!(*item, Item::Event { event, .. } if counts(event)) {
+                    self.sink.whole(db, self.unit.bytes(key));
+                }
             }
             Item::Staged { stage, key, db, at: arg, created } => {
                 let write = Write { db, key: self.unit.bytes(key), created };
@@ -317,7 +319,7 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         }
     }
 
-    /// What the wrapper has told: members that changed, which are looked at; or, for INCR, the score before.
+    /// What the wrapper has told: members that changed and their scores; or, for INCR, the score before.
     fn scores(&mut self, args: &StageArgs<'a>, write: Write<'a>) {
         if let Some(at) = (2..args.len()).find(|at| args.get(*at).is_some_and(|a| a.eq_ignore_ascii_case(b"incr"))) {
             let flags = (at..args.len()).find(|at| args.get(*at).is_some_and(|a| float(a).is_some()));
@@ -327,8 +329,9 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             return;
         }
         let mut note = self.note(write);
-        for member in args.told() {
-            if let Some(score) = self.dataset.score(write.db, write.key, member) {
+        let mut told = args.told();
+        while let (Some(member), Some(score)) = (told.next(), told.next()) {
+            if let Some(score) = float(score) {
                 self.push(write, std::mem::take(&mut note), assign_score(member, score));
             }
         }

@@ -14,6 +14,8 @@ pub struct Group {
     pub builder: GroupBuilder,
     /// See [`Before`].
     pub before: Before,
+    /// Keys captured whole for want of a better way.
+    pub whole: Vec<(u32, Box<[u8]>)>,
 }
 
 impl Group {
@@ -21,6 +23,7 @@ impl Group {
     pub fn clear(&mut self) {
         self.builder.clear();
         self.before.clear();
+        self.whole.clear();
     }
 }
 
@@ -40,5 +43,9 @@ impl Sink for Group {
             _ => {}
         }
         self.builder.push(effect);
+    }
+
+    fn whole(&mut self, db: u32, key: &[u8]) {
+        self.whole.push((db, key.into()));
     }
 }

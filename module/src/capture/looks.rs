@@ -32,6 +32,7 @@ enum Kind {
 
 /// What the reply and a look afterwards tell.
 pub struct After {
+    /// Members; where scores were looked at, each with its score.
     members: Vec<Vec<u8>>,
     changed: Vec<Vec<u8>>,
 }
@@ -107,8 +108,13 @@ impl After {
         let name = |at| args.bytes(at).unwrap_or_default();
         match before.kind {
             Kind::Scores(scores) => {
-                let changed = |(at, was): &(usize, Option<f64>)| dataset.score(db, name(1), name(*at)) != *was;
-                after.members = scores.into_iter().filter(changed).map(|(at, _)| name(at).to_vec()).collect();
+                // With the score of now: a later command of the unit may add to it.
+                for (at, was) in scores {
+                    let score = dataset.score(db, name(1), name(at));
+                    if let Some(score) = score.filter(|_| score != was) {
+                        after.members.extend([name(at).to_vec(), text(score)]);
+                    }
+                }
             }
             Kind::Digests(digests) => {
                 let changed = |(at, was): &(usize, u128)| digest(dataset, db, name(*at)) != *was;

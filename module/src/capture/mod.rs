@@ -32,6 +32,7 @@ mod unit;
 mod wrap;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
 pub use dataset::ServerDataset;
 pub use role::Mode;
@@ -54,10 +55,10 @@ use unit::Unit;
 pub const COMMANDS: &[Command] = &[log::COMMAND, call::PLAIN, call::OOM, call::TWIN, call::TWIN_OOM];
 
 /// Counters for `INFO`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Counters {
-    /// Keys captured whole for want of a better way: where a specialised one may pay.
-    pub captured_whole: u64,
+    /// Keys captured whole for want of a better way, by type as `TYPE` names it: where a specialised one may pay.
+    pub captured_whole: BTreeMap<String, u64>,
     /// Adds that changed nothing, logged all the same.
     pub touches: u64,
     /// Units whose effects could not be logged. Anything above 0 is a bug to report.
@@ -125,7 +126,7 @@ fn with<R>(body: impl FnOnce(&mut Capture) -> R) -> Option<R> {
 /// Counters since load.
 #[must_use]
 pub fn counters() -> Counters {
-    with(|capture| capture.counters).unwrap_or_default()
+    with(|capture| capture.counters.clone()).unwrap_or_default()
 }
 
 /// Entry: the command filter. For reads it must cost next to nothing.
@@ -318,7 +319,11 @@ impl Capture {
             context.select(client.db);
         }
         let mut dataset = ServerDataset::new(context);
-        self.counters.captured_whole += effects::resolve(&self.unit, &mut dataset, VOLATILE.get(), &mut self.group);
+        effects::resolve(&self.unit, &mut dataset, VOLATILE.get(), &mut self.group);
+        for (db, key) in self.group.whole.drain(..) {
+            let kind = dataset.type_name(db, &key);
+            *self.counters.captured_whole.entry(kind).or_default() += 1;
+        }
         self.unit.clear();
         self.commit(context, &mut dataset);
     }

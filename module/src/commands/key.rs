@@ -35,6 +35,7 @@ impl Run for Key {
 fn answer(info: &KeyInfo) -> Answer {
     Answer::Map(vec![
         ("stable", u64::from(info.stable).into()),
+        ("unknown_payload", u64::from(info.unknown).into()),
         ("dots", Answer::Array(info.dots.iter().map(dot).collect())),
         ("ttls", Answer::Array(info.ttl.iter().map(ttl).collect())),
     ])

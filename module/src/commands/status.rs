@@ -52,6 +52,7 @@ fn answer(figures: &Figures) -> Answer {
         ("members", Answer::Array(ids(figures.members))),
         ("set_aside_keys", figures.aside.into()),
         ("field_ttls", if field_ttls::are_supported() { "kept" } else { "unsupported by this server" }.into()),
+        ("captured_whole_by_type", crate::info::captured_by_type().into()),
         ("full_sync", full_sync()),
         ("counters", counters(figures)),
     ])

@@ -268,7 +268,7 @@ impl Keyspace for ServerKeyspace<'_> {
         self.call(db, key, c"HINCRBY", &[field, delta.to_string().as_bytes()]).integer().ok_or(NotAdded)
     }
 
-    fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) {
+    fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) -> bool {
         match (path, value) {
             (Path::String, Value::Bytes(bytes)) => self.set_string(db, key, bytes, SetTtl::Keep),
             (Path::Field(field), Value::Bytes(bytes)) => {
@@ -292,10 +292,11 @@ impl Keyspace for ServerKeyspace<'_> {
                     self.changed(Event::ZADD);
                 }
             }
-            (Path::Opaque, Value::Payload(payload)) => self.put_payload(db, key, payload),
+            (Path::Opaque, Value::Payload(payload)) => return self.put_payload(db, key, payload),
             // The decoder refuses any other pair.
             _ => debug_assert!(false, "a value of another type than its path"),
         }
+        true
     }
 
     fn take(&mut self, db: u32, key: &[u8], path: Path<'_>) {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use syncer_shared::effect::ClearReason;
 use syncer_shared::keyspace::Keyspace;
 
 use super::canonical;
@@ -22,6 +23,12 @@ impl ServerKeyspace<'_> {
     #[must_use]
     pub fn payloads_refused() -> u64 {
         PAYLOADS_REFUSED.load(Ordering::Relaxed)
+    }
+
+    /// The type of a key as the server names it.
+    pub fn type_name(&mut self, db: u32, name: &[u8]) -> String {
+        let reply = self.call(db, name, c"TYPE", &[]);
+        String::from_utf8_lossy(reply.bytes().unwrap_or_default()).into_owned()
     }
 
     pub(super) fn list_payload(&mut self, db: u32, name: &[u8]) -> Vec<u8> {
@@ -68,8 +75,8 @@ impl ServerKeyspace<'_> {
         call(self.context, c"XINFO", &[what.text(), name.text()])
     }
 
-    /// Replaces the whole value and keeps the TTL.
-    pub(super) fn put_payload(&mut self, db: u32, name: &[u8], payload: &[u8]) {
+    /// Replaces the whole value and keeps the TTL. Whether this server could read it; if not, the key goes.
+    pub(super) fn put_payload(&mut self, db: u32, name: &[u8], payload: &[u8]) -> bool {
         let expire_at = self.expire_at(db, name);
         let refused = match payload::decode(payload) {
             Some(Payload::List(elements)) => {
@@ -80,8 +87,15 @@ impl ServerKeyspace<'_> {
             None => Some("it is broken".to_owned()),
         };
         match refused {
-            None => self.key(db, name).set_expire_at(expire_at),
-            Some(error) => refuse(name, &error),
+            None => {
+                self.key(db, name).set_expire_at(expire_at);
+                true
+            }
+            Some(error) => {
+                self.delete(db, name, ClearReason::Deleted);
+                refuse(name, &error);
+                false
+            }
         }
     }
 
@@ -101,8 +115,8 @@ fn refuse(name: &[u8], error: &str) {
     if count.is_power_of_two() {
         let name = String::from_utf8_lossy(name.get(..64).unwrap_or(name));
         log::warning(&format!(
-            "syncer: this server cannot take a peer's value of key '{name}' ({error}); it keeps what it has, so the \
-             instances differ there. Use a type that all servers know. {count} such values since start"
+            "syncer: this server cannot read a peer's value of key '{name}' ({error}): clients see no such key here. The \
+             value is kept and passed on, see payloads_unknown in INFO. {count} such values since start"
         ));
     }
 }

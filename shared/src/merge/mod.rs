@@ -128,6 +128,10 @@ impl<K: Keyspace> Merge<'_, K> {
             return;
         }
         let forgotten = |payload: &Payload| payload.expire_at().is_some() && !self.keyspace.keeps_field_ttls();
+        // Or cannot be there at all.
+        if matches!(meta.payload(top), Some(Payload::Unknown(_))) {
+            return;
+        }
         if view::may_imply(meta, top)
             && !meta.payload(top).is_some_and(forgotten)
             && let Some(slot) = meta.payload_mut(top)
@@ -136,9 +140,21 @@ impl<K: Keyspace> Merge<'_, K> {
         }
     }
 
-    /// Writes one element to the dataset.
-    fn put(&mut self, key: KeyRef<'_>, path: Path<'_>, payload: &Payload) {
-        self.keyspace.put(key.db, key.name, path, payload.value(path));
+    /// Writes one element to the dataset. Whether the dataset holds it now.
+    fn put(&mut self, key: KeyRef<'_>, path: Path<'_>, payload: &Payload) -> bool {
+        self.keyspace.put(key.db, key.name, path, payload.value(path))
+    }
+
+    /// Writes what a path shows to the dataset, and lets the dataset hold what it can.
+    fn put_view(&mut self, key: KeyRef<'_>, path: Path<'_>, shown: &Payload, meta: &mut PathMeta) {
+        let is_held = self.put(key, path, shown);
+        if path == Path::Opaque {
+            meta.held(is_held, self.origins);
+            if !is_held {
+                self.table.saw_unknown();
+            }
+        }
+        self.imply(meta);
     }
 
     /// Notes a conflict if a dot of the path is unknown to the author.

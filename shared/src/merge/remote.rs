@@ -144,11 +144,15 @@ impl<K: Keyspace> Merge<'_, K> {
         let mut meta = self.take_path(key, path);
         let stays = meta.survives(seen) || (meta.is_empty() && !seen.has_stable());
         if !stays {
-            self.keyspace.put(key.db, key.name, path, value);
+            let is_held = self.keyspace.put(key.db, key.name, path, value);
             let mut meta = PathMeta::shown(dot);
-            let is_kept = !matches!(value, Value::Expiring { .. }) || self.keyspace.keeps_field_ttls();
+            let is_kept = is_held && (!matches!(value, Value::Expiring { .. }) || self.keyspace.keeps_field_ttls());
             let payload = (!is_kept).then(|| Payload::from_value(value));
             meta.assigns.iter_mut().for_each(|a| (a.reasserted, a.payload) = (reasserted, payload.clone()));
+            if !is_held {
+                meta.held(false, self.origins);
+                self.table.saw_unknown();
+            }
             self.return_path(key, path, meta);
             return;
         }
@@ -256,8 +260,7 @@ impl<K: Keyspace> Merge<'_, K> {
     fn show(&mut self, key: KeyRef<'_>, path: Path<'_>, mut meta: PathMeta) {
         match view::view(&meta, path.kind(), self.origins) {
             Some(shown) => {
-                self.put(key, path, &shown);
-                self.imply(&mut meta);
+                self.put_view(key, path, &shown, &mut meta);
             }
             None => self.keyspace.take(key.db, key.name, path),
         }

@@ -45,7 +45,7 @@ impl<K: Keyspace> Merge<'_, K> {
             }
             paths.retain(|element, meta| {
                 changed |= self.show_difference(key, path_of(shown_kind, element), meta, &before);
-                !(meta.assigns.is_empty() && meta.increments().is_empty())
+                !meta.is_dataset_only()
             });
             kind.paths = paths;
             met.drop_empty();
@@ -65,9 +65,10 @@ impl<K: Keyspace> Merge<'_, K> {
         let was: Option<Payload> = before.path(path).and_then(|m| view::view(m, path.kind(), self.origins));
         let differs = was.as_ref() != Some(&shown);
         if differs {
-            self.put(key, path, &shown);
+            self.put_view(key, path, &shown, meta);
+        } else {
+            self.imply(meta);
         }
-        self.imply(meta);
         differs
     }
 
@@ -81,7 +82,7 @@ impl<K: Keyspace> Merge<'_, K> {
                 self.keyspace.set_expire_at(key.db, key.name, at);
             }
         }
-        if met.ttl.dots.is_empty() {
+        if met.ttl.dots.is_empty() && !met.keeps_unknown() {
             met.ttl = TtlMeta::default();
         }
         if met.is_empty() {

@@ -118,7 +118,7 @@ impl<K: Keyspace> Merge<'_, K> {
             let shown_kind = kind.kind;
             paths.retain(|element, path_meta| {
                 self.show_element(key, path_of(shown_kind, element), path_meta);
-                !(path_meta.assigns.is_empty() && path_meta.increments().is_empty())
+                !path_meta.is_dataset_only()
             });
             meta.kinds[at].paths = paths;
             meta.drop_empty();
@@ -126,7 +126,7 @@ impl<K: Keyspace> Merge<'_, K> {
                 self.keyspace.set_expire_at(key.db, key.name, meta.ttl.view());
             }
         }
-        if meta.ttl.dots.is_empty() {
+        if meta.ttl.dots.is_empty() && !meta.keeps_unknown() {
             meta.ttl = TtlMeta::default();
         }
         if meta.is_empty() {
@@ -139,8 +139,7 @@ impl<K: Keyspace> Merge<'_, K> {
 
     fn show_element(&mut self, key: KeyRef<'_>, path: Path<'_>, meta: &mut PathMeta) {
         if let Some(shown) = view::view(meta, path.kind(), self.origins) {
-            self.put(key, path, &shown);
-            self.imply(meta);
+            self.put_view(key, path, &shown, meta);
         }
     }
 

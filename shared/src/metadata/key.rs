@@ -80,6 +80,12 @@ impl KeyMeta {
         values.chain(self.ttl.dots.iter().map(|t| &t.dot))
     }
 
+    /// Whether it is a value that the dataset cannot hold.
+    #[must_use]
+    pub fn keeps_unknown(&self) -> bool {
+        self.kinds.iter().any(|k| k.kind == Kind::Opaque && k.paths.any(PathMeta::keeps_unknown))
+    }
+
     /// Gives every dot the origin that another shard's number stands for here.
     ///
     /// # Errors

@@ -109,6 +109,31 @@ impl PathMeta {
         self.sum.as_ref().is_some_and(|sum| sum.base != Base::None)
     }
 
+    /// Whether it is but an entry without dot that the dataset holds.
+    #[must_use]
+    pub fn is_dataset_only(&self) -> bool {
+        self.assigns.is_empty() && self.increments().is_empty() && !self.keeps_unknown()
+    }
+
+    /// Whether it keeps a value that the dataset cannot hold.
+    #[must_use]
+    pub fn keeps_unknown(&self) -> bool {
+        let base = self.sum.as_ref().map(|sum| &sum.base);
+        matches!(base, Some(Base::Stable(Some(Payload::Unknown(_)))))
+            || self.assigns.iter().any(|a| matches!(a.payload, Some(Payload::Unknown(_))))
+    }
+
+    /// Notes whether the dataset holds the payload of the top, after it was written there. If it does, it may be implied.
+    pub fn held(&mut self, is_held: bool, origins: &Origins) {
+        let top = self.top(origins);
+        let Some(Some(payload)) = self.payload_mut(top) else { return };
+        match payload {
+            Payload::Bytes(bytes) if !is_held => *payload = Payload::Unknown(std::mem::take(bytes)),
+            Payload::Unknown(bytes) if is_held => *payload = Payload::Bytes(std::mem::take(bytes)),
+            _ => {}
+        }
+    }
+
     /// Whether nothing lives here.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -7,6 +7,9 @@ use crate::effect::{Path, UnixMs, Value};
 pub enum Payload {
     /// A string, hash-field or serialised value.
     Bytes(Box<[u8]>),
+    /// A serialised value that the server could not read when it was to be shown. The dataset has no such key; it is kept here, also
+    /// when it is stable, until the key is written or deleted, and passed on in snapshots.
+    Unknown(Box<[u8]>),
     /// A hash field with a TTL of its own. Boxed: it is rare.
     Expiring(Box<Expiring>),
     /// A sorted-set score.
@@ -50,6 +53,7 @@ impl Payload {
     pub fn value(&self, path: Path<'_>) -> Value<'_> {
         match self {
             Payload::Bytes(bytes) if path == Path::Opaque => Value::Payload(bytes),
+            Payload::Unknown(bytes) => Value::Payload(bytes),
             Payload::Bytes(bytes) => Value::Bytes(bytes),
             Payload::Expiring(expiring) => Value::Expiring { bytes: &expiring.bytes, at: expiring.at },
             Payload::Score(score) => Value::Score(*score),
@@ -63,7 +67,7 @@ impl Payload {
         match self {
             Payload::Bytes(bytes) => Some(bytes),
             Payload::Expiring(expiring) => Some(&expiring.bytes),
-            Payload::Score(_) | Payload::Present => None,
+            Payload::Unknown(_) | Payload::Score(_) | Payload::Present => None,
         }
     }
 
@@ -77,7 +81,7 @@ impl Payload {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Payload::Bytes(bytes) => bytes.len(),
+            Payload::Bytes(bytes) | Payload::Unknown(bytes) => bytes.len(),
             Payload::Expiring(expiring) => size_of::<Expiring>() + expiring.bytes.len(),
             Payload::Score(_) | Payload::Present => 0,
         }

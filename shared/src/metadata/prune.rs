@@ -97,9 +97,9 @@ impl KeyId {
 }
 
 impl KeyMeta {
-    /// Whether a path may have a sum that must be kept (see [`Sum`](super::path::Sum)).
+    /// Whether a path may have a sum that must be kept (see [`Sum`](super::path::Sum)), or a value that the dataset cannot hold.
     fn has_sums(&self) -> bool {
-        self.kinds.iter().any(|k| k.paths.any(|path| path.sum.is_some()))
+        self.kinds.iter().any(|k| k.paths.any(|path| path.sum.is_some())) || self.keeps_unknown()
     }
 
     /// How many queue entries must have come up before looking through the paths pays: so the work per entry stays bounded.
@@ -119,10 +119,12 @@ impl KeyMeta {
     fn prune(&mut self, stable: &VectorClock, rules: &Rules, origins: &Origins) -> bool {
         let ttl_needs_grace = self.ttl_needs_grace(rules);
         let ttl_stable = self.ttl.is_in(stable);
-        if ttl_stable && !ttl_needs_grace {
-            self.ttl = TtlMeta::default();
-        }
         self.prune_values(stable, rules, origins);
+        if ttl_stable && !ttl_needs_grace {
+            // The dataset has the time of a key, unless it has no such key.
+            let base = if self.keeps_unknown() { self.ttl.view() } else { None };
+            self.ttl = TtlMeta { base, ..TtlMeta::default() };
+        }
         ttl_stable && ttl_needs_grace
     }
 
@@ -150,10 +152,18 @@ impl PathMeta {
             return false;
         }
         if self.increments().iter().all(|i| i.dot.is_in(stable)) {
-            return true;
+            return !self.keep_unknown(origins);
         }
         self.fold(kind, stable, origins);
         false
+    }
+
+    /// What the dataset cannot hold loses its dot, but stays. Whether there is something.
+    fn keep_unknown(&mut self, origins: &Origins) -> bool {
+        let top = self.top(origins);
+        let Some(Payload::Unknown(_)) = self.payload(top) else { return false };
+        *self = Self::stable(self.payload(top).cloned());
+        true
     }
 
     /// The control of rule 4: stable dots lose their timestamps although others live beside them.

@@ -35,6 +35,8 @@ pub struct Table {
     pub(super) queues: Vec<VecDeque<Queued>>,
     /// TTLs that are stable and wait.
     pub(super) grace: Grace,
+    /// Whether a key may have a value that the dataset cannot hold.
+    has_unknown: bool,
 }
 
 /// A key name; the usual ones take no memory of their own.
@@ -67,6 +69,17 @@ impl Table {
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_key.len()
+    }
+
+    /// A key has come to have a value that the dataset cannot hold.
+    pub fn saw_unknown(&mut self) {
+        self.has_unknown = true;
+    }
+
+    /// How many keys have a value that the dataset cannot hold. A walk over all keys, once there has been one.
+    #[must_use]
+    pub fn unknown(&self) -> usize {
+        if self.has_unknown { self.iter().filter(|(_, _, meta)| meta.keeps_unknown()).count() } else { 0 }
     }
 
     /// Whether no key has metadata.
@@ -137,6 +150,7 @@ impl Table {
         }
         let id = self.entry(db, key);
         meta.dots().for_each(|dot| self.queue(id, dot));
+        self.has_unknown |= meta.keeps_unknown();
         *self.meta_mut(id) = meta;
         true
     }

@@ -37,6 +37,8 @@ pub struct Status {
     pub metadata_keys: usize,
     /// Estimated bytes of metadata.
     pub metadata_bytes: usize,
+    /// Keys with a value that the dataset cannot hold.
+    pub unknown: usize,
     /// Keys set aside for another instance's re-assertion.
     pub aside: usize,
     /// Counters since the start.
@@ -52,6 +54,8 @@ pub struct KeyInfo {
     pub ttl: Vec<(InstanceId, Timestamp, Option<UnixMs>, bool)>,
     /// Nothing is known that others may not know.
     pub stable: bool,
+    /// Its value is one that this server cannot hold.
+    pub unknown: bool,
 }
 
 /// One live dot.
@@ -92,6 +96,7 @@ impl Shard {
             members,
             metadata_keys: self.table.len(),
             metadata_bytes: self.table.bytes(),
+            unknown: self.table.unknown(),
             aside: self.aside.len(),
             counters: self.counters,
         }
@@ -107,7 +112,7 @@ impl Shard {
         let dots = self.dots(meta);
         let stable =
             dots.iter().all(|dot| dot.is_stable) && meta.ttl.dots.iter().all(|t| t.dot.is_in(self.stability.stable()));
-        KeyInfo { dots, ttl, stable }
+        KeyInfo { dots, ttl, stable, unknown: meta.keeps_unknown() }
     }
 
     /// The timestamp of the newest live dot of a key: a later write raises it. Zero when none is live.

@@ -24,6 +24,7 @@ const BYTES: u8 = 1;
 const SCORE: u8 = 2;
 const PRESENT: u8 = 3;
 const EXPIRING: u8 = 4;
+const UNKNOWN: u8 = 5;
 
 const INTEGER: u8 = 0;
 const FLOAT: u8 = 1;
@@ -83,6 +84,10 @@ fn encode_payload(out: &mut Vec<u8>, payload: Option<&Payload>) {
         None => out.push(ABSENT),
         Some(Payload::Bytes(bytes)) => {
             out.push(BYTES);
+            writer::prefixed(out, bytes);
+        }
+        Some(Payload::Unknown(bytes)) => {
+            out.push(UNKNOWN);
             writer::prefixed(out, bytes);
         }
         Some(Payload::Expiring(expiring)) => {
@@ -168,6 +173,7 @@ fn decode_payload(reader: &mut Reader<'_>, path: Path<'_>) -> Result<Option<Payl
     let payload = match reader.u8("value")? {
         ABSENT => return Ok(None),
         BYTES => Payload::Bytes(reader.prefixed(limits::VALUE_BYTES_MAX, "value")?.into()),
+        UNKNOWN => Payload::Unknown(reader.prefixed(limits::VALUE_BYTES_MAX, "value")?.into()),
         EXPIRING => {
             let at = reader.signed("expiry of a field")?;
             Payload::text_until(reader.prefixed(limits::VALUE_BYTES_MAX, "value")?.into(), Some(at))
@@ -179,6 +185,7 @@ fn decode_payload(reader: &mut Reader<'_>, path: Path<'_>) -> Result<Option<Payl
     let fits = matches!(
         (path, &payload),
         (Path::String | Path::Field(_) | Path::Opaque, Payload::Bytes(_))
+            | (Path::Opaque, Payload::Unknown(_))
             | (Path::Field(_), Payload::Expiring(_))
             | (Path::Scored(_), Payload::Score(_))
             | (Path::Member(_), Payload::Present)

@@ -1,6 +1,6 @@
 //! Runs the commands of a plan on real servers, and compares them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fastrand::Rng;
 
@@ -9,7 +9,7 @@ use super::history::History;
 use super::plan::{Delivery, Plan};
 use crate::client::{Client, words};
 use crate::cluster::{Cluster, Unequal};
-use crate::reply;
+use crate::{reply, wait};
 
 /// How long keys that expire by the clock may make sites differ that have applied everything.
 const EXPIRY_MAX: Duration = Duration::from_secs(5);
@@ -116,17 +116,13 @@ fn free(cluster: &Cluster, plan: &Plan, generator: &Generator, rng: &mut Rng, hi
 
 /// Also what no digest tells: what groups of streams have delivered.
 fn compare(cluster: &Cluster, history: &History) -> Result<(), String> {
-    let deadline = Instant::now() + EXPIRY_MAX;
-    loop {
+    let mut unequal = None;
+    wait::within(EXPIRY_MAX, || {
         let mut clients = cluster.settled();
-        let unequal = cluster.unequal(&mut clients).or_else(|| Unequal::by_value(&mut clients));
-        match unequal {
-            None => return Ok(()),
-            Some(unequal) if Instant::now() > deadline => {
-                let names = unequal.keys.iter().filter_map(|key| Some(key.split_once('/')?.1.to_owned())).collect();
-                return Err(format!("{}\nwhat was done to these keys:\n{}", unequal.text, history.of(&names)));
-            }
-            Some(_) => std::thread::sleep(Duration::from_millis(20)),
-        }
-    }
+        unequal = cluster.unequal(&mut clients).or_else(|| Unequal::by_value(&mut clients));
+        unequal.is_none().then_some(())
+    });
+    let Some(unequal) = unequal else { return Ok(()) };
+    let names = unequal.keys.iter().filter_map(|key| Some(key.split_once('/')?.1.to_owned())).collect();
+    Err(format!("{}\nwhat was done to these keys:\n{}", unequal.text, history.of(&names)))
 }
