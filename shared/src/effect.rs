@@ -6,12 +6,16 @@ use crate::number::Number;
 /// A point in wall-clock time: Unix milliseconds. Used for TTLs only, never for order.
 pub type UnixMs = i64;
 
+/// Libraries of functions are whole values of this database, which no server has: the library's name is the key, its code the payload.
+/// So they merge like keys. `FLUSHALL` leaves them alone.
+pub const FUNCTIONS_DB: u32 = crate::wire::limits::DB_MAX;
+
 /// One replicated operation. Borrowed: it is decoded from, or about to be encoded into, group bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effect<'a> {
     /// Logical database (`SELECT` number).
     pub db: u32,
-    /// Key name; empty and ignored for [`Op::Flush`], [`Op::Reign`], [`Op::Join`] and [`Op::Forget`].
+    /// Key name; empty and ignored for [`Op::Flush`], [`Op::Reign`], [`Op::Join`], [`Op::Forget`] and [`Op::Publish`].
     pub key: &'a [u8],
     /// What the write that caused this effect saw of the key's TTL (rules T2, T3).
     pub ttl: TtlNote,
@@ -91,6 +95,15 @@ pub enum Op<'a> {
     Forget {
         /// Who leaves.
         instance: InstanceId,
+    },
+    /// A message for subscribers. No data: who applies it delivers it, once.
+    Publish {
+        /// `SPUBLISH`.
+        sharded: bool,
+        /// The channel.
+        channel: &'a [u8],
+        /// The message.
+        message: &'a [u8],
     },
 }
 

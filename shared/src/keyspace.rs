@@ -76,6 +76,9 @@ pub trait Keyspace {
     /// Empties one database or all.
     fn flush(&mut self, scope: FlushScope);
 
+    /// Hands a message to the subscribers of this server.
+    fn publish(&mut self, sharded: bool, channel: &[u8], message: &[u8]);
+
     /// No more calls for now: close keys, send what notifications are due.
     fn finish(&mut self);
 }

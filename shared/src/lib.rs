@@ -8,6 +8,7 @@ pub mod decimal;
 pub mod digest;
 pub mod dot;
 pub mod effect;
+pub mod glob;
 pub mod group;
 pub mod instance;
 pub mod keyspace;

@@ -12,6 +12,8 @@ use crate::number::Number;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MemoryKeyspace {
     keys: BTreeMap<(u32, Vec<u8>), Entry>,
+    /// Messages that came, in order: channel and text.
+    pub published: Vec<(Vec<u8>, Vec<u8>)>,
     /// Whole values that begin with this byte are of a type that is unknown here.
     pub unknown: Option<u8>,
 }
@@ -184,6 +186,10 @@ impl Keyspace for MemoryKeyspace {
 
     fn flush(&mut self, scope: FlushScope) {
         self.keys.retain(|(db, _), _| !scope.includes(*db));
+    }
+
+    fn publish(&mut self, _sharded: bool, channel: &[u8], message: &[u8]) {
+        self.published.push((channel.to_vec(), message.to_vec()));
     }
 
     fn finish(&mut self) {}

@@ -146,6 +146,23 @@ fn a_field_with_a_ttl() {
 }
 
 #[test]
+fn messages_are_the_golden_bytes() {
+    let effect = |sharded, channel| {
+        let op = Op::Publish { sharded, channel, message: b"hello\xff" };
+        Effect { db: 0, key: &[], ttl: TtlNote::None, op }
+    };
+    let effects = [effect(false, &b"news"[..]), effect(true, b"")];
+    let mut change = Vec::new();
+    StreamContext::new().encode_change([].into_iter(), &mut change);
+    let written = frame(ts(1, 0), ts(2, 0), &change, &effects);
+    let file = include_str!("../../tests/fixtures/wire-v1/group-publish.hex");
+    assert_golden(&written, file);
+    let bytes = bytes(file);
+    let (view, _) = GroupView::parse(&bytes).expect("valid");
+    assert_eq!(group::effects(view.body).collect::<Vec<_>>(), effects);
+}
+
+#[test]
 fn group_frames_read_back() {
     let mut context = StreamContext::new();
     let file = bytes(include_str!("../../tests/fixtures/wire-v1/group-first.hex"));

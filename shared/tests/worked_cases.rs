@@ -346,6 +346,21 @@ fn a_sum_beyond_64_bits_is_exact() {
     assert_eq!(a.string().as_deref(), Some("9223372036854775808"));
 }
 
+/// A message is delivered once, also when it is read again, and leaves nothing to prune.
+#[test]
+fn a_message_arrives_once() {
+    let (mut a, mut b) = met();
+    let publish = |message| Op::Publish { sharded: false, channel: b"news", message };
+    a.log(&[(TtlNote::None, publish(b"1"))]);
+    a.set("v");
+    a.log(&[(TtlNote::None, publish(b"2"))]);
+    settle(&mut a, &mut b);
+    settle(&mut a, &mut b);
+    let came = [(b"news".to_vec(), b"1".to_vec()), (b"news".to_vec(), b"2".to_vec())];
+    assert_eq!((b.data.published.as_slice(), a.data.published.len()), (&came[..], 0));
+    prune(&mut a, &mut b);
+}
+
 /// A value that one server cannot read: clients see no such key there, and nothing is lost.
 mod unknown_values {
     use super::*;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use syncer_tests::client::Client;
-use syncer_tests::cluster::Cluster;
+use syncer_tests::cluster::{Cluster, ClusterOptions};
 use syncer_tests::dataset::{self, Dataset};
 use syncer_tests::examples::{Example, Way, migration_target};
 use syncer_tests::reply;
@@ -125,11 +125,14 @@ fn assert_equal(cluster: &Cluster, stage: &mut Stage, what: &str) {
     cluster.converged();
     let differences = dataset::differences(&dataset::read(&mut stage.here), &dataset::read(&mut stage.elsewhere));
     assert_eq!(differences, "", "the sites differ after {what}");
+    let libraries = [&mut stage.here, &mut stage.elsewhere].map(|client| client.text("FUNCTION LIST WITHCODE"));
+    assert_eq!(libraries[0], libraries[1], "the libraries differ after {what}");
 }
 
 fn every_write_converges_and_looks_stock(kinds: [ServerKind; 2]) {
     let examples = Example::on(&kinds);
-    let cluster = Cluster::new(&kinds);
+    let options = ClusterOptions { module: vec![("functions", "on")], ..ClusterOptions::default() };
+    let cluster = Cluster::with(&kinds, &options);
     let targets = kinds.map(migration_target);
     let ports = [targets[0].port(), targets[1].port()];
     let mut sites = Stage { here: cluster.client(1), elsewhere: cluster.client(2), ports };
@@ -150,10 +153,8 @@ fn every_write_converges_and_looks_stock(kinds: [ServerKind; 2]) {
         assert_same(&encodings(&mut sites.here, &dataset), &encodings(&mut alike.here, &dataset), "encodings");
     }
 
-    // Libraries of functions do not travel: the second site has none to delete.
-    let here_only = |example: &Example| example.command.starts_with("FUNCTION");
     for example in examples.iter().filter(|example| example.alone) {
-        for way in Way::ALL.into_iter().filter(|way| *way != Way::Elsewhere || !here_only(example)) {
+        for way in Way::ALL {
             replies.push(run_alone(&mut sites, example, way, || cluster.converged(), || cluster.client(1)));
             assert_equal(&cluster, &mut sites, &format!("{way:?} {}", example.command));
             stock_replies.push(run_alone(&mut alike, example, way, || (), || stock.client()));

@@ -162,3 +162,34 @@ fn a_server_without_them_keeps_the_field_until_it_is_taken_away() {
     cluster.settled();
     assert_eq!(two.text("HGET h stays"), "1");
 }
+
+/// Every command that gives, takes or reads with a TTL, from both kinds that have them: fields show without one where there are none, and go
+/// when they expire elsewhere.
+#[test]
+fn each_command_is_seen_where_there_are_none() {
+    let cluster = Cluster::new(&[ServerKind::Redis8, ServerKind::Valkey8, ServerKind::Valkey9]);
+    for (writer, reader) in [(1, 3), (3, 1)] {
+        let (mut from, mut without, mut with) = (cluster.client(writer), cluster.client(2), cluster.client(reader));
+        let h = format!("h{writer}");
+        from.ok(&format!("HSET {h} persisted 1 taken 1 kept 1 gone 1"));
+        from.ok(&format!("HPEXPIREAT {h} {LATER} FIELDS 2 persisted kept"));
+        cluster.settled();
+        from.ok(&format!("HSETEX {h} PXAT {LATER} FIELDS 1 set 5"));
+        from.ok(&format!("HPERSIST {h} FIELDS 1 persisted"));
+        from.ok(&format!("HGETEX {h} PXAT {EVEN_LATER} FIELDS 1 kept"));
+        from.ok(&format!("HGETDEL {h} FIELDS 1 taken"));
+        from.ok(&format!("HPEXPIRE {h} 200 FIELDS 1 gone"));
+        cluster.settled();
+        wait::eventually("the field has gone where there are no TTLs", || {
+            without.text(&format!("HEXISTS {h} gone")) == "0"
+        });
+        assert_eq!(without.text(&format!("HMGET {h} persisted kept set taken")), "[1, 1, 5, (nil)]");
+        for (field, at) in [("persisted", "-1"), ("kept", EVEN_LATER), ("set", LATER)] {
+            assert_eq!(expiry(&mut with, &h, field), format!("[{at}]"), "{field} written at {writer}");
+        }
+        // Written where there are none: as an HSET, without.
+        without.ok(&format!("HSET {h} kept 2"));
+        cluster.settled();
+        assert_eq!((with.text(&format!("HGET {h} kept")), expiry(&mut with, &h, "kept")), ("2".into(), "[-1]".into()));
+    }
+}

@@ -47,6 +47,9 @@ enum CallError {
     /// The filter wraps nothing else; and some commands (SYNC, ...) must not run without a connection.
     #[error("ERR SYNCER.CALL is internal: it runs commands that write keys, and no others")]
     NotAWrite,
+    /// What the server would say by itself.
+    #[error("ERR This command is not allowed from script")]
+    Script,
     /// The text of a client that has not authenticated; the twin is never put in front of a default user's command.
     #[error("NOAUTH Authentication required.")]
     DefaultUser,
@@ -76,6 +79,9 @@ fn run(context: &Context, args: Args<'_>) -> Result<(), CallError> {
     let name = inner.bytes(0).ok_or(CallError::Arity)?;
     let class = with(|capture| capture.table.find(name).map(|spec| spec.class)).flatten();
     let (class, shape) = class.and_then(|class| Some((class, class.shape()?))).ok_or(CallError::NotAWrite)?;
+    if shape == Shape::Functions && context.flags().in_script() {
+        return Err(CallError::Script);
+    }
     let before = begin(context, inner, class, shape);
     let outcome = passthrough::run(context, inner, As { user: client::current_user(context).is_some() });
     if let Some(before) = before {
@@ -106,6 +112,7 @@ fn begin(context: &Context, args: Args<'_>, class: Class, shape: Shape) -> Optio
 
 /// Takes what the reply and a look tell.
 fn finish(context: &Context, args: Args<'_>, before: Before, outcome: &passthrough::Outcome) {
+    let is_message = before.is_message();
     let after = After::look(context, &mut ServerDataset::new(context), before, args, outcome);
     let db = context.db();
     with(|capture| {
@@ -114,6 +121,9 @@ fn finish(context: &Context, args: Args<'_>, before: Before, outcome: &passthrou
         if outcome.is_error() {
             capture.unit.close(|_, _| {});
         } else {
+            if is_message {
+                capture.unit.published();
+            }
             capture.settle();
         }
         if !capture.unit.is_empty() {

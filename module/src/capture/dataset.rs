@@ -106,5 +106,9 @@ impl Keyspace for ServerDataset<'_> {
         self.with(|keyspace| keyspace.keys(scope, visit));
     }
 
+    fn publish(&mut self, sharded: bool, channel: &[u8], message: &[u8]) {
+        self.with(|keyspace| keyspace.publish(sharded, channel, message));
+    }
+
     fn finish(&mut self) {}
 }

@@ -1,6 +1,6 @@
 //! From what happened in a unit to effects. Pure over [`Keyspace`]; runs when the state of the unit is final.
 
-use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
+use syncer_shared::effect::{ClearReason, Effect, FUNCTIONS_DB, FlushScope, Kind, Op, Path, TtlNote, Value};
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::number::Number;
 
@@ -77,6 +77,16 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
                     }
                 }
             }
+            Item::Library { name, code } => {
+                let write = Write { db: FUNCTIONS_DB, key: self.unit.bytes(name), created: false };
+                let assign = |code| {
+                    let value = Value::Payload(self.unit.bytes(code));
+                    Op::Assign { path: Path::Opaque, value, reasserted: false }
+                };
+                let op = code.map_or(Op::Clear { reason: ClearReason::Deleted }, assign);
+                self.push(write, TtlNote::None, op);
+            }
+            Item::Published { stage } => self.published(stage),
             Item::Flush(scope) => self.flush(scope),
             Item::Swap(a, b) => {
                 self.flush(FlushScope::Db(a));
@@ -90,6 +100,16 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         let next = self.unit.items().get(at + 1);
         let gone = |key: Span, in_db| in_db == db && self.unit.bytes(key) == name;
         matches!(next, Some(Item::Event { event: Event::Del, key, db, .. }) if gone(*key, *db))
+    }
+
+    fn published(&mut self, stage: usize) {
+        let (unit, args) = (self.unit, self.unit.args(stage));
+        if let (Shape::Publish { sharded }, Some(channel), Some(message)) =
+            (unit.shape(stage), args.get(1), args.get(2))
+        {
+            let op = Op::Publish { sharded, channel, message };
+            self.sink.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op }, None);
+        }
     }
 
     fn flush(&mut self, scope: FlushScope) {
@@ -226,7 +246,7 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             Shape::ZPop { .. } | Shape::ZRemByRank | Shape::ZRemByScore | Shape::ZRemByLex => {
                 self.push_all(write, args.told().map(|member| remove(Path::Scored(member))));
             }
-            Shape::Ttl(_) | Shape::Copy | Shape::Move | Shape::Whole => {}
+            Shape::Ttl(_) | Shape::Copy | Shape::Move | Shape::Publish { .. } | Shape::Functions | Shape::Whole => {}
         }
     }
 

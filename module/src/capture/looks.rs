@@ -7,6 +7,7 @@ use syncer_shared::keyspace::Keyspace;
 use super::ServerDataset;
 use super::shape::{Shape, has_flags};
 use super::unit::Unit;
+use crate::keyspace::functions::{self, Library};
 use crate::redis::passthrough::{self, Leaf, Outcome};
 use crate::redis::{Args, Context, call};
 
@@ -28,6 +29,8 @@ enum Kind {
     Digests(Vec<(usize, u128)>),
     /// The keys that may change: whether they did, the reply tells.
     Keys(Vec<usize>),
+    /// The libraries of functions.
+    Libraries(Vec<Library>),
 }
 
 /// What the reply and a look afterwards tell.
@@ -35,6 +38,8 @@ pub struct After {
     /// Members; where scores were looked at, each with its score.
     members: Vec<Vec<u8>>,
     changed: Vec<Vec<u8>>,
+    /// Libraries of functions that are new or other, with their code, or gone.
+    libraries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
 impl Before {
@@ -64,6 +69,7 @@ impl Before {
             Shape::ZRemByRank => Kind::Leaving(range(context, c"ZRANGE", args)),
             Shape::ZRemByScore => Kind::Leaving(range(context, c"ZRANGEBYSCORE", args)),
             Shape::ZRemByLex => Kind::Leaving(range(context, c"ZRANGEBYLEX", args)),
+            Shape::Functions => Kind::Libraries(functions::list(context)),
             Shape::Whole if is_stream_command(args) => Kind::Keys(written(context, args)),
             Shape::Whole => {
                 let digest = |at| (at, digest(dataset, db, args.bytes(at).unwrap_or_default()));
@@ -79,6 +85,12 @@ impl Before {
             (_, kind) => kind,
         };
         Self { shape, kind }
+    }
+
+    /// Whether the command is a message, which leaves no trace but its reply.
+    #[must_use]
+    pub fn is_message(&self) -> bool {
+        matches!(self.shape, Shape::Publish { .. })
     }
 
     /// What the stage should know before its event.
@@ -101,7 +113,7 @@ impl After {
         outcome: &Outcome,
     ) -> Self {
         let db = context.db();
-        let mut after = Self { members: Vec::new(), changed: Vec::new() };
+        let mut after = Self { members: Vec::new(), changed: Vec::new(), libraries: Vec::new() };
         if outcome.is_error() {
             return after;
         }
@@ -120,6 +132,7 @@ impl After {
                 let changed = |(at, was): &(usize, u128)| digest(dataset, db, name(*at)) != *was;
                 after.changed = digests.into_iter().filter(changed).map(|(at, _)| name(at).to_vec()).collect();
             }
+            Kind::Libraries(libraries) => after.libraries = changed_libraries(&libraries, &functions::list(context)),
             Kind::Keys(keys) if says_something(outcome) => {
                 after.changed = keys.into_iter().map(|at| name(at).to_vec()).collect();
             }
@@ -132,7 +145,17 @@ impl After {
     pub fn tell(&self, unit: &mut Unit, db: u32) {
         self.members.iter().for_each(|member| unit.tell(member));
         self.changed.iter().for_each(|key| unit.changed(db, key));
+        self.libraries.iter().for_each(|(name, code)| unit.library(name, code.as_deref()));
     }
+}
+
+/// What became of libraries: first those that are gone, whose functions others may have taken over.
+fn changed_libraries(before: &[Library], after: &[Library]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let gone = before.iter().filter(|(name, _)| !after.iter().any(|(other, _)| other == name));
+    let changed = after.iter().filter(|library| !before.contains(library));
+    gone.map(|(name, _)| (name.clone(), None))
+        .chain(changed.map(|(name, code)| (name.clone(), Some(code.clone()))))
+        .collect()
 }
 
 /// Whether numbers are too large for an increment: then the key is captured whole.

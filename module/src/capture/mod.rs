@@ -7,6 +7,7 @@
 //! | `event`, `unit` | what happened in one execution unit |
 //! | `effects`, `seals`, `group`, `dataset` | what that means as effects |
 //! | `wrap`, `streams`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
+//! | `published` | messages, and which of them travel |
 //! | `touch` | adds that change nothing, but mean an add |
 //! | `role`, `replication`, `heartbeat`, `log`, `aof` | when to capture, who must hear of it, what runs by the clock, replicas, the append-only file |
 
@@ -21,6 +22,7 @@ mod heartbeat;
 mod log;
 mod looks;
 mod name;
+pub mod published;
 pub mod replication;
 mod role;
 mod seals;
@@ -35,6 +37,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 pub use dataset::ServerDataset;
+pub use published::{set_channels as set_published, set_functions};
 pub use role::Mode;
 pub use touch::flush as flush_touches;
 
@@ -219,6 +222,9 @@ impl Capture {
             Class::Read | Class::Events => {}
             Class::Between(_) if self.has_copy_bug || self.in_multi(call) => drop(self.wrap(call, spec)),
             Class::Between(_) => {}
+            Class::Publish(_) if published::wants(call.bytes(1)) => drop(self.wrap(call, spec)),
+            Class::Publish(_) => {}
+            Class::Functions => self.wrap_functions(call, spec),
             Class::Stage(shape) if self.in_multi(call) => self.wrap_or_stage(call, spec, shape),
             Class::StagePlain(shape) if self.in_multi(call) || shape::has_flags(call.bytes(2)) => {
                 self.wrap_or_stage(call, spec, shape);

@@ -95,7 +95,11 @@ impl<'a> Seals<'a> {
             let (db, key, other) = match *item {
                 Item::Staged { key, db, .. } => (db, key, true),
                 Item::Event { event, key, db, .. } => (db, key, matches!(unstaged(event), Unstaged::Clear(_))),
-                Item::Expired { .. } | Item::Flush(_) | Item::Swap(..) => continue,
+                Item::Expired { .. }
+                | Item::Flush(_)
+                | Item::Swap(..)
+                | Item::Published { .. }
+                | Item::Library { .. } => continue,
             };
             let name = (db, unit.bytes(key));
             let Some(seal) = self.keys.get_mut(&name) else { continue };

@@ -66,6 +66,13 @@ pub enum Shape {
     Copy,
     /// `MOVE key db`.
     Move,
+    /// `PUBLISH channel message`, `SPUBLISH`.
+    Publish {
+        /// `SPUBLISH`.
+        sharded: bool,
+    },
+    /// `FUNCTION LOAD`, ...: the libraries are compared before and after.
+    Functions,
     /// Events tell nothing, or too little: the keys it may write are compared before and after.
     Whole,
 }
@@ -104,6 +111,10 @@ pub enum Class {
     /// `COPY`, `MOVE`: events tell all, but Valkey 9.1 gives them the wrong database in MULTI, and Valkey 8.1 leaves the
     /// client in the other one (CAPTURE 6): there they go through `SYNCER.CALL`.
     Between(Shape),
+    /// Through `SYNCER.CALL` when messages on its channel travel.
+    Publish(Shape),
+    /// `FUNCTION`: what changes libraries goes through `SYNCER.CALL` when they travel.
+    Functions,
     /// `MULTI`.
     Multi,
     /// `EXEC`, `DISCARD`, `RESET`.
@@ -120,7 +131,8 @@ impl Class {
     pub const fn shape(self) -> Option<Shape> {
         match self {
             Self::Stage(shape) | Self::StagePlain(shape) | Self::StageOnly(shape) => Some(shape),
-            Self::Call(shape) | Self::Block(shape) | Self::Between(shape) => Some(shape),
+            Self::Call(shape) | Self::Block(shape) | Self::Between(shape) | Self::Publish(shape) => Some(shape),
+            Self::Functions => Some(Shape::Functions),
             Self::Read | Self::Events | Self::Multi | Self::EndMulti | Self::Script | Self::Select => None,
         }
     }
@@ -237,9 +249,11 @@ pub const KNOWN: &[(&str, Class)] = &[
     ("xgroup", Class::Events),
     ("xsetid", Class::Events),
     ("xreadgroup", Class::Block(Shape::Whole)),
-    // Scripts and libraries: no data, though their subcommands have the write flag.
-    ("function", Class::Read),
+    ("function", Class::Functions),
+    // No data, though subcommands have the write flag.
     ("script", Class::Read),
+    ("publish", Class::Publish(Shape::Publish { sharded: false })),
+    ("spublish", Class::Publish(Shape::Publish { sharded: true })),
     ("eval", Class::Script),
     ("evalsha", Class::Script),
     ("fcall", Class::Script),

@@ -67,6 +67,18 @@ pub enum Item {
     Flush(FlushScope),
     /// Two databases changed places.
     Swap(u32, u32),
+    /// A library of functions was loaded or deleted.
+    Library {
+        /// Its name.
+        name: Span,
+        /// Its code, if it is there.
+        code: Option<Span>,
+    },
+    /// A staged `PUBLISH` was delivered here.
+    Published {
+        /// Which one.
+        stage: usize,
+    },
 }
 
 /// Buffers larger than this are given back after use.
@@ -273,6 +285,23 @@ impl Unit {
     /// Notes that two databases changed places.
     pub fn swap(&mut self, a: u32, b: u32) {
         self.items.push(Item::Swap(a, b));
+    }
+
+    /// Notes that a library of functions has this code now, or is gone.
+    pub fn library(&mut self, name: &[u8], code: Option<&[u8]>) {
+        let name = self.keep(name);
+        let code = code.map(|code| self.keep(code));
+        self.items.push(Item::Library { name, code });
+    }
+
+    /// Notes that the last stage, a `PUBLISH`, was delivered here.
+    pub fn published(&mut self) {
+        if let Some(last) = self.stages.len().checked_sub(1)
+            && let Some(stage) = self.stages.get_mut(last)
+        {
+            stage.used = true;
+            self.items.push(Item::Published { stage: last });
+        }
     }
 
     /// Notes that a key must be captured whole, though no event says so.

@@ -9,7 +9,7 @@ use syncer_shared::keyspace::Keyspace;
 
 use super::shape::{Class, Shape};
 use super::table::Spec;
-use super::{Capture, ServerDataset, call, streams};
+use super::{Capture, ServerDataset, call, published, streams};
 use crate::redis::client::{self, User};
 use crate::redis::filter::Call;
 use crate::redis::server::Info;
@@ -42,6 +42,17 @@ impl Capture {
             wrapper(caller, self.outer, &args, spec.deny_oom)
         };
         name.inspect(|name| call.prefix(name)).is_some()
+    }
+
+    /// `FUNCTION`, if it changes libraries and they travel. Not from scripts, where the server refuses it.
+    #[cold]
+    pub(super) fn wrap_functions(&mut self, call: &mut Call, spec: Spec) {
+        if published::wants_functions() && published::changes_functions(call.bytes(1)) {
+            self.caller(call);
+            if !self.scripting {
+                self.wrap(call, spec);
+            }
+        }
     }
 
     /// A command that may block: inside MULTI and scripts it cannot, and with something to take it will not.

@@ -3,12 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
+use syncer_shared::effect::FUNCTIONS_DB;
 use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::merge::KeyRef;
 use syncer_shared::shard::{Shard, SyncError};
 
 use super::arguments::CommandError;
-use crate::keyspace::with_keyspace;
+use crate::capture::published;
+use crate::keyspace::{functions, with_keyspace};
 use crate::redis::{Context, KeyScan, random_bytes};
 
 /// An agent that brings nothing for so long may be replaced by another one.
@@ -114,7 +116,9 @@ impl Sweep {
             Self::Dataset { db, scan } => {
                 if !context.select(*db) {
                     *self = Self::Metadata { place: 0 };
-                    return Ok(false);
+                    let libraries = if published::wants_functions() { functions::list(context) } else { Vec::new() };
+                    let mut gone = libraries.iter();
+                    return gone.try_for_each(|(name, _)| absent(context, shard, FUNCTIONS_DB, name)).map(|()| false);
                 }
                 let mut names: Vec<Vec<u8>> = Vec::new();
                 let more = scan.step(context, &mut |name| names.push(name.to_vec()));

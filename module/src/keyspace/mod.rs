@@ -3,6 +3,7 @@
 mod canonical;
 mod event;
 pub mod field_ttls;
+pub mod functions;
 mod open;
 mod payload;
 mod server;

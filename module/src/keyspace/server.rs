@@ -6,10 +6,11 @@ use syncer_shared::keyspace::{Keyspace, NotAdded, SetTtl};
 
 use super::event::Event;
 use super::field_ttls;
+use super::functions;
 use super::open::OpenKey;
 use super::payload;
 use crate::capture;
-use crate::redis::{Context, Element, ExpiryOff, KeyScan, KeyType, OwnedText, Reply, call};
+use crate::redis::{Context, Element, ExpiryOff, KeyScan, KeyType, OwnedText, Reply, call, publish};
 
 /// See [`super::with_keyspace`].
 pub struct ServerKeyspace<'a> {
@@ -136,6 +137,9 @@ fn is_stored_as_integer(text: &[u8]) -> bool {
 
 impl Keyspace for ServerKeyspace<'_> {
     fn kind(&mut self, db: u32, key: &[u8]) -> Option<Kind> {
+        if functions::is(db) {
+            return functions::code(self.context, key).map(|_| Kind::Opaque);
+        }
         if self.at(db, key).is_growing_set() {
             return Some(Kind::Set);
         }
@@ -185,6 +189,9 @@ impl Keyspace for ServerKeyspace<'_> {
     }
 
     fn payload(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>> {
+        if functions::is(db) {
+            return functions::code(self.context, key);
+        }
         match self.key(db, key).key_type() {
             KeyType::List => Some(self.list_payload(db, key)),
             KeyType::Stream | KeyType::Other => self.call(db, key, c"DUMP", &[]).bytes().and_then(payload::encode_dump),
@@ -219,6 +226,11 @@ impl Keyspace for ServerKeyspace<'_> {
 
     fn keys(&mut self, scope: FlushScope, visit: &mut dyn FnMut(u32, &[u8])) {
         self.close();
+        if let FlushScope::Db(db) = scope
+            && functions::is(db)
+        {
+            return functions::list(self.context).iter().for_each(|(name, _)| visit(db, name));
+        }
         let databases = match scope {
             FlushScope::Db(db) => db..=db,
             FlushScope::All => 0..=u32::MAX,
@@ -234,6 +246,9 @@ impl Keyspace for ServerKeyspace<'_> {
     }
 
     fn expire_at(&mut self, db: u32, key: &[u8]) -> Option<UnixMs> {
+        if functions::is(db) {
+            return None;
+        }
         let (context, expiry) = (self.context, self.expiry);
         self.at(db, key).key_without_members(context, expiry).expire_at()
     }
@@ -292,6 +307,9 @@ impl Keyspace for ServerKeyspace<'_> {
                     self.changed(Event::ZADD);
                 }
             }
+            (Path::Opaque, Value::Payload(code)) if functions::is(db) => {
+                return functions::load(self.context, key, code);
+            }
             (Path::Opaque, Value::Payload(payload)) => return self.put_payload(db, key, payload),
             // The decoder refuses any other pair.
             _ => debug_assert!(false, "a value of another type than its path"),
@@ -320,6 +338,9 @@ impl Keyspace for ServerKeyspace<'_> {
     }
 
     fn set_expire_at(&mut self, db: u32, key: &[u8], at: Option<UnixMs>) {
+        if functions::is(db) {
+            return;
+        }
         let open = self.key(db, key);
         if open.key_type() == KeyType::Empty || open.expire_at() == at {
             return;
@@ -330,6 +351,9 @@ impl Keyspace for ServerKeyspace<'_> {
     }
 
     fn delete(&mut self, db: u32, key: &[u8], reason: ClearReason) {
+        if functions::is(db) {
+            return functions::delete(self.context, key);
+        }
         let open = self.key(db, key);
         if open.key_type() != KeyType::Empty {
             open.delete();
@@ -346,6 +370,16 @@ impl Keyspace for ServerKeyspace<'_> {
                 call(self.context, c"FLUSHDB", &none);
             }
             FlushScope::All => drop(call(self.context, c"FLUSHALL", &none)),
+        }
+    }
+
+    fn publish(&mut self, sharded: bool, channel: &[u8], message: &[u8]) {
+        self.close();
+        let flags = self.context.flags();
+        // In cluster mode a replica has it from its primary, by the bus.
+        let has_it = flags.is_replicated() && flags.is_cluster();
+        if !flags.is_loading() && !has_it {
+            publish(self.context, sharded, channel, message);
         }
     }
 

@@ -8,7 +8,7 @@ use redis_module::raw;
 use redis_module::raw::RedisModuleString;
 
 use super::string::{Args, Text};
-use super::{Context, ok};
+use super::{Context, ok, text_config};
 
 /// One setting: a number within a range.
 pub struct Setting {
@@ -48,6 +48,14 @@ pub enum ConfigError {
         "unknown argument '{0}'; known are instance-id, backlog-size, max-drift-ms, apply-slice-us, past-replication-ids and save-state, each followed by a value"
     )]
     Unknown(String),
+    /// Not what the setting takes.
+    #[error("{name} {why}")]
+    Text {
+        /// Of the setting.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
     /// A name without value.
     #[error("argument '{0}' has no value")]
     NoValue(String),
@@ -140,10 +148,15 @@ pub fn load(context: &Context, args: Args<'_>) -> Result<(), ConfigError> {
     for setting in SETTINGS {
         setting.register(context).ok_or_else(|| ConfigError::Refused(setting.name()))?;
     }
+    text_config::register(context)?;
     // SAFETY: the context is valid; all settings are registered.
     ok(unsafe { api!(RedisModule_LoadConfigs)(context.raw()) }).ok_or_else(|| ConfigError::Refused("*".into()))?;
     let mut args = args.iter();
     while let Some(name) = args.next() {
+        if text_config::is_name(name.as_bytes()) {
+            text_config::take(name.as_bytes(), args.next())?;
+            continue;
+        }
         let text = String::from_utf8_lossy(name.as_bytes()).into_owned();
         let known = |setting: &&&Setting| name.as_bytes().eq_ignore_ascii_case(setting.name.to_bytes());
         let Some(setting) = SETTINGS.iter().find(known) else { return Err(ConfigError::Unknown(text)) };

@@ -102,6 +102,12 @@ impl ContextFlags {
         self.0 & (raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING) != 0
     }
 
+    /// Whether the server is a node of a cluster.
+    #[must_use]
+    pub fn is_cluster(self) -> bool {
+        self.0 & raw::REDISMODULE_CTX_FLAGS_CLUSTER != 0
+    }
+
     /// Whether the command came in the stream of a primary (or from the AOF).
     #[must_use]
     pub fn is_replicated(self) -> bool {

@@ -85,6 +85,8 @@ pub(in crate::redis) fn missing_functions() -> Vec<&'static str> {
         RedisModule_OpenKey,
         RedisModule_Realloc,
         RedisModule_RegisterCommandFilter,
+        RedisModule_PublishMessage,
+        RedisModule_PublishMessageShard,
         RedisModule_RegisterInfoFunc,
         RedisModule_RegisterNumericConfig,
         RedisModule_RegisterStringConfig,

@@ -2,13 +2,15 @@
 
 use std::io::{self, Error, PipeWriter, Write};
 
+use syncer_shared::effect::FUNCTIONS_DB;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::KeyRef;
 use syncer_shared::shard::Shard;
 use syncer_shared::snapshot::key;
 
 use super::feeder::Word;
-use crate::keyspace::{ServerKeyspace, with_keyspace};
+use crate::capture::published;
+use crate::keyspace::{ServerKeyspace, functions, with_keyspace};
 use crate::redis::{Context, KeyScan};
 use crate::state;
 
@@ -50,6 +52,7 @@ pub fn write(context: &Context, pipe: PipeWriter) -> io::Result<()> {
     shard.snapshot_head().encode(&mut writer.piece);
     writer.send(Word::Head)?;
     write_dataset(context, &mut shard, &mut writer)?;
+    write_functions(context, &mut shard, &mut writer)?;
     write_hidden(context, &mut shard, &mut writer)?;
     writer.send(Word::Keys)?;
     writer.send(Word::End)
@@ -71,6 +74,16 @@ fn write_dataset(context: &Context, shard: &mut Shard, writer: &mut Writer) -> i
         }
     }
     Ok(())
+}
+
+fn write_functions(context: &Context, shard: &mut Shard, writer: &mut Writer) -> io::Result<()> {
+    if !published::wants_functions() {
+        return Ok(());
+    }
+    let libraries = functions::list(context);
+    with_keyspace(context, |keyspace| {
+        libraries.iter().try_for_each(|(name, _)| writer.key(shard, keyspace, FUNCTIONS_DB, name))
+    })
 }
 
 /// Keys that nobody sees, but of which something is known.

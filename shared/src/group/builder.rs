@@ -44,6 +44,11 @@ impl GroupBuilder {
             Op::Reign => self.body.push(code::REIGN),
             Op::Join { instance } => self.body.extend_from_slice(&[code::JOIN, instance.get()]),
             Op::Forget { instance } => self.body.extend_from_slice(&[code::FORGET, instance.get()]),
+            Op::Publish { sharded, channel, message } => {
+                self.body.extend_from_slice(&[code::EXTENDED, code::PUBLISH, u8::from(sharded)]);
+                writer::prefixed(&mut self.body, channel);
+                writer::prefixed(&mut self.body, message);
+            }
             _ => self.push_keyed(effect),
         }
     }
@@ -92,7 +97,7 @@ impl GroupBuilder {
                 writer::signed(&mut self.body, at);
             }
             Op::Persist => self.head(code::PERSIST, effect),
-            Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } => {}
+            Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => {}
         }
     }
 

@@ -39,6 +39,10 @@ pub const REIGN: u8 = 23;
 pub const JOIN: u8 = 24;
 /// `Op::Forget`.
 pub const FORGET: u8 = 25;
+/// A second code follows: effects that are rare.
+pub const EXTENDED: u8 = 31;
+/// Behind [`EXTENDED`]: `Op::Publish`.
+pub const PUBLISH: u8 = 1;
 /// `Op::Assign` that is flagged (T7): the kind follows.
 pub const REASSERT: u8 = 26;
 /// `Assign` of a hash field with a TTL, re-asserted or not.

@@ -54,7 +54,9 @@ impl<'a> Effects<'a> {
             }
             self.db = self.reader.limited(u64::from(limits::DB_MAX), "database")? as u32;
             // One way to say it: a SELECT changes the database, and an effect with a key follows.
-            let idle = |tag: &u8| matches!(*tag, code::SELECT | code::FLUSH | code::REIGN | code::JOIN | code::FORGET);
+            let idle = |tag: &u8| {
+                matches!(*tag, code::SELECT | code::FLUSH | code::REIGN | code::JOIN | code::FORGET | code::EXTENDED)
+            };
             if self.db == selected || self.reader.rest().first().is_none_or(idle) {
                 return Err(WireError::Invalid { what: "SELECT" });
             }
@@ -74,6 +76,19 @@ impl<'a> Effects<'a> {
             code::REIGN => Ok(keyless(Op::Reign)),
             code::JOIN => Ok(keyless(Op::Join { instance: reader.instance("joining instance")? })),
             code::FORGET => Ok(keyless(Op::Forget { instance: reader.instance("forgotten instance")? })),
+            code::EXTENDED => match reader.u8("second code of an effect")? {
+                code::PUBLISH => {
+                    let sharded = match reader.u8("SPUBLISH")? {
+                        0 => false,
+                        1 => true,
+                        code => return Err(WireError::Code { what: "SPUBLISH", code }),
+                    };
+                    let channel = reader.prefixed(limits::NAME_BYTES_MAX, "channel")?;
+                    let message = reader.prefixed(limits::VALUE_BYTES_MAX, "message")?;
+                    Ok(keyless(Op::Publish { sharded, channel, message }))
+                }
+                code => Err(WireError::Code { what: "second code of an effect", code }),
+            },
             _ => self.keyed(tag),
         }
     }

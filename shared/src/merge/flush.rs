@@ -2,7 +2,7 @@
 
 use super::{KeyRef, Merge};
 use crate::dot::Seen;
-use crate::effect::FlushScope;
+use crate::effect::{FUNCTIONS_DB, FlushScope};
 use crate::keyspace::Keyspace;
 use crate::metadata::KeyMeta;
 
@@ -11,7 +11,7 @@ impl FlushScope {
     #[must_use]
     pub const fn includes(self, db: u32) -> bool {
         match self {
-            FlushScope::All => true,
+            FlushScope::All => db != FUNCTIONS_DB,
             FlushScope::Db(flushed) => flushed == db,
         }
     }

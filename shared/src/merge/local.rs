@@ -2,7 +2,7 @@
 
 use super::{KeyRef, Merge, view};
 use crate::dot::{Dot, Seen};
-use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
+use crate::effect::{Effect, Kind, Op, Path, TtlNote, UnixMs, Value};
 use crate::keyspace::Keyspace;
 use crate::metadata::Top;
 use crate::metadata::{Base, KindMeta, PathMeta, Paths, Payload, TtlDot, TtlMeta};
@@ -28,9 +28,8 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Clear { .. } => self.forget(key),
             Op::Expire { at } => self.local_ttl(key, dot, Some(at)),
             Op::Persist => self.local_ttl(key, dot, None),
-            Op::Flush { scope: FlushScope::All } => drop(self.table.drain(|_| true)),
-            Op::Flush { scope: FlushScope::Db(flushed) } => drop(self.table.drain(|db| db == flushed)),
-            Op::Reign | Op::Join { .. } | Op::Forget { .. } => {}
+            Op::Flush { scope } => drop(self.table.drain(|db| scope.includes(db))),
+            Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => {}
         }
         false
     }

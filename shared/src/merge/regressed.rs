@@ -67,7 +67,7 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Increment { path, .. } => of_key(&|p| p.kind() != path.kind()),
             Op::Expire { .. } | Op::Persist => of_key(&|_| false),
             Op::Flush { scope } => self.stable_dataset(scope, stable),
-            Op::Reign | Op::Join { .. } | Op::Forget { .. } => Vec::new(),
+            Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => Vec::new(),
         }
     }
 

@@ -3,11 +3,22 @@
 use super::whole::Scope;
 use super::{KeyRef, Merge, Revival, view};
 use crate::dot::{Dot, Seen};
-use crate::effect::{ClearReason, Effect, Kind, Op, Path, TtlNote, UnixMs, Value};
+use crate::effect::{ClearReason, Effect, FUNCTIONS_DB, Kind, Op, Path, TtlNote, UnixMs, Value};
 use crate::keyspace::{Keyspace, SetTtl};
 use crate::metadata::{Assigned, KeyMeta, PathMeta, Payload};
 use crate::number::{Number, add_scores};
 use crate::origin::Origins;
+
+/// Libraries of functions are written and deleted, nothing else. No author makes other effects there.
+fn may_be(effect: &Effect<'_>) -> bool {
+    let opaque = |path: Path<'_>| path == Path::Opaque;
+    match effect.op {
+        _ if effect.db != FUNCTIONS_DB => true,
+        Op::Assign { path, .. } | Op::Remove { path } => opaque(path),
+        Op::Clear { .. } => true,
+        _ => false,
+    }
+}
 
 /// A change of one path.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +32,9 @@ impl<K: Keyspace> Merge<'_, K> {
     /// Applies a remote effect. Returns what an expiry removed against a longer TTL (T6).
     pub fn remote(&mut self, effect: &Effect<'_>, dot: Dot, seen: &Seen<'_>) -> Option<Revival> {
         let key = KeyRef { db: effect.db, name: effect.key };
+        if !may_be(effect) {
+            return None;
+        }
         match effect.op {
             Op::Set { value, expire_at } => self.remote_set(key, value, expire_at, dot, seen),
             Op::Assign { path, value, reasserted } => {
@@ -35,6 +49,7 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Expire { at } => self.remote_ttl(key, Some(at), dot, seen),
             Op::Persist => self.remote_ttl(key, None, dot, seen),
             Op::Flush { scope } => self.remote_flush(scope, seen),
+            Op::Publish { sharded, channel, message } => self.keyspace.publish(sharded, channel, message),
             Op::Reign | Op::Join { .. } | Op::Forget { .. } => {}
         }
         None

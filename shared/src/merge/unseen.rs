@@ -15,6 +15,7 @@ impl<K: Keyspace> Merge<'_, K> {
         let unseen = |meta: &KeyMeta| meta.dots().any(|dot| !seen.has(dot));
         match effect.op {
             Op::Flush { scope } => self.table.iter().any(|(db, _, meta)| scope.includes(db) && unseen(meta)),
+            Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => false,
             _ => self.table.find(effect.db, effect.key).is_some_and(|id| unseen(self.table.meta(id))),
         }
     }
@@ -53,7 +54,7 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Clear { .. } => clear_seen(&mut meta, seen),
             Op::Expire { at } => meta.ttl.assign(dot, Some(at), seen),
             Op::Persist => meta.ttl.assign(dot, None, seen),
-            Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } => {}
+            Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => {}
         }
         match effect.ttl {
             TtlNote::None => {}

@@ -33,6 +33,7 @@ pub enum OwnedOp {
     Reign,
     Join(InstanceId),
     Forget(InstanceId),
+    Publish(bool, Vec<u8>, Vec<u8>),
 }
 
 fn path(kind: Kind, name: &[u8]) -> Path<'_> {
@@ -68,8 +69,10 @@ impl Owned {
             OwnedOp::Reign => Op::Reign,
             OwnedOp::Join(instance) => Op::Join { instance: *instance },
             OwnedOp::Forget(instance) => Op::Forget { instance: *instance },
+            OwnedOp::Publish(sharded, channel, message) => Op::Publish { sharded: *sharded, channel, message },
         };
-        let keyless = matches!(op, Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. });
+        let keyless =
+            matches!(op, Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. });
         if keyless {
             return Effect { db: 0, key: &[], ttl: TtlNote::None, op };
         }
@@ -126,6 +129,7 @@ pub fn op() -> impl Strategy<Value = OwnedOp> {
         Just(OwnedOp::Reign),
         instance().prop_map(OwnedOp::Join),
         instance().prop_map(OwnedOp::Forget),
+        (any::<bool>(), name(), name()).prop_map(|(s, c, m)| OwnedOp::Publish(s, c, m)),
     ]
 }
 
