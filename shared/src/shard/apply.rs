@@ -3,7 +3,7 @@
 use super::{Shard, Start};
 use crate::context::StreamContext;
 use crate::dot::{Dot, Seen};
-use crate::effect::{ClearReason, Effect, Op};
+use crate::effect::{Effect, Op};
 use crate::group::{self, Frame, GroupView};
 use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
@@ -112,9 +112,6 @@ pub enum ApplyError {
     /// A snapshot is being merged: its clock is not yet this shard's.
     #[error("SYNCERSYNC a full sync goes on here; try again after it")]
     Syncing,
-    /// It wrote before it joined.
-    #[error("SYNCERMEMBER instance {0} wrote before it was a member; empty it and let it join again")]
-    WroteBeforeJoin(InstanceId),
 }
 
 impl From<OriginError> for ApplyError {
@@ -163,7 +160,7 @@ impl Shard {
                 } else if let Some((replid, ts)) = self.missing(group) {
                     applied.outcome = Outcome::Waits(replid, ts);
                     break;
-                } else if (applied.groups > 0 && !budget()) || self.is_gate_shut(group) {
+                } else if applied.groups > 0 && !budget() {
                     applied.outcome = Outcome::Slice;
                     break;
                 } else {
@@ -257,7 +254,6 @@ impl Shard {
         if group.prev == Timestamp::ZERO {
             self.check_first(group, context)?;
         }
-        self.check_gate(group, context)?;
         *have = group.ts;
         Ok(())
     }
@@ -290,35 +286,6 @@ impl Shard {
             ))),
             _ => Ok(()),
         }
-    }
-
-    /// What a late comer wrote before it was admitted is refused (membership, for now). Any member's Join admits: what had been
-    /// pruned anywhere without the newcomer's report, its admitter had seen. Whether there is one is known once the
-    /// context of the group is here.
-    fn check_gate(&self, group: &GroupView<'_>, context: &StreamContext) -> Result<(), ApplyError> {
-        let waits = || self.lacking(context).is_some();
-        if self.is_admitted(group, context) || waits() {
-            Ok(())
-        } else {
-            Err(ApplyError::WroteBeforeJoin(group.instance))
-        }
-    }
-
-    fn is_admitted(&self, group: &GroupView<'_>, context: &StreamContext) -> bool {
-        if !self.gates.contains(group.instance) {
-            return true;
-        }
-        let seen =
-            |replid: ReplId, ts: Timestamp| context.entries().iter().any(|(r, _, has)| *r == replid && *has >= ts);
-        let by_other = |dot: &&Dot| self.origins.instance(dot.origin) != group.instance;
-        let mut joins = self.membership.joins(group.instance).iter().filter(by_other);
-        joins.any(|dot| seen(self.origins.replid(dot.origin), dot.ts)) || group::effects(group.body).all(is_unasked)
-    }
-
-    /// Like [`Shard::check_gate`], for a group whose admission came earlier in the same batch.
-    fn is_gate_shut(&self, group: &GroupView<'_>) -> bool {
-        self.gates.contains(group.instance)
-            && self.context_of(group).is_some_and(|context| !self.is_admitted(group, &context))
     }
 
     /// The context list of a group's stream after its change.
@@ -445,13 +412,6 @@ impl Shard {
     pub fn start(&self) -> Start {
         self.start
     }
-}
-
-/// What a server does without being asked: it must not bar a newcomer that still reads what others had. That it had not seen what is
-/// stable here, rule 5 takes care of.
-fn is_unasked(effect: Effect<'_>) -> bool {
-    let control = matches!(effect.op, Op::Reign | Op::Join { .. } | Op::Forget { .. });
-    control || matches!(effect.op, Op::Clear { reason: ClearReason::Expired | ClearReason::Evicted })
 }
 
 /// Splits a batch into frames and checks that they are exactly what its offsets name.

@@ -81,7 +81,7 @@ pub enum HandshakeError {
 
 impl Shard {
     /// Answers a peer's agent. A newcomer becomes a member here before it gets its first effect, so that nothing it lacks is
-    /// counted as stable (2.2 rule 2); `records` then has the Join.
+    /// counted as stable (2.2 rule 2); `records` then has the Join. What it wrote before is regressed where something is stable already (rule 5).
     ///
     /// # Errors
     /// See [`HandshakeError`].
@@ -132,20 +132,10 @@ impl Shard {
         if self.membership.contains(hello.instance) {
             return;
         }
-        // Of whom anything is applied, or who has seen more of this instance than itself, was admitted by what a failover lost.
-        let has_applied = self.clock.iter().any(|(origin, _)| self.origins.instance(origin) == hello.instance);
-        let lost = |(replid, instance, ts): &(ReplId, InstanceId, Timestamp)| {
-            *instance == self.config.instance
-                && self.origins.find(replid).is_some_and(|origin| !self.clock.has(origin, *ts))
-        };
-        let late = self.is_established() && !has_applied && !hello.clock.entries().iter().any(lost);
         let mut group = GroupBuilder::new();
         let op = Op::Join { instance: hello.instance };
         group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op });
         self.log_control(&mut group, now_ms);
-        if late {
-            self.gates.insert(hello.instance);
-        }
     }
 
     fn answer(&mut self, hello: &Hello) -> Answer {

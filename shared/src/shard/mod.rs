@@ -30,7 +30,7 @@ use crate::backlog::Backlog;
 use crate::clock::VectorClock;
 use crate::effect::{Effect, Op, TtlNote};
 use crate::group::GroupBuilder;
-use crate::instance::{InstanceId, InstanceSet};
+use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
 use crate::membership::Membership;
 use crate::merge::{Aside, Merge, Rules};
@@ -155,8 +155,6 @@ pub struct Shard {
     heard: Heard,
     /// First replication ID that introduced itself for an instance.
     introduced: BTreeMap<InstanceId, ReplId>,
-    /// Members admitted when others had pruned already: what they wrote before is refused.
-    gates: InstanceSet,
     /// Where the backlog ended at the last full sync: a position before says nothing of what came with the snapshot.
     gap: Option<u64>,
     aside: Vec<Aside>,
@@ -197,7 +195,6 @@ impl Shard {
             peers: BTreeMap::new(),
             heard: Heard::default(),
             introduced: BTreeMap::new(),
-            gates: InstanceSet::EMPTY,
             gap: None,
             aside: Vec::new(),
             syncing: None,

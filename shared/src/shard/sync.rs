@@ -337,10 +337,6 @@ impl Shard {
             }
         }
         self.stability.set_stable(&syncing.round.stable);
-        // Whose writes the source has, had been admitted there.
-        for reign in syncing.head.reigns.iter().filter(|reign| reign.applied > Timestamp::ZERO) {
-            self.gates.remove(reign.instance);
-        }
         let SnapshotHead { instance, replid, offset, .. } = syncing.head;
         let peer = self.peers.entry(instance).or_default();
         peer.position = Some((replid, offset));

@@ -135,14 +135,12 @@ impl World {
             Failover::LosesUnreported => safe.max(FOUNDED),
             Failover::LosesAnything => FOUNDED,
         };
+        let first = first.max(self.whole_since(instance));
         let len = self.random.usize(first.min(all)..=all);
         self.fail_over(instance, len)
     }
 
     fn random_write(&mut self, instance: usize) -> Check {
-        if instance >= usize::from(self.plan.instances) && !self.instances[instance].is_admitted() {
-            return Ok(());
-        }
         let count = if self.random.u8(0..5) == 0 { self.random.usize(2..5) } else { 1 };
         let commands: Vec<_> = (0..count).map(|_| self.random_command(instance)).collect();
         self.write(instance, &commands)

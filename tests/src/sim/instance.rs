@@ -51,6 +51,8 @@ pub struct Instance {
     pub has_regressed: bool,
     /// The snapshot that comes in.
     pub syncing: Option<SnapshotHead>,
+    /// Those that came.
+    pub synced: Vec<super::sync::Synced>,
     history: Vec<Logged>,
     config: ShardConfig,
     reigns: u8,
@@ -82,6 +84,7 @@ impl Instance {
             durable: 0,
             has_regressed: false,
             syncing: None,
+            synced: Vec::new(),
             history,
             config,
             reigns: 0,
@@ -232,17 +235,16 @@ impl Instance {
         }
     }
 
-    /// Whether another instance has admitted it, and it knows: before, it takes no writes.
-    #[must_use]
-    pub fn is_admitted(&self) -> bool {
-        let by_other = |dot: &syncer_shared::dot::Dot| self.shard.origins().instance(dot.origin) != self.id;
-        self.shard.membership().joins(self.id).iter().any(by_other)
-    }
-
     /// How long its replication stream is.
     #[must_use]
     pub fn logged(&self) -> usize {
         self.history.len()
+    }
+
+    /// How many failovers it has gone through.
+    #[must_use]
+    pub fn reigns(&self) -> u8 {
+        self.reigns
     }
 
     /// A replica that has the first `len` entries of the stream, and was saved and restored after the first `saved` of them.
@@ -323,6 +325,7 @@ impl Instance {
             self.note(logged, None, Some(registry))?;
         }
         self.durable = self.durable.min(self.history.len());
+        self.synced.retain(|synced| synced.logged <= len);
         self.begin_reign(now_ms, registry)
     }
 }

@@ -221,8 +221,7 @@ impl Link {
                     | ApplyError::Frame(_)
                     | ApplyError::Span { .. }
                     | ApplyError::Gap { .. }
-                    | ApplyError::Identity(_)
-                    | ApplyError::WroteBeforeJoin(_) => {
+                    | ApplyError::Identity(_) => {
                         Err(format!("{} refuses a batch of {peer}: {error}", target.id))
                     }
                 }

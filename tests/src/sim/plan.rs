@@ -59,7 +59,7 @@ impl Plan {
                 _ => Failover::Never,
             },
             clock_jumps: random.bool(),
-            joins_after: (!small_backlog && random.u8(0..4) == 0).then(|| random.u32(0..300)),
+            joins_after: (random.u8(0..4) == 0).then(|| random.u32(0..300)),
             prune: random.u8(0..5) != 0,
             rules: Rules::default(),
         }

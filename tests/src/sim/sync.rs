@@ -22,12 +22,30 @@ pub struct SyncRun {
     sent: HashSet<Name>,
 }
 
+/// A full sync that has ended.
+pub struct Synced {
+    /// Index of the instance that the snapshot was of.
+    pub source: usize,
+    /// How many failovers that had gone through.
+    pub reigns: u8,
+    /// How long the target's stream was afterwards.
+    pub logged: usize,
+}
+
 impl World {
     /// Whether another instance has taken in a part of a snapshot of `instance`.
     #[must_use]
     pub fn is_sync_source(&self, instance: usize) -> bool {
         let id = self.instances[instance].id;
         self.instances.iter().any(|target| target.syncing.as_ref().is_some_and(|head| head.instance == id))
+    }
+
+    /// A failover of `instance` may not end in the middle of a sync whose source has lost something since: what only that part of a snapshot
+    /// has, nobody could complete. Returns how many entries of its stream it keeps at least.
+    #[must_use]
+    pub fn whole_since(&self, instance: usize) -> usize {
+        let lost = |synced: &&Synced| self.instances[synced.source].reigns() != synced.reigns;
+        self.instances[instance].synced.iter().filter(lost).map(|synced| synced.logged).max().unwrap_or(0)
     }
 
     /// Takes a snapshot at the source of a link and begins to merge it at its target. Returns whether it has begun.
@@ -113,6 +131,8 @@ impl World {
         to.shard.end_sync().map_err(|error| format!("{} cannot end a sync: {error}", to.id))?;
         to.take_records(&mut self.registry)?;
         to.check()?;
+        let (reigns, logged) = (self.instances[run.source].reigns(), self.instances[target].logged());
+        self.instances[target].synced.push(Synced { source: run.source, reigns, logged });
         self.say(|| format!("{} ends its full sync from {}", target + 1, run.source + 1));
         let link = self.link(run.source, target);
         self.links[link].synced();

@@ -65,7 +65,6 @@ impl Shard {
             peers,
             heard,
             introduced,
-            gates,
             gap,
             aside,
             syncing,
@@ -85,7 +84,8 @@ impl Shard {
             writer::replid(out, replid);
             writer::timestamp(out, hlc.last());
             writer::flag(out, *has_pruned);
-            writer::u64(out, gates.bits());
+            // What the first release kept of late comers.
+            writer::u64(out, 0);
             writer::flag(out, gap.is_some());
             writer::u64(out, gap.unwrap_or_default());
         });
@@ -229,7 +229,7 @@ fn decode_head(reader: &mut Reader<'_>, shard: &mut Shard) -> Result<InstanceId,
     shard.replid = reader.replid("replication ID")?;
     shard.hlc = Hlc::new(reader.timestamp("clock")?);
     shard.has_pruned = reader.flag("pruned")?;
-    shard.gates = InstanceSet::from_bits(reader.u64("gates")?);
+    let _of_late_comers = reader.u64("gates")?;
     let (is_gap, gap) = (reader.flag("gap")?, reader.u64("gap")?);
     shard.gap = is_gap.then_some(gap);
     Ok(instance)
@@ -283,7 +283,6 @@ impl Shard {
         self.past.clear();
         self.peers.remove(&me);
         self.introduced.remove(&me);
-        self.gates.remove(me);
         self.stability.forget_reports(me);
         if self.origins.find(&self.replid).is_some() {
             // Everything in its backlog is here.
