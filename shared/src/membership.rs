@@ -1,22 +1,38 @@
-//! Who is a member: the key `membership` of the merge (rule M1).
+//! Who is a member: the key `membership` of the merge (rule M1), and who was forgotten.
 
 use std::collections::BTreeMap;
 
 use crate::dot::{Dot, Seen};
 use crate::instance::{InstanceId, InstanceSet};
+use crate::origin::Origin;
 
 /// Instance -> live `Join` dots. An instance is a member while one lives. Join dots are never pruned.
 #[derive(Clone, Debug, Default)]
 pub struct Membership {
     joins: BTreeMap<InstanceId, Vec<Dot>>,
+    forgotten: BTreeMap<InstanceId, Forgotten>,
+    /// Reigns of which nothing new is taken: those that a settled instance had (M4, M6). Also after it has joined again.
+    frozen: Vec<Origin>,
+}
+
+/// An instance that a `Forget` has left without a live `Join`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// The `Forget`s, in the order in which they were applied here.
+    pub forgets: Vec<Dot>,
+    /// M4: every member's report covers them. Until then the instance's last counted report holds S.
+    pub settled: bool,
 }
 
 impl Membership {
-    /// M1: `Join` = Assign at path `instance`.
-    pub fn join(&mut self, instance: InstanceId, dot: Dot, seen: &Seen<'_>) {
+    /// M1: `Join` = Assign at path `instance`. Whether it was no member before.
+    pub fn join(&mut self, instance: InstanceId, dot: Dot, seen: &Seen<'_>) -> bool {
         let joins = self.joins.entry(instance).or_default();
+        let is_new = joins.is_empty();
         joins.retain(|known| !seen.has(known));
         joins.push(dot);
+        self.forgotten.remove(&instance);
+        is_new
     }
 
     /// A Join of a saved state.
@@ -24,12 +40,16 @@ impl Membership {
         self.joins.entry(instance).or_default().push(dot);
     }
 
-    /// M1: `Forget` = Remove of the observed Joins.
-    pub fn forget(&mut self, instance: InstanceId, seen: &Seen<'_>) {
+    /// M1: `Forget` = Remove of the observed Joins. A Join that it had not seen keeps the instance in (M13).
+    pub fn forget(&mut self, instance: InstanceId, dot: Dot, seen: &Seen<'_>) {
         if let Some(joins) = self.joins.get_mut(&instance) {
             joins.retain(|known| !seen.has(known));
+            if !joins.is_empty() {
+                return;
+            }
         }
-        self.joins.retain(|_, joins| !joins.is_empty());
+        self.joins.remove(&instance);
+        self.forgotten.entry(instance).or_default().forgets.push(dot);
     }
 
     /// The members.
@@ -54,5 +74,63 @@ impl Membership {
     #[must_use]
     pub fn joins(&self, instance: InstanceId) -> &[Dot] {
         self.joins.get(&instance).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every instance that was forgotten and has not joined again.
+    pub fn all_forgotten(&self) -> impl Iterator<Item = (InstanceId, &Forgotten)> {
+        self.forgotten.iter().map(|(instance, forgotten)| (*instance, forgotten))
+    }
+
+    /// What is known of an instance that was forgotten.
+    #[must_use]
+    pub fn forgotten(&self, instance: InstanceId) -> Option<&Forgotten> {
+        self.forgotten.get(&instance)
+    }
+
+    /// Those whose last counted report still holds S (M3).
+    #[must_use]
+    pub fn unsettled(&self) -> InstanceSet {
+        self.forgotten.iter().filter(|(_, forgotten)| !forgotten.settled).map(|(instance, _)| *instance).collect()
+    }
+
+    /// M4. `reigns` are those of the instance that are known here.
+    pub fn settle(&mut self, instance: InstanceId, reigns: impl Iterator<Item = Origin>) {
+        if let Some(forgotten) = self.forgotten.get_mut(&instance) {
+            forgotten.settled = true;
+            let reigns: Vec<Origin> = reigns.filter(|origin| !self.frozen.contains(origin)).collect();
+            self.frozen.extend(reigns);
+        }
+    }
+
+    /// M6: whether nothing new of this reign is taken.
+    #[must_use]
+    pub fn is_frozen(&self, origin: Origin) -> bool {
+        self.frozen.contains(&origin)
+    }
+
+    /// The reigns of which nothing new is taken.
+    #[must_use]
+    pub fn frozen(&self) -> &[Origin] {
+        &self.frozen
+    }
+
+    /// Takes in what another instance knows to be forgotten; who is a member here is none of it.
+    pub fn meet_forgotten(&mut self, instance: InstanceId, other: &Forgotten) {
+        if self.contains(instance) {
+            return;
+        }
+        let own = self.forgotten.entry(instance).or_default();
+        let news: Vec<Dot> = other.forgets.iter().filter(|dot| !own.forgets.contains(dot)).copied().collect();
+        own.forgets.extend(news);
+        own.settled |= other.settled;
+    }
+
+    /// Nothing new is taken of these reigns.
+    pub fn freeze(&mut self, reigns: impl Iterator<Item = Origin>) {
+        for origin in reigns {
+            if !self.frozen.contains(&origin) {
+                self.frozen.push(origin);
+            }
+        }
     }
 }

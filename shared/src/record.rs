@@ -71,6 +71,11 @@ pub enum Record<'a> {
         /// One group: its reign.
         frame: &'a [u8],
     },
+    /// M4: every member has the `Forget` of this instance.
+    Settled {
+        /// Who was forgotten.
+        instance: InstanceId,
+    },
 }
 
 const VERSION: u8 = 1;
@@ -83,6 +88,7 @@ const SYNC_BEGINS: u8 = 6;
 const SYNC_KEYS: u8 = 7;
 const SYNC_ENDS: u8 = 8;
 const FOUNDED: u8 = 9;
+const SETTLED: u8 = 16;
 
 /// Where `Applied` has its offset: behind version, code, peer and replication ID.
 const APPLIED_OFFSET_AT: usize = 1 + 1 + 1 + ReplId::LEN;
@@ -162,6 +168,12 @@ impl<'a> Record<'a> {
         bytes.starts_with(&[VERSION, FOUNDED])
     }
 
+    /// [`Record::Settled`].
+    pub fn settled(out: &mut Vec<u8>, instance: InstanceId) {
+        out.extend_from_slice(&[VERSION, SETTLED]);
+        writer::instance(out, instance);
+    }
+
     /// Reads a record; its frames are checked too.
     ///
     /// # Errors
@@ -201,6 +213,11 @@ impl<'a> Record<'a> {
             FOUNDED => {
                 let start = if reader.flag("data before")? { Start::Seeded } else { Start::Empty };
                 Ok(Record::Founded { start, frame: one_group(reader.rest())? })
+            }
+            SETTLED => {
+                let instance = reader.instance("settled instance")?;
+                reader.finish()?;
+                Ok(Record::Settled { instance })
             }
             code => Err(WireError::Code { what: "record", code }),
         }

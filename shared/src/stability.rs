@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::clock::VectorClock;
+use crate::dot::Dot;
 use crate::instance::{InstanceId, InstanceSet};
 use crate::origin::{Origin, Origins};
 use crate::shard::saved::{BodySink, clocks};
@@ -95,7 +96,7 @@ impl Stability {
         Ok(())
     }
 
-    /// What this member has said is of no use any more.
+    /// What this member has said is of no use any more: it begins anew, or is out and that is settled (M4, M9).
     pub(crate) fn forget_reports(&mut self, member: InstanceId) {
         self.reports.remove(&member);
     }
@@ -117,22 +118,17 @@ impl Stability {
         self.reports.get(&member).filter(|r| r.has_counted).map(|r| &r.counted)
     }
 
-    /// Counts what now counts and raises S. Returns whether S rose.
+    /// Counts what now counts.
     ///
-    /// `own` is this instance's durable clock. Rule 3: a report counts only when `applied` covers all of it and it covers the start of
-    /// every reign known here; `strict` off is the control of the simulation.
-    pub fn advance(
-        &mut self,
-        me: InstanceId,
-        members: InstanceSet,
-        own: &VectorClock,
-        applied: &VectorClock,
-        strict: bool,
-    ) -> bool {
+    /// Rule 3: a report counts only when `applied` covers all of it and it covers the start of every reign known here; and every `Join`
+    /// that is live here (`joins`), so that who has joined anew does not count by what it had before. `strict` off is the control of the
+    /// simulation.
+    pub fn count(&mut self, applied: &VectorClock, joins: &[Dot], strict: bool) {
         let starts = &self.starts;
         let counts = |report: &VectorClock| {
             applied.covers(report)
                 && starts.iter().all(|&(origin, start)| !applied.has(origin, start) || report.has(origin, start))
+                && joins.iter().all(|join| join.is_in(report))
         };
         for reports in self.reports.values_mut() {
             while let Some(report) = reports.waiting.take_if(|report| !strict || counts(report)) {
@@ -145,12 +141,13 @@ impl Stability {
                 reports.waiting = reports.latest.take();
             }
         }
-        self.raise(me, members, own)
     }
 
-    fn raise(&mut self, me: InstanceId, members: InstanceSet, own: &VectorClock) -> bool {
-        let mut counted = Vec::with_capacity(members.len());
-        for member in members.iter().filter(|member| *member != me) {
+    /// Raises S to what all of `holders` have: the members, and who was forgotten and is not settled (M3). `own` is this instance's
+    /// durable clock. Returns whether S rose.
+    pub fn raise(&mut self, me: InstanceId, holders: InstanceSet, own: &VectorClock) -> bool {
+        let mut counted = Vec::with_capacity(holders.len());
+        for member in holders.iter().filter(|member| *member != me) {
             match self.counted(member) {
                 Some(report) => counted.push(report),
                 None => return false,

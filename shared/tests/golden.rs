@@ -10,7 +10,7 @@ use syncer_shared::number::Number;
 use syncer_shared::record::{Before, Record};
 use syncer_shared::replid::ReplId;
 use syncer_shared::report::{self, MemberReport};
-use syncer_shared::shard::{Hello, PROTOCOL, Restorer, Shard, ShardConfig, Start};
+use syncer_shared::shard::{Hello, PROTOCOL, Restorer, Shard, ShardConfig, Standing, Start};
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::token::ClockToken;
 use syncer_shared::wire::Reader;
@@ -244,6 +244,7 @@ fn small_shard() -> Shard {
         wanted: InstanceSet::ALL,
         position: None,
         clock,
+        standing: Standing::Blank,
     };
     shard.handshake(&hello, 1_700_000_000_001).expect("a newcomer");
     shard.set_position(instance2, replid(0x22), 77).expect("no fence");

@@ -49,7 +49,15 @@ fn primary() -> Shard {
 
 fn hello(of: &Shard, position: Option<(ReplId, u64)>) -> Hello {
     let (protocol, wanted) = (PROTOCOL, InstanceSet::ALL);
-    Hello { protocol, instance: instance(2), replid: replid(0x22), wanted, position, clock: of.clock_token() }
+    Hello {
+        protocol,
+        instance: instance(2),
+        replid: replid(0x22),
+        wanted,
+        position,
+        clock: of.clock_token(),
+        standing: of.standing(),
+    }
 }
 
 fn saved(shard: &Shard) -> Vec<u8> {

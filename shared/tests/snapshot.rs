@@ -8,10 +8,11 @@ use proptest::option;
 use proptest::prelude::*;
 use syncer_shared::dot::Dot;
 use syncer_shared::effect::Kind;
+use syncer_shared::membership::Forgotten;
 use syncer_shared::metadata::{Assigned, Incremented, KeyMeta, PathMeta, Payload, TtlDot, path_of};
 use syncer_shared::number::Number;
 use syncer_shared::origin::Origin;
-use syncer_shared::snapshot::{SnapshotHead, SnapshotKey, SnapshotReign, key};
+use syncer_shared::snapshot::{SnapshotForgotten, SnapshotHead, SnapshotKey, SnapshotReign, key};
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::wire::Reader;
 
@@ -87,8 +88,23 @@ fn reign() -> impl Strategy<Value = SnapshotReign> {
 }
 
 fn head() -> impl Strategy<Value = SnapshotHead> {
-    (instance(), replid(), any::<u64>(), vec(reign(), 0..5), vec((instance(), dot()), 0..4))
-        .prop_map(|(instance, replid, offset, reigns, joins)| SnapshotHead { instance, replid, offset, reigns, joins })
+    let left = (vec(forgotten(), 0..3), vec(dot().prop_map(|dot| dot.origin), 0..3));
+    (instance(), replid(), any::<u64>(), vec(reign(), 0..5), vec((instance(), dot()), 0..4), left).prop_map(
+        |(instance, replid, offset, reigns, joins, (forgotten, frozen))| SnapshotHead {
+            instance,
+            replid,
+            offset,
+            reigns,
+            joins,
+            forgotten,
+            frozen,
+        },
+    )
+}
+
+fn forgotten() -> impl Strategy<Value = SnapshotForgotten> {
+    (instance(), vec(dot(), 0..3), any::<bool>())
+        .prop_map(|(instance, forgets, settled)| (instance, Forgotten { forgets, settled }).into())
 }
 
 /// The order of kinds and paths in memory means nothing.

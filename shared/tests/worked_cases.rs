@@ -101,6 +101,7 @@ fn pull(from: &mut Site, to: &mut Site) {
         wanted: syncer_shared::instance::InstanceSet::ALL,
         position: to.shard.peer(from.shard.instance()).and_then(|peer| peer.position),
         clock: to.shard.clock_token(),
+        standing: to.shard.standing(),
     };
     let welcome = from.shard.handshake(&hello, from.now).expect("welcome");
     let Answer::Continue(offset) = welcome.answer else { panic!("{welcome:?}") };

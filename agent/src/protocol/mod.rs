@@ -37,6 +37,8 @@ pub struct PeerInfo {
     pub position: Option<Position>,
     /// Everything applied locally, as a clock token.
     pub clock: Bytes,
+    /// What the local server is in its group, in the module's own words.
+    pub standing: Bytes,
 }
 
 /// What `SYNCER.PSYNC` is asked with.
@@ -203,7 +205,7 @@ impl PeerInfo {
         let known: Option<ReplId> = fields.text()?.parse().ok();
         let offset = fields.take(Reply::integer)?;
         let position = known.zip(u64::try_from(offset).ok()).map(|(replid, offset)| Position { replid, offset });
-        Ok(Self { instance, replid, position, clock: fields.bytes()? })
+        Ok(Self { instance, replid, position, clock: fields.bytes()?, standing: fields.bytes()? })
     }
 }
 
@@ -353,6 +355,7 @@ pub fn send_psync(source: &mut Connection, hello: &Hello<'_>) {
         replid.as_bytes(),
         offset.as_bytes(),
         &local.clock,
+        &local.standing,
     ]);
 }
 
@@ -402,7 +405,14 @@ mod tests {
     #[test]
     fn reads_peer_info_without_a_position() {
         let replid = "0".repeat(40);
-        let reply = Reply::Array(vec![Reply::Integer(3), bulk(&replid), bulk("?"), Reply::Integer(-1), bulk("")]);
+        let reply = Reply::Array(vec![
+            Reply::Integer(3),
+            bulk(&replid),
+            bulk("?"),
+            Reply::Integer(-1),
+            bulk(""),
+            bulk("blank"),
+        ]);
         let info = PeerInfo::parse(&reply).unwrap();
         assert_eq!((info.instance.get(), info.position), (3, None));
     }

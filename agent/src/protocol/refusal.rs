@@ -22,6 +22,8 @@ pub enum Code {
     Id,
     /// Not a member, and cannot become one.
     Member,
+    /// One of the two was forgotten.
+    Forgotten,
     /// The effects are of a reign that has ended.
     Fenced,
     /// The server is a replica.
@@ -63,7 +65,14 @@ impl Code {
     pub const fn needs_operator(self) -> bool {
         matches!(
             self,
-            Self::Version | Self::Id | Self::Member | Self::Fenced | Self::Drift | Self::NoModule | Self::Denied
+            Self::Version
+                | Self::Id
+                | Self::Member
+                | Self::Forgotten
+                | Self::Fenced
+                | Self::Drift
+                | Self::NoModule
+                | Self::Denied
         )
     }
 
@@ -88,6 +97,7 @@ impl Code {
             "SYNCERVERSION" => Self::Version,
             "SYNCERID" => Self::Id,
             "SYNCERMEMBER" => Self::Member,
+            "SYNCERFORGOTTEN" => Self::Forgotten,
             "SYNCERFENCED" => Self::Fenced,
             "SYNCERROLE" | "READONLY" => Self::Role,
             "SYNCERDRIFT" => Self::Drift,

@@ -1,6 +1,6 @@
 //! What runs by the clock: ten times a second, bounded work.
 
-use super::{VOLATILE, replication, role, touch};
+use super::{VOLATILE, refuse, replication, role, touch};
 use crate::redis::timer::{self, Tick};
 use crate::redis::{Context, is_handing_over, server};
 use crate::state;
@@ -30,6 +30,7 @@ impl Tick for Heartbeat {
         touch::flush(context);
         if let Ok(mut shard) = state::shard() {
             shard.prune(PRUNE_STEPS);
+            refuse::recheck(&shard);
             if role::mode() == role::Mode::Primary {
                 replication::drain(context, &mut shard);
             }

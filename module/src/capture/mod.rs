@@ -23,6 +23,7 @@ mod log;
 mod looks;
 mod name;
 pub mod published;
+mod refuse;
 pub mod replication;
 mod role;
 mod seals;
@@ -55,7 +56,7 @@ use touch::Touches;
 use unit::Unit;
 
 /// The internal commands of capture.
-pub const COMMANDS: &[Command] = &[log::COMMAND, call::PLAIN, call::OOM, call::TWIN, call::TWIN_OOM];
+pub const COMMANDS: &[Command] = &[log::COMMAND, call::PLAIN, call::OOM, call::TWIN, call::TWIN_OOM, refuse::COMMAND];
 
 /// Counters for `INFO`.
 #[derive(Clone, Debug, Default)]
@@ -217,6 +218,10 @@ impl Capture {
         }
         if self.has_copy_bug && self.unit.is_empty() {
             self.home = Some(call.client());
+        }
+        if refuse::refuses() && spec.writes && spec.takes(call.len()) {
+            call.prefix(refuse::COMMAND.name.to_bytes());
+            return;
         }
         match spec.class {
             Class::Read | Class::Events => {}

@@ -40,6 +40,7 @@ fn is_forking(context: &Context) -> bool {
 
 /// Sends what the shard has logged of its own accord.
 pub fn drain(context: &Context, shard: &mut Shard) {
+    super::refuse::recheck(shard);
     for record in shard.take_records() {
         if needed() {
             notify::replicate_log(context, &record);

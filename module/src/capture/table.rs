@@ -12,6 +12,8 @@ pub struct Spec {
     pub arity: i32,
     /// Whether the server refuses it when out of memory.
     pub deny_oom: bool,
+    /// Whether it writes keys, of whatever kind; not our own.
+    pub writes: bool,
 }
 
 impl Spec {
@@ -47,7 +49,9 @@ impl Table {
 
     /// Adds a command under `name`, which may be another than its own (`rename-command`).
     pub fn insert(&mut self, name: &[u8], command: &Command) -> Spec {
-        let spec = Spec { class: class(command), arity: command.arity, deny_oom: command.deny_oom };
+        let class = class(command);
+        let writes = command.write && class != Class::Read;
+        let spec = Spec { class, arity: command.arity, deny_oom: command.deny_oom, writes };
         if let Some(key) = word(name)
             && self.entries.len() < usize::from(FREE)
         {
@@ -145,7 +149,7 @@ mod tests {
 
     #[test]
     fn arity_is_checked_as_servers_do() {
-        let spec = |arity| Spec { class: Class::Read, arity, deny_oom: false };
+        let spec = |arity| Spec { class: Class::Read, arity, deny_oom: false, writes: false };
         assert!(spec(2).takes(2) && !spec(2).takes(3) && spec(-3).takes(3) && spec(-3).takes(9) && !spec(-3).takes(2));
     }
 }

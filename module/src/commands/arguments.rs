@@ -3,6 +3,7 @@
 use syncer_shared::backlog::NotHeld;
 use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::replid::ReplId;
+use syncer_shared::shard::ForgottenError;
 use syncer_shared::token::{ClockToken, TokenError};
 use syncer_shared::wire::WireError;
 
@@ -82,6 +83,9 @@ pub enum CommandError {
     /// `RESYNC` with whom nobody connects to.
     #[error("ERR instance {0} is no peer of this instance; see SYNCER.PEERS")]
     NoPeer(InstanceId),
+    /// Somebody is out of the group.
+    #[error(transparent)]
+    Forgotten(#[from] ForgottenError),
     /// Data-plane commands are for primaries.
     #[error("SYNCERROLE this server is a replica; connect to its primary")]
     Replica,

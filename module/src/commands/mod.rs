@@ -2,7 +2,7 @@
 //!
 //! | for | commands |
 //! |---|---|
-//! | people | `STATUS`, `PEERS`, `CLOCK`, `AWAIT`, `WAIT`, `KEY`, `DIGEST`, `RESYNC`, `HELP` |
+//! | people | `STATUS`, `PEERS`, `CLOCK`, `AWAIT`, `WAIT`, `KEY`, `DIGEST`, `RESYNC`, `FORGET`, `HELP` |
 //! | agents at a source | `PSYNC`, `READ`, `REPORT`, `SNAPSHOT` |
 //! | agents at a target | `PEER`, `APPLY`, `REPORT`, `SYNC` |
 
@@ -11,6 +11,7 @@ mod arguments;
 mod assembler;
 mod clock;
 mod digest;
+mod forget;
 mod help;
 mod key;
 mod peer;
@@ -49,6 +50,7 @@ pub const COMMANDS: &[Command] = &[
     snapshot::COMMAND,
     sync::COMMAND,
     resync::COMMAND,
+    forget::COMMAND,
 ];
 
 /// A client is gone: what it waited for, and where it read, goes too.

@@ -46,7 +46,7 @@ fn info(context: &Context, peer: InstanceId) -> Result<(), CommandError> {
     let shard = state::shard()?;
     let position = shard.peer(peer).and_then(|peer| peer.position);
     let reply = context.reply();
-    reply.array(5);
+    reply.array(6);
     reply.integer(i64::from(shard.instance().get()));
     reply.text(&shard.replid().to_string());
     match position {
@@ -60,6 +60,7 @@ fn info(context: &Context, peer: InstanceId) -> Result<(), CommandError> {
         }
     }
     reply.text(&shard.clock_token().to_string());
+    reply.text(shard.standing().name());
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use syncer_shared::backlog::{Chunk, NotHeld};
-use syncer_shared::instance::InstanceSet;
+use syncer_shared::backlog::Chunk;
+use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::shard::Shard;
 
 use super::arguments::CommandError;
@@ -22,6 +22,7 @@ const REPORT_NOW: u64 = 1;
 
 /// Where a connection reads on.
 struct Cursor {
+    reader: InstanceId,
     offset: u64,
     wanted: InstanceSet,
     answered: Option<Instant>,
@@ -58,8 +59,8 @@ pub struct Piece {
 }
 
 /// The next `READ` of the client begins at `offset`.
-pub fn bind(client: u64, offset: u64, wanted: InstanceSet) {
-    let cursor = Cursor { offset, wanted, answered: None, announce: false };
+pub fn bind(client: u64, reader: InstanceId, offset: u64, wanted: InstanceSet) {
+    let cursor = Cursor { reader, offset, wanted, answered: None, announce: false };
     READERS.with_borrow_mut(|readers| readers.cursors.insert(client, cursor));
 }
 
@@ -173,12 +174,14 @@ fn answer_blocked(cursor: &mut Cursor, shard: &mut Shard, blocked: Blocked, max_
     match take(cursor, shard, max_bytes, now) {
         Ok(piece) if piece.chunk.len() > INLINE_MAX => assembler::answer(blocked, piece),
         Ok(piece) => blocked.answer(|reply| piece.write(reply)),
-        Err(error) => blocked.answer(|reply| reply.error(&CommandError::from(error).to_string())),
+        Err(error) => blocked.answer(|reply| reply.error(&error.to_string())),
     }
 }
 
 /// Reads on from the cursor and moves it.
-fn take(cursor: &mut Cursor, shard: &mut Shard, max_bytes: usize, now: Instant) -> Result<Piece, NotHeld> {
+fn take(cursor: &mut Cursor, shard: &mut Shard, max_bytes: usize, now: Instant) -> Result<Piece, CommandError> {
+    // M2: a Forget may have come since the handshake.
+    shard.check_reader(cursor.reader)?;
     let chunk = shard.backlog_mut().read(cursor.offset, max_bytes, cursor.wanted)?;
     let from = std::mem::replace(&mut cursor.offset, chunk.next);
     cursor.answered = Some(now);

@@ -43,6 +43,7 @@ fn begin(context: &Context, args: Arguments<'_>) -> CommandResult {
         if !shard.is_primary() {
             return Err(CommandError::Replica.into());
         }
+        shard.check_reader(reader)?;
         if shard.is_syncing() {
             return Err(CommandError::Syncing.into());
         }

@@ -50,12 +50,28 @@ fn answer(figures: &Figures) -> Answer {
         ("stable_clock", clock(&figures.stable)),
         ("held_back_by", Answer::Array(ids(figures.held_back_by))),
         ("members", Answer::Array(ids(figures.members))),
+        ("forgotten", Answer::Array(forgotten(figures))),
+        ("writes", writes()),
         ("set_aside_keys", figures.aside.into()),
         ("field_ttls", if field_ttls::are_supported() { "kept" } else { "unsupported by this server" }.into()),
         ("captured_whole_by_type", crate::info::captured_by_type().into()),
         ("full_sync", full_sync()),
         ("counters", counters(figures)),
     ])
+}
+
+/// Who is out, and whether every member is known to have that.
+fn forgotten(figures: &Figures) -> Vec<Answer> {
+    let one = |(instance, settled): &(InstanceId, bool)| {
+        Answer::Map(vec![("instance", u64::from(instance.get()).into()), ("settled", u64::from(*settled).into())])
+    };
+    figures.forgotten.iter().map(one).collect()
+}
+
+/// Whether clients may write here, or why not.
+fn writes() -> Answer {
+    let why = state::shard().ok().and_then(|shard| shard.check_writes().err());
+    why.map_or_else(|| "taken".into(), |why| why.to_string().into())
 }
 
 /// The full sync that comes in; null if none does.

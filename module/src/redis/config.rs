@@ -34,8 +34,11 @@ pub static PAST_REPLIDS: Setting = Setting::new(c"past-replication-ids", 64, 1, 
 /// Whether the state goes into the server's files. 0 only to leave: a file without it can be read without the module.
 pub static SAVE_STATE: Setting = Setting::new(c"save-state", 1, 0, 1, 0);
 
-static SETTINGS: [&Setting; 6] =
-    [&INSTANCE_ID, &BACKLOG_SIZE, &MAX_DRIFT_MS, &APPLY_SLICE_US, &PAST_REPLIDS, &SAVE_STATE];
+/// Whether clients may write to an instance that its group has forgotten: nobody else will see it.
+pub static FORGOTTEN_WRITES: Setting = Setting::new(c"forgotten-writes", 0, 0, 1, 0);
+
+static SETTINGS: [&Setting; 7] =
+    [&INSTANCE_ID, &BACKLOG_SIZE, &MAX_DRIFT_MS, &APPLY_SLICE_US, &PAST_REPLIDS, &SAVE_STATE, &FORGOTTEN_WRITES];
 
 /// A setting is wrong.
 #[derive(Debug, thiserror::Error)]

@@ -45,6 +45,10 @@ pub struct Rules {
     pub reassert_flag: bool,
     /// MERGE_CASES A5, rule 7: an entry without a dot stands for the stable dots that its side no longer has.
     pub entries_stand_for_stable: bool,
+    /// M3, M4: a forgotten instance's last report holds S until every member is known to have the `Forget`.
+    pub forget_settles: bool,
+    /// M2: what a forgotten instance sends itself is not taken.
+    pub forgotten_is_not_read: bool,
     /// G2: an effect has seen the earlier ones of its group.
     pub group_sees_itself: bool,
 }
@@ -61,6 +65,8 @@ impl Default for Rules {
             expiry_reassert: true,
             reassert_flag: true,
             entries_stand_for_stable: true,
+            forget_settles: true,
+            forgotten_is_not_read: true,
             group_sees_itself: true,
         }
     }

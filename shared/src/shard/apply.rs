@@ -1,6 +1,6 @@
 //! Remote groups: checked as a whole, then applied in order, each exactly once (I-2, I-3, I-10).
 
-use super::{Shard, Start};
+use super::{ForgottenError, Shard, Start};
 use crate::context::StreamContext;
 use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, Op};
@@ -109,6 +109,14 @@ pub enum ApplyError {
     /// The peer's server is a past reign: its successor is known here.
     #[error("SYNCERFENCED {0} is a past reign of an instance that has a newer primary")]
     Fenced(ReplId),
+    /// The peer is out, or this instance is, or the peer brings what nobody can have any more (M2, M6, M7).
+    #[error(transparent)]
+    Forgotten(#[from] ForgottenError),
+    /// The peer was restored from before a `Forget` that all others have (M6).
+    #[error(
+        "SYNCERMEMBER effects of instance {0} from before it was forgotten: instance {1} came back from an old backup; forget it and let it join again"
+    )]
+    FromBefore(InstanceId, InstanceId),
     /// A snapshot is being merged: its clock is not yet this shard's.
     #[error("SYNCERSYNC a full sync goes on here; try again after it")]
     Syncing,
@@ -171,6 +179,9 @@ impl Shard {
                 }
             }
             applied.offset = item.end;
+            if self.ends_stream(batch.peer) {
+                break;
+            }
         }
         self.close_record(&mut record, batch, applied.offset);
         self.counters.groups_applied += u64::from(applied.groups);
@@ -188,6 +199,9 @@ impl Shard {
         if self.is_syncing() {
             return Err(ApplyError::Syncing);
         }
+        if self.config.rules.forgotten_is_not_read {
+            self.check_forgotten(batch.peer)?;
+        }
         self.check_position(batch)?;
         let frames = parse_all(batch)?;
         if let Some(via) = self.origins.find(&batch.replid) {
@@ -200,12 +214,21 @@ impl Shard {
                 Frame::Skip(_) => None,
                 Frame::Group(group) => {
                     self.check_group(&group, &mut reached, now_ms)?;
+                    if self.have(group.replid) < group.ts && self.is_from_before(group.instance, &group.replid) {
+                        return Err(ApplyError::FromBefore(group.instance, batch.peer));
+                    }
                     Some(group)
                 }
             };
             items.push(Item { group, end });
         }
         Ok(items)
+    }
+
+    /// M2: what was just applied says that the peer is out. Who is out itself reads on where it is let: a `Join` that the `Forget` had not
+    /// seen may come (M13).
+    fn ends_stream(&self, peer: InstanceId) -> bool {
+        self.config.rules.forgotten_is_not_read && self.membership.forgotten(peer).is_some()
     }
 
     fn check_position(&self, batch: &Batch<'_>) -> Result<(), ApplyError> {

@@ -4,6 +4,7 @@ use super::Shard;
 use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, Op, TtlNote, UnixMs};
 use crate::group::{self, GroupBuilder};
+use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
 use crate::merge::{Aside, AtRisk, Element, Revival, StableTtl};
 use crate::record::Record;
@@ -81,10 +82,11 @@ impl Shard {
         }
     }
 
-    /// T8: every member has the expiry, and whoever had to write the key again has decided.
+    /// T8: every member has the expiry, and whoever had to write the key again has decided, or is out and what it decided has come.
     pub(super) fn drop_settled_asides(&mut self) {
-        let (stable, members) = (self.stability.stable(), self.membership.members());
-        let settled = |a: &Aside| a.expired.is_in(stable) && a.revival.authors.iter().all(|i| members.contains(i));
+        let (stable, members) = (self.stability.stable(), &self.membership);
+        let decided = |i: InstanceId| members.contains(i) || members.forgotten(i).is_some_and(|f| f.settled);
+        let settled = |a: &Aside| a.expired.is_in(stable) && a.revival.authors.iter().all(decided);
         self.aside.retain(|aside| !settled(aside));
     }
 }

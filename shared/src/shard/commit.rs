@@ -67,6 +67,7 @@ impl Shard {
     /// Takes the effects of a local group into the metadata.
     pub(super) fn absorb_own<K: Keyspace>(&mut self, body: &[u8], before: &Before, ts: Timestamp, keyspace: &mut K) {
         let Some(me) = self.me else { return };
+        self.has_written = true;
         self.counters.effects_captured += u64::from(self.absorb_captured(body, before, ts, me, keyspace));
         self.prune_some();
         if !before.is_empty() {
@@ -138,8 +139,8 @@ impl Shard {
     pub(super) fn control_effect(&mut self, effect: &Effect<'_>, dot: Dot, seen: &Seen<'_>) {
         match effect.op {
             Op::Reign => self.stability.begin_reign(dot.origin, dot.ts),
-            Op::Join { instance } => self.membership.join(instance, dot, seen),
-            Op::Forget { instance } => self.membership.forget(instance, seen),
+            Op::Join { instance } => self.join_applied(instance, dot, seen),
+            Op::Forget { instance } => self.membership.forget(instance, dot, seen),
             _ => {}
         }
     }

@@ -1,6 +1,6 @@
 //! A peer's agent asks where to read on (`SYNCER.PSYNC`).
 
-use super::{Shard, Start};
+use super::{ForgottenError, Shard, Start};
 use crate::clock::VectorClock;
 use crate::effect::{Effect, Op, TtlNote};
 use crate::group::GroupBuilder;
@@ -27,6 +27,35 @@ pub struct Hello {
     pub position: Option<(ReplId, u64)>,
     /// What it has applied.
     pub clock: ClockToken,
+    /// What it is.
+    pub standing: Standing,
+}
+
+/// What an instance is that asks for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has no data, and no client has written to it.
+    Blank,
+    /// It has data, but what it has need not be everywhere.
+    Alone,
+    /// It belongs to a group that relies on what is stable.
+    Group,
+}
+
+impl Standing {
+    const NAMES: [(&'static str, Self); 3] = [("blank", Self::Blank), ("alone", Self::Alone), ("group", Self::Group)];
+
+    /// What this word stands for.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(n, _)| *n == name).map(|(_, standing)| *standing)
+    }
+
+    /// Its word in the data plane.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, standing)| *standing == self).map_or("alone", |(name, _)| name)
+    }
 }
 
 /// Where it may read on.
@@ -65,6 +94,17 @@ pub enum HandshakeError {
     /// An agent was pointed at its own server, or two instances have one id.
     #[error("SYNCERID instance id {0} is this server's own; every instance needs its own id")]
     SameId(InstanceId),
+    /// The peer is out, or this instance is (M2).
+    #[error(transparent)]
+    Forgotten(#[from] ForgottenError),
+    /// It belongs to a group that this instance must join first: it admits nobody into that.
+    #[error("TRYAGAIN instance {0} is new here and must read the group that {1} belongs to first; its agent does that")]
+    NotYet(InstanceId, InstanceId),
+    /// It has data that this group knows nothing of.
+    #[error(
+        "SYNCERMEMBER instance {0} is no member and has data of its own; join it with syncer-agent join beside it, and say what becomes of its data"
+    )]
+    NotMember(InstanceId),
     /// Two servers claim one id, or one lost its state.
     #[error(
         "SYNCERID instance id {instance} is known here as replication ID {known}, which {claimed} does not continue: another server uses this id, or it came back without its state"
@@ -95,8 +135,9 @@ impl Shard {
         if hello.instance == self.config.instance {
             return Err(HandshakeError::SameId(hello.instance));
         }
+        self.check_reader(hello.instance)?;
         self.check_claim(hello)?;
-        self.admit(hello, now_ms);
+        self.admit(hello, now_ms)?;
         let answer = self.answer(hello);
         match answer {
             Answer::Continue(_) => self.counters.sync_partial_ok += 1,
@@ -128,14 +169,46 @@ impl Shard {
         Ok(())
     }
 
-    fn admit(&mut self, hello: &Hello, now_ms: u64) {
+    /// A newcomer becomes a member.
+    fn admit(&mut self, hello: &Hello, now_ms: u64) -> Result<(), HandshakeError> {
         if self.membership.contains(hello.instance) {
-            return;
+            return Ok(());
+        }
+        if !self.has_evidence(hello) {
+            if hello.standing == Standing::Group && !self.membership.is_group() {
+                return Err(HandshakeError::NotYet(self.config.instance, hello.instance));
+            }
+            if hello.standing != Standing::Blank && self.is_established() {
+                return Err(HandshakeError::NotMember(hello.instance));
+            }
         }
         let mut group = GroupBuilder::new();
         let op = Op::Join { instance: hello.instance };
         group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op });
         self.log_control(&mut group, now_ms);
+        Ok(())
+    }
+
+    /// Of whom anything is applied, or who has seen more of this instance than itself, was admitted by what a failover lost.
+    fn has_evidence(&self, hello: &Hello) -> bool {
+        let has_applied = self.clock.iter().any(|(origin, _)| self.origins.instance(origin) == hello.instance);
+        let lost = |(replid, instance, ts): &(ReplId, InstanceId, Timestamp)| {
+            *instance == self.config.instance
+                && self.origins.find(replid).is_some_and(|origin| !self.clock.has(origin, *ts))
+        };
+        has_applied || hello.clock.entries().iter().any(lost)
+    }
+
+    /// What this instance says of itself in a handshake.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        if self.membership.is_group() && self.is_established() {
+            Standing::Group
+        } else if self.start == Start::Empty && !self.has_written {
+            Standing::Blank
+        } else {
+            Standing::Alone
+        }
     }
 
     fn answer(&mut self, hello: &Hello) -> Answer {

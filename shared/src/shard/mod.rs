@@ -6,6 +6,7 @@ mod apply;
 mod author;
 mod commit;
 mod handshake;
+mod members;
 mod peers;
 mod replay;
 mod report;
@@ -16,7 +17,8 @@ mod sync;
 
 pub use crate::record::Before;
 pub use apply::{Applied, ApplyError, Batch, Outcome};
-pub use handshake::{Answer, HandshakeError, Hello, PROTOCOL, Welcome};
+pub use handshake::{Answer, HandshakeError, Hello, PROTOCOL, Standing, Welcome};
+pub use members::{ForgottenError, MemberError};
 pub use peers::{Peer, PeerState};
 pub use replay::ReplayError;
 pub use report::{Heard, ReportError};
@@ -155,6 +157,10 @@ pub struct Shard {
     heard: Heard,
     /// First replication ID that introduced itself for an instance.
     introduced: BTreeMap<InstanceId, ReplId>,
+    /// A client has written here.
+    has_written: bool,
+    /// M7: a peer said that this instance is out. Not saved: after a restart it says so again.
+    told_out: Option<(InstanceId, ForgottenError)>,
     /// Where the backlog ended at the last full sync: a position before says nothing of what came with the snapshot.
     gap: Option<u64>,
     aside: Vec<Aside>,
@@ -195,6 +201,8 @@ impl Shard {
             peers: BTreeMap::new(),
             heard: Heard::default(),
             introduced: BTreeMap::new(),
+            has_written: false,
+            told_out: None,
             gap: None,
             aside: Vec::new(),
             syncing: None,
@@ -246,7 +254,7 @@ impl Shard {
         let mut group = std::mem::take(&mut self.own_group);
         group.clear();
         group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Reign });
-        if !self.membership.contains(instance) {
+        if !self.membership.contains(instance) && self.membership.forgotten(instance).is_none() {
             group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Join { instance } });
         }
         self.log_control_as(&group, now_ms, header);
@@ -380,7 +388,7 @@ impl Shard {
         self.membership.is_group() || self.backlog.evicted_any()
     }
 
-    /// Whether others can rely on what was pruned here: a newcomer must not have written yet.
+    /// Whether others rely on what was pruned here, so that a stranger's data is not simply merged.
     #[must_use]
     pub fn is_established(&self) -> bool {
         self.has_pruned || self.backlog.evicted_any()

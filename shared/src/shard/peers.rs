@@ -104,6 +104,11 @@ impl Shard {
     pub fn set_peer_state(&mut self, id: InstanceId, state: PeerState, error: &str) {
         /// Longer than any of ours; bounds what a caller can store.
         const ERROR_BYTES_MAX: usize = 512;
+        match error.parse() {
+            _ if matches!(state, PeerState::Streaming | PeerState::Syncing) => self.told_member(id),
+            Ok(forgotten) => self.told_forgotten(id, forgotten),
+            Err(()) => {}
+        }
         let peer = self.peers.entry(id).or_default();
         peer.state = state;
         if state == PeerState::Streaming {
@@ -117,10 +122,14 @@ impl Shard {
     /// Where to read a peer's backlog on, as its handshake said.
     ///
     /// # Errors
-    /// [`ApplyError::Fenced`] for a past reign of an instance that has a newer one.
+    /// [`ApplyError::Fenced`] for a past reign of an instance that has a newer one, [`ApplyError::Forgotten`] for who is out.
     pub fn set_position(&mut self, id: InstanceId, replid: ReplId, offset: u64) -> Result<(), ApplyError> {
         if let Some(via) = self.origins.find(&replid) {
             self.check_fence(via, replid)?;
+        }
+        self.told_member(id);
+        if self.config.rules.forgotten_is_not_read {
+            self.check_forgotten(id)?;
         }
         let peer = self.peers.entry(id).or_default();
         if peer.position != Some((replid, offset)) {

@@ -50,6 +50,7 @@ impl Shard {
                     return Ok(());
                 }
                 let origin = self.follow(&group)?;
+                self.has_written = true;
                 self.absorb_captured(group.body, &before, group.ts, origin, keyspace);
                 self.log_followed(&group, origin);
             }
@@ -94,6 +95,7 @@ impl Shard {
             }
             Record::SyncEnds => self.follow_sync_end()?,
             Record::Founded { start, frame } => self.follow_founder(start, frame)?,
+            Record::Settled { instance } => self.settle(instance),
             Record::Position { peer, replid, offset } => {
                 self.peers.entry(peer).or_default().position = Some((replid, offset));
             }

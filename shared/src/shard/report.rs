@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Shard;
-use crate::instance::InstanceId;
+use crate::dot::Dot;
+use crate::instance::{InstanceId, InstanceSet};
 use crate::origin::OriginError;
 use crate::record::Record;
 use crate::report::{self, MemberReport};
@@ -29,6 +30,11 @@ pub struct Heard {
 }
 
 impl Heard {
+    /// What an instance said is of no meaning any more.
+    pub(super) fn forget(&mut self, instance: InstanceId) {
+        self.members.remove(&instance);
+    }
+
     /// What a member said last.
     #[must_use]
     pub fn get(&self, member: InstanceId) -> Option<&MemberReport> {
@@ -59,7 +65,8 @@ impl Shard {
     pub fn accept_report(&mut self, from: InstanceId, bytes: &[u8], now_ms: u64) -> Result<bool, ReportError> {
         let mut news = false;
         for member in report::decode(bytes)? {
-            if member.instance == self.config.instance {
+            // M3: what a forgotten instance reported last stays as it is.
+            if member.instance == self.config.instance || self.membership.forgotten(member.instance).is_some() {
                 continue;
             }
             news |= self.hear(from, member, now_ms);
@@ -95,7 +102,11 @@ impl Shard {
         let members = self.membership.members();
         let strict = self.config.rules.reports_are_covered;
         let own = self.clock.clone();
-        if members.len() > 1 && self.stability.advance(self.config.instance, members, &own, &self.clock, strict) {
+        let joins: Vec<Dot> = members.iter().flat_map(|member| self.membership.joins(member)).copied().collect();
+        self.stability.count(&self.clock, &joins, strict);
+        self.settle_forgotten(&own);
+        let holders = InstanceSet::from_bits(members.bits() | self.membership.unsettled().bits());
+        if holders.len() > 1 && self.stability.raise(self.config.instance, holders, &own) {
             let mut record = Vec::new();
             Record::stable(&mut record, &self.token(self.stability.stable()));
             self.records.push(record);

@@ -33,6 +33,8 @@ pub struct Status {
     pub held_back_by: InstanceSet,
     /// Members.
     pub members: InstanceSet,
+    /// Who was forgotten and has not joined again; whether that is settled.
+    pub forgotten: Vec<(InstanceId, bool)>,
     /// Keys with metadata.
     pub metadata_keys: usize,
     /// Estimated bytes of metadata.
@@ -94,6 +96,7 @@ impl Shard {
             stable: self.token(self.stability.stable()),
             held_back_by: self.stability.held_back_by(self.config.instance, members, self.stability.stable()),
             members,
+            forgotten: self.membership.all_forgotten().map(|(instance, f)| (instance, f.settled)).collect(),
             metadata_keys: self.table.len(),
             metadata_bytes: self.table.bytes(),
             unknown: self.table.unknown(),

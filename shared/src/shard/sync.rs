@@ -12,14 +12,14 @@ use super::{Shard, stream::Stream};
 use crate::clock::VectorClock;
 use crate::context::StreamContext;
 use crate::dot::{Dot, Seen};
-use crate::instance::InstanceId;
+use crate::instance::{InstanceId, InstanceSet};
 use crate::keyspace::Keyspace;
 use crate::merge::{AtRisk, KeyRef, Meeting, Side};
 use crate::metadata::KeyMeta;
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
 use crate::replid::ReplId;
-use crate::snapshot::{SnapshotHead, SnapshotKey, SnapshotReign, key};
+use crate::snapshot::{SnapshotForgotten, SnapshotHead, SnapshotKey, SnapshotReign, key};
 use crate::timestamp::Timestamp;
 use crate::wire::{Reader, WireError};
 
@@ -112,6 +112,13 @@ impl Shard {
             offset: self.backlog.end_offset(),
             reigns: reigns.collect(),
             joins: self.membership.members().iter().flat_map(joins).collect(),
+            forgotten: self
+                .membership
+                .all_forgotten()
+                .map(|(i, f)| (i, f.clone()))
+                .map(SnapshotForgotten::from)
+                .collect(),
+            frozen: self.membership.frozen().to_vec(),
         }
     }
 
@@ -138,6 +145,7 @@ impl Shard {
     #[must_use]
     pub fn takes_writes(&self) -> bool {
         self.is_primary()
+            && self.check_writes().is_ok()
             && self.superseded_by().is_none()
             && self.syncing.as_ref().is_none_or(|syncing| self.clock.covers(&syncing.round.stable))
     }
@@ -174,7 +182,9 @@ impl Shard {
         for reign in &head.reigns {
             StreamContext::new().check_change(&reign.context)?;
         }
-        if head.joins.iter().any(|(_, dot)| dot.origin.index() >= names.len()) {
+        let forgets = head.forgotten.iter().flat_map(|f| f.forgotten.forgets.iter().map(|dot| dot.origin));
+        let mut named = head.joins.iter().map(|(_, dot)| dot.origin).chain(forgets).chain(head.frozen.iter().copied());
+        if named.any(|origin| origin.index() >= names.len()) {
             return Err(WireError::Invalid { what: "join of a snapshot" }.into());
         }
         let (mut clock, mut stable) = (VectorClock::default(), VectorClock::default());
@@ -392,6 +402,22 @@ impl Shard {
                 met.join(*instance, *dot, &unseen);
             }
         }
+        for (instance, forgotten) in self.membership.all_forgotten() {
+            met.meet_forgotten(instance, forgotten);
+        }
+        for (instance, forgotten) in syncing.head.forgotten.iter().filter_map(|f| f.named(&syncing.names)) {
+            met.meet_forgotten(instance, &forgotten);
+        }
+        let frozen = syncing.head.frozen.iter().filter_map(|origin| syncing.names.get(origin.index()).copied());
+        met.freeze(self.membership.frozen().iter().copied().chain(frozen));
+        let is_settled = |i: &InstanceId| met.forgotten(*i).is_some_and(|forgotten| forgotten.settled);
+        let joined_anew = |i: &InstanceId| {
+            let known = self.membership.joins(*i);
+            !known.is_empty() && met.contains(*i) && !met.joins(*i).iter().any(|dot| known.contains(dot))
+        };
+        let all = InstanceSet::ALL.iter();
+        let outdated: Vec<InstanceId> = all.filter(|i| is_settled(i) || joined_anew(i)).collect();
         self.membership = met;
+        outdated.into_iter().for_each(|instance| self.drop_reports(instance));
     }
 }

@@ -2,12 +2,15 @@
 
 use crate::dot::Dot;
 use crate::instance::InstanceId;
+use crate::membership::Forgotten;
 use crate::origin::{Origin, Origins};
 use crate::replid::ReplId;
 use crate::timestamp::Timestamp;
 use crate::wire::{Reader, WireError, limits, writer};
 
 const VERSION: u8 = 1;
+/// With who was forgotten; written only if somebody was.
+const VERSION_FORGOTTEN: u8 = 2;
 
 /// Clock, S, contexts and members. Its dots, and those of its keys, name reigns by their place in `reigns`.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +25,37 @@ pub struct SnapshotHead {
     pub reigns: Vec<SnapshotReign>,
     /// Live `Join`s.
     pub joins: Vec<(InstanceId, Dot)>,
+    /// Who was forgotten and has not joined again.
+    pub forgotten: Vec<SnapshotForgotten>,
+    /// Reigns of which nothing new is taken (M6).
+    pub frozen: Vec<Origin>,
+}
+
+/// An instance that was forgotten.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SnapshotForgotten {
+    /// Who.
+    pub instance: InstanceId,
+    /// Its `Forget`s.
+    pub forgotten: Forgotten,
+}
+
+impl From<(InstanceId, Forgotten)> for SnapshotForgotten {
+    fn from((instance, forgotten): (InstanceId, Forgotten)) -> Self {
+        Self { instance, forgotten }
+    }
+}
+
+impl SnapshotForgotten {
+    /// With dots of the shard whose origins are `names`; nothing if one has no name.
+    #[must_use]
+    pub fn named(&self, names: &[Origin]) -> Option<(InstanceId, Forgotten)> {
+        let mut forgotten = self.forgotten.clone();
+        for dot in &mut forgotten.forgets {
+            dot.origin = *names.get(dot.origin.index())?;
+        }
+        Some((self.instance, forgotten))
+    }
 }
 
 /// A reign in a snapshot.
@@ -44,7 +78,8 @@ pub struct SnapshotReign {
 impl SnapshotHead {
     /// Appends the encoding.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
+        let has_forgotten = !(self.forgotten.is_empty() && self.frozen.is_empty());
+        out.push(if has_forgotten { VERSION_FORGOTTEN } else { VERSION });
         writer::instance(out, self.instance);
         writer::replid(out, &self.replid);
         writer::u64(out, self.offset);
@@ -62,6 +97,9 @@ impl SnapshotHead {
             writer::instance(out, *instance);
             write_dot(out, dot);
         }
+        if has_forgotten {
+            encode_forgotten(&self.forgotten, &self.frozen, out);
+        }
     }
 
     /// Reads all of `bytes`.
@@ -71,7 +109,7 @@ impl SnapshotHead {
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8("snapshot version")?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_FORGOTTEN {
             return Err(WireError::Version(version));
         }
         let instance = reader.instance("instance of the snapshot")?;
@@ -87,9 +125,49 @@ impl SnapshotHead {
         for _ in 0..count {
             joins.push((reader.instance("member")?, read_dot(&mut reader)?));
         }
+        let (forgotten, frozen) =
+            if version == VERSION_FORGOTTEN { read_forgotten(&mut reader)? } else { Default::default() };
         reader.finish()?;
-        Ok(Self { instance, replid, offset, reigns, joins })
+        Ok(Self { instance, replid, offset, reigns, joins, forgotten, frozen })
     }
+}
+
+/// Who was forgotten, and the reigns of which nothing new is taken.
+pub(crate) fn encode_forgotten(all: &[SnapshotForgotten], frozen: &[Origin], out: &mut Vec<u8>) {
+    writer::varint(out, all.len() as u64);
+    for SnapshotForgotten { instance, forgotten } in all {
+        writer::instance(out, *instance);
+        out.push(u8::from(forgotten.settled));
+        writer::varint(out, forgotten.forgets.len() as u64);
+        forgotten.forgets.iter().for_each(|dot| write_dot(out, dot));
+    }
+    writer::varint(out, frozen.len() as u64);
+    frozen.iter().for_each(|origin| writer::varint(out, origin.index() as u64));
+}
+
+/// See [`encode_forgotten`]. Never without anything.
+pub(crate) fn read_forgotten(reader: &mut Reader<'_>) -> Result<(Vec<SnapshotForgotten>, Vec<Origin>), WireError> {
+    let (mut all, mut frozen) = (Vec::new(), Vec::new());
+    for _ in 0..reader.varint("forgotten instances")? {
+        let instance = reader.instance("forgotten instance")?;
+        let settled = match reader.u8("settled")? {
+            0 => false,
+            1 => true,
+            code => return Err(WireError::Code { what: "settled", code }),
+        };
+        let mut forgets = Vec::new();
+        for _ in 0..reader.varint("forgets")? {
+            forgets.push(read_dot(reader)?);
+        }
+        all.push(SnapshotForgotten { instance, forgotten: Forgotten { forgets, settled } });
+    }
+    for _ in 0..reader.varint("frozen reigns")? {
+        frozen.push(Origin::from_index(reader.limited(Origins::COUNT_MAX as u64 - 1, "frozen reign")? as u16));
+    }
+    if all.is_empty() && frozen.is_empty() {
+        return Err(WireError::Invalid { what: "version of a snapshot" });
+    }
+    Ok((all, frozen))
 }
 
 fn read_reign(reader: &mut Reader<'_>) -> Result<SnapshotReign, WireError> {

@@ -3,6 +3,6 @@
 pub mod head;
 pub mod key;
 
-pub use head::{SnapshotHead, SnapshotReign};
-pub(crate) use head::{read_dot, write_dot};
+pub use head::{SnapshotForgotten, SnapshotHead, SnapshotReign};
+pub(crate) use head::{encode_forgotten, read_dot, read_forgotten, write_dot};
 pub use key::SnapshotKey;

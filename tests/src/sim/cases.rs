@@ -10,7 +10,7 @@ use super::{Check, Plan, World};
 
 pub(super) const A: usize = 0;
 pub(super) const B: usize = 1;
-const C: usize = 2;
+pub(super) const C: usize = 2;
 
 pub(super) fn world(instances: u8, rules: Rules) -> World {
     let plan = Plan {
@@ -24,6 +24,7 @@ pub(super) fn world(instances: u8, rules: Rules) -> World {
         clock_jumps: false,
         joins_after: None,
         prune: true,
+        forgets: false,
         rules,
     };
     World::new(&plan, false)
@@ -358,7 +359,7 @@ fn a_report_that_came_too_early_counts_later() -> Check {
     }
 }
 
-/// A third site that wrote before anybody knew of it meets two that have pruned: what it had not seen, it takes nothing of (2.2 rule 5).
+/// A third site writes as soon as a member has admitted it, before it has read anything: what it had not seen, it takes nothing of (2.2 rule 5).
 #[test]
 fn a_newcomer_takes_nothing_that_it_had_not_seen() {
     let steps = |rules: Rules| {
@@ -366,6 +367,8 @@ fn a_newcomer_takes_nothing_that_it_had_not_seen() {
         world.command(A, "k", set("v"))?;
         world.settle()?;
         world.join()?;
+        let to_newcomer = world.link(A, C);
+        world.connect(to_newcomer);
         world.command(C, "k", set("w"))?;
         world.command(C, "k", Command::Del)?;
         world.pull(C, A)?;
@@ -378,8 +381,34 @@ fn a_newcomer_takes_nothing_that_it_had_not_seen() {
     check(steps, |rules| rules.regressed_reassert = false);
 }
 
-/// Found by the simulation (seeds 334844, 2016966): a failover loses the `Join` of a member that has not read it yet. What it has written is
-/// taken all the same.
+/// A site with data of its own that nobody asked for is no member of a group that relies on what is stable.
+#[test]
+fn a_stranger_with_data_is_not_admitted() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(A, "k", set("v"))?;
+    world.settle()?;
+    world.join()?;
+    world.command(C, "l", set("w"))?;
+    assert_eq!(world.pull(A, C)?, 0);
+    let link = world.link(A, C);
+    assert!(world.links[link].error.starts_with("SYNCERMEMBER "), "{}", world.links[link].error);
+    assert_eq!(world.instances[A].shard.membership().members().len(), 2);
+    Ok(())
+}
+
+/// Found by the simulation (seed 107, with Forgets): a newcomer that has read nothing yet admitted one that its group had forgotten.
+#[test]
+fn who_is_alone_admits_nobody_of_a_group() -> Check {
+    let mut world = world(2, Rules::default());
+    world.settle()?;
+    world.join()?;
+    assert_eq!(world.pull(C, A)?, 0);
+    let link = world.link(C, A);
+    assert!(world.links[link].error.starts_with("TRYAGAIN "), "{}", world.links[link].error);
+    world.heal()
+}
+
+/// Found by the simulation (seeds 334844, 2016966): an old backup loses the `Join` of a member. What that has written is taken all the same.
 #[test]
 fn a_member_whose_join_was_lost_is_admitted_again() -> Check {
     let mut world = world(2, Rules::default());
@@ -387,9 +416,7 @@ fn a_member_whose_join_was_lost_is_admitted_again() -> Check {
     world.settle()?;
     let before = world.instances[A].logged();
     world.join()?;
-    let to_newcomer = world.link(A, C);
-    world.connect(to_newcomer);
-    assert_eq!(world.instances[A].shard.membership().members().len(), 3);
+    world.pull(A, C)?;
     world.command(C, "l", set("w"))?;
     world.fail_over(A, before)?;
     assert_eq!(world.instances[A].shard.membership().members().len(), 2);

@@ -19,6 +19,10 @@ impl World {
     /// # Errors
     /// A broken invariant.
     pub fn chaos(&mut self) -> Check {
+        if self.plan.forgets {
+            // A Join that the Forget has not seen would keep its instance in (M13): the group has formed.
+            self.gossip()?;
+        }
         for step in 0..self.plan.steps {
             if self.plan.joins_after == Some(step) {
                 self.join()?;
@@ -58,6 +62,7 @@ impl World {
             88..90 if self.plan.clock_jumps => self.jump(instance),
             90..93 if self.plan.ttl => self.expire(instance)?,
             93 => self.random_failover(instance)?,
+            94 if self.plan.forgets && self.random.bool() => self.random_forget(instance)?,
             94 => {
                 let saved = self.random.usize(0..=self.instances[instance].logged());
                 self.instances[instance].check_replica(saved, self.now_ms)?;
@@ -141,6 +146,10 @@ impl World {
     }
 
     fn random_write(&mut self, instance: usize) -> Check {
+        // Whoever comes later writes when it knows that it is in.
+        if instance >= usize::from(self.plan.instances) && !self.instances[instance].shard.membership().is_group() {
+            return Ok(());
+        }
         let count = if self.random.u8(0..5) == 0 { self.random.usize(2..5) } else { 1 };
         let commands: Vec<_> = (0..count).map(|_| self.random_command(instance)).collect();
         self.write(instance, &commands)
@@ -241,15 +250,21 @@ impl World {
     }
 
     fn is_converged(&self) -> bool {
-        let first = self.instances.first().map(|i| &i.applied);
-        self.instances.iter().all(|i| Some(&i.applied) == first && !i.shard.is_syncing())
-            && self.links.iter().all(super::link::Link::is_idle)
+        let group = self.group();
+        let first = group.first().map(|index| &self.instances[*index].applied);
+        let is_done = |i: &super::instance::Instance| Some(&i.applied) == first && !i.shard.is_syncing();
+        let is_idle =
+            |link: &super::link::Link| link.is_idle() || !group.contains(&link.source) || !group.contains(&link.target);
+        !group.is_empty()
+            && group.iter().all(|index| is_done(&self.instances[*index]))
+            && self.links.iter().all(is_idle)
     }
 
     fn why_not(&self) -> String {
         let mut why = String::from("it does not converge:");
         for instance in &self.instances {
-            why += &format!("\n  {} has {:?}", instance.id, instance.applied);
+            let members: Vec<InstanceId> = instance.shard.membership().members().iter().collect();
+            why += &format!("\n  {} has {:?}; its members are {members:?}", instance.id, instance.applied);
         }
         for link in self.links.iter().filter(|link| !link.error.is_empty() || !link.is_idle()) {
             why += &format!("\n  {} -> {}: {}", link.source + 1, link.target + 1, link.error);
@@ -269,7 +284,7 @@ impl World {
             }
         }
         self.check_all()?;
-        for instance in &self.instances {
+        for instance in self.group().iter().map(|index| &self.instances[*index]) {
             let status = instance.shard.status();
             let due = |(_, entry): (_, &syncer_shared::memory::Entry)| {
                 entry.expire_at.is_some_and(|at| at <= self.now_ms as i64)

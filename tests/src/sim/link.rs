@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::replid::ReplId;
-use syncer_shared::shard::{Answer, ApplyError, Batch, Hello, Outcome};
+use syncer_shared::shard::{Answer, ApplyError, Batch, HandshakeError, Hello, Outcome, PeerState};
 
 use super::Check;
 use super::instance::Instance;
@@ -119,11 +119,16 @@ impl Link {
         let grown = self.wanted.iter().any(|wanted| wanted != source.id && !self.positioned_for.contains(wanted));
         let position = position.filter(|_| !self.by_clock && !grown);
         let (instance, replid, clock) = (target.id, target.shard.replid(), target.shard.clock_token());
-        let hello =
-            Hello { protocol: syncer_shared::shard::PROTOCOL, instance, replid, wanted: self.wanted, position, clock };
+        let (protocol, standing) = (syncer_shared::shard::PROTOCOL, target.shard.standing());
+        let hello = Hello { protocol, instance, replid, wanted: self.wanted, position, clock, standing };
         let welcome = match source.shard.handshake(&hello, source_ms) {
             Ok(welcome) => welcome,
-            Err(error) => return self.error = error.to_string(),
+            Err(error) => {
+                if let HandshakeError::Forgotten(forget) = error {
+                    target.shard.told_forgotten(source.id, forget);
+                }
+                return self.error = error.to_string();
+            }
         };
         match welcome.answer {
             Answer::Continue(offset) => match target.shard.set_position(source.id, welcome.replid, offset) {
@@ -136,6 +141,7 @@ impl Link {
                 Err(error) => self.error = error.to_string(),
             },
             Answer::FullResync(why) => {
+                target.shard.set_peer_state(source.id, PeerState::Syncing, &why);
                 self.needs_full = true;
                 self.error = why;
             }
@@ -143,7 +149,11 @@ impl Link {
     }
 
     /// `SYNCER.READ`; several may be in flight.
-    pub fn read(&mut self, source: &mut Instance, max_bytes: usize, source_ms: u64) {
+    pub fn read(&mut self, source: &mut Instance, target: InstanceId, max_bytes: usize, source_ms: u64) {
+        if let Err(forgotten) = source.shard.check_reader(target) {
+            self.error = forgotten.to_string();
+            self.connection = None;
+        }
         let Some(connection) = &mut self.connection else { return };
         match source.shard.backlog_mut().read(connection.read_at, max_bytes, self.wanted) {
             Ok(chunk) if chunk.is_empty() => {}
@@ -216,14 +226,14 @@ impl Link {
                     ApplyError::Position { .. }
                     | ApplyError::Drift { .. }
                     | ApplyError::Fenced(_)
+                    | ApplyError::Forgotten(_)
                     | ApplyError::Syncing => Ok(Delivered::Refused),
                     ApplyError::Role
                     | ApplyError::Frame(_)
                     | ApplyError::Span { .. }
                     | ApplyError::Gap { .. }
-                    | ApplyError::Identity(_) => {
-                        Err(format!("{} refuses a batch of {peer}: {error}", target.id))
-                    }
+                    | ApplyError::FromBefore(..)
+                    | ApplyError::Identity(_) => Err(format!("{} refuses a batch of {peer}: {error}", target.id)),
                 }
             }
         }

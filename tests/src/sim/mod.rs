@@ -10,6 +10,9 @@ pub mod chaos;
 pub mod client;
 pub mod instance;
 pub mod link;
+#[cfg(test)]
+mod member_cases;
+pub mod members;
 pub mod oracle;
 pub mod plan;
 pub mod registry;

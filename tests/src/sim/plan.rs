@@ -25,6 +25,8 @@ pub struct Plan {
     pub joins_after: Option<u32>,
     /// Metadata is pruned at random times; else never.
     pub prune: bool,
+    /// Instances 1 and 2 are forgotten now and then.
+    pub forgets: bool,
     /// The controls.
     pub rules: Rules,
 }
@@ -46,7 +48,7 @@ impl Plan {
     pub fn from_seed(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
         let small_backlog = random.u8(0..3) == 0;
-        Self {
+        let mut plan = Self {
             seed,
             instances: *random.choice(&[2, 3, 3, 3, 4, 5]).unwrap_or(&3),
             steps: random.u32(100..600),
@@ -59,10 +61,14 @@ impl Plan {
                 _ => Failover::Never,
             },
             clock_jumps: random.bool(),
-            joins_after: (random.u8(0..4) == 0).then(|| random.u32(0..300)),
+            joins_after: (!small_backlog && random.u8(0..4) == 0).then(|| random.u32(0..300)),
             prune: random.u8(0..5) != 0,
+            forgets: false,
             rules: Rules::default(),
-        }
+        };
+        // Drawn last, so that older seeds play what they did.
+        plan.forgets = plan.instances > 2 && plan.failover != Failover::LosesAnything && random.u8(0..4) == 0;
+        plan
     }
 
     /// Whether the backlog is so small that reading on becomes impossible now and then.

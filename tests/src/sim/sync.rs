@@ -54,7 +54,11 @@ impl World {
     /// A broken invariant.
     pub fn begin_sync(&mut self, link: usize) -> Result<bool, String> {
         let (source, target) = (self.links[link].source, self.links[link].target);
-        if !self.links[link].is_up || self.instances[source].shard.is_syncing() || self.syncs[target].is_some() {
+        if !self.links[link].is_up
+            || !self.may_talk(source, target)
+            || self.instances[source].shard.is_syncing()
+            || self.syncs[target].is_some()
+        {
             return Ok(false);
         }
         let from = &mut self.instances[source];

@@ -148,11 +148,17 @@ impl World {
     pub fn connect(&mut self, link: usize) {
         let source_ms = self.wall(self.links[link].source);
         let Some((link, source, target)) = self.pair(link) else { return };
+        let members = source.shard.membership().members();
         link.connect(source, target, source_ms);
         let (s, t) = (link.source, link.target);
+        let has_admitted = source.shard.membership().members() != members;
         for instance in [s, t] {
             // Errors of own records show at the next check of the instance.
             let _ = self.instances[instance].take_records(&mut self.registry);
+        }
+        if has_admitted {
+            // M9.
+            self.instances[s].durable = self.instances[s].logged();
         }
     }
 
@@ -160,10 +166,11 @@ impl World {
     pub fn read(&mut self, link: usize, max_bytes: usize) {
         self.connect(link);
         let source_ms = self.wall(self.links[link].source);
-        if let Some((link, source, _)) = self.pair(link)
+        if let Some((link, source, target)) = self.pair(link)
             && link.is_up
         {
-            link.read(source, max_bytes, source_ms);
+            let reader = target.id;
+            link.read(source, reader, max_bytes, source_ms);
         }
     }
 
@@ -216,6 +223,9 @@ impl World {
     /// # Errors
     /// A broken invariant.
     pub fn report(&mut self, from: usize, to: usize) -> Check {
+        if !self.may_talk(from, to) {
+            return Ok(());
+        }
         self.say(|| format!("{} reports to {}", from + 1, to + 1));
         let report = self.instances[from].shard.report();
         self.instances[from].durable = self.instances[from].logged();
@@ -286,8 +296,9 @@ impl World {
     /// # Errors
     /// Where not.
     pub fn check_equal(&self) -> Check {
-        let Some(first) = self.instances.first() else { return Ok(()) };
-        match self.instances.iter().find(|other| other.keyspace.digest() != first.keyspace.digest()) {
+        let group: Vec<_> = self.group().iter().map(|index| &self.instances[*index]).collect();
+        let Some(first) = group.first() else { return Ok(()) };
+        match group.iter().find(|other| other.keyspace.digest() != first.keyspace.digest()) {
             None => Ok(()),
             Some(other) => {
                 let (here, there) = (first.keyspace.entries(), other.keyspace.entries());

@@ -7,9 +7,10 @@ use super::pieces::{Pieces, Tag};
 use super::{SavedError, clocks};
 use crate::instance::InstanceId;
 use crate::membership::Membership;
+use crate::origin::Origin;
 use crate::replid::ReplId;
 use crate::report;
-use crate::snapshot::{read_dot, write_dot};
+use crate::snapshot::{SnapshotForgotten, encode_forgotten, read_dot, read_forgotten, write_dot};
 use crate::stability::Stability;
 use crate::wire::{Reader, WireError, writer};
 
@@ -23,6 +24,12 @@ pub(super) fn save(pieces: &mut Pieces<'_>, membership: &Membership, stability: 
             write_dot(out, dot);
         }
     });
+    // Last in a release: written only if there is something, so that older ones read what has none.
+    if membership.all_forgotten().next().is_some() || !membership.frozen().is_empty() {
+        let all: Vec<SnapshotForgotten> =
+            membership.all_forgotten().map(|(instance, f)| (instance, f.clone()).into()).collect();
+        pieces.item(Tag::Forgotten, |out| encode_forgotten(&all, membership.frozen(), out));
+    }
     stability.each_report(&mut |encode| pieces.item(Tag::Reports, encode));
     let Heard { members } = heard;
     let members: Vec<_> = members.values().cloned().collect();
@@ -35,6 +42,20 @@ pub(super) fn decode_joins(reader: &mut Reader<'_>, shard: &mut Shard) -> Result
         clocks::check_dots([&dot].into_iter(), &shard.origins)?;
         shard.membership.restore(instance, dot);
     }
+    Ok(())
+}
+
+pub(super) fn decode_forgotten(reader: &mut Reader<'_>, shard: &mut Shard) -> Result<(), SavedError> {
+    let (all, frozen) = read_forgotten(reader)?;
+    let known: Vec<Origin> = shard.origins.iter().map(|(origin, ..)| origin).collect();
+    for forgotten in &all {
+        let named = forgotten.named(&known).ok_or(SavedError::Unfitting("a forgotten instance"))?;
+        shard.membership.meet_forgotten(named.0, &named.1);
+    }
+    if frozen.iter().any(|origin| origin.index() >= known.len()) {
+        return Err(SavedError::Unfitting("a frozen reign"));
+    }
+    shard.membership.freeze(frozen.into_iter());
     Ok(())
 }
 

@@ -69,6 +69,8 @@ impl Shard {
             aside,
             syncing,
             has_pruned,
+            has_written,
+            told_out: _,
             counters: _,
             groups_unpruned: _,
             records: _,
@@ -97,6 +99,9 @@ impl Shard {
         });
         pieces.item(Tag::Past, |out| reigns::encode_past(past, out));
         members::save(&mut pieces, membership, stability, heard);
+        if *has_written {
+            pieces.item(Tag::Standing, |out| writer::flag(out, true));
+        }
         members::save_peers(&mut pieces, peers, introduced);
         for (db, name, meta) in table.iter() {
             pieces.item(Tag::Key, |out| key::encode(out, db, name, meta));
@@ -187,6 +192,8 @@ fn take(
         }
         Tag::Past => shard.past = reigns::decode_past(reader)?,
         Tag::Members => members::decode_joins(reader, shard)?,
+        Tag::Forgotten => members::decode_forgotten(reader, shard)?,
+        Tag::Standing => shard.has_written = reader.flag("written")?,
         Tag::Reports => members::decode_reports(reader, shard)?,
         Tag::Heard => members::decode_heard(reader, shard)?,
         Tag::Peer => members::decode_peer(reader, shard)?,

@@ -28,11 +28,13 @@ pub(super) enum Tag {
     Backlog = 15,
     Mark = 16,
     Frames = 17,
+    Forgotten = 18,
+    Standing = 19,
     End = 127,
 }
 
 impl Tag {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 20] = [
         Self::Head,
         Self::Reign,
         Self::Clocks,
@@ -50,6 +52,8 @@ impl Tag {
         Self::Backlog,
         Self::Mark,
         Self::Frames,
+        Self::Forgotten,
+        Self::Standing,
         Self::End,
     ];
 

@@ -1,0 +1,195 @@
+//! Who leaves the group: `Forget`, and when it is settled (MERGE_RULES M1 to M7).
+
+use super::Shard;
+use crate::clock::VectorClock;
+use crate::dot::{Dot, Seen};
+use crate::effect::{Effect, Op, TtlNote};
+use crate::group::GroupBuilder;
+use crate::instance::InstanceId;
+use crate::origin::Origin;
+use crate::record::Record;
+use crate::replid::ReplId;
+use crate::timestamp::Timestamp;
+
+/// Why a change of the membership was refused. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemberError {
+    /// This server is a replica.
+    #[error("SYNCERROLE this server is a replica; send this to its primary")]
+    Role,
+    /// An instance cannot forget itself.
+    #[error("ERR instance {0} is this server's own; send SYNCER.FORGET to a member that stays")]
+    Itself(InstanceId),
+    /// There is nobody to forget.
+    #[error("ERR instance {0} is no member; see SYNCER.STATUS")]
+    NoMember(InstanceId),
+    /// This instance has no say any more.
+    #[error(transparent)]
+    Out(#[from] ForgottenError),
+}
+
+/// M2, M7: somebody was forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "SYNCERFORGOTTEN instance {instance} was forgotten by replication ID {by} at {at}; it is out until it joins again: syncer-agent join, beside it"
+)]
+pub struct ForgottenError {
+    /// Who is out.
+    pub instance: InstanceId,
+    /// The reign that forgot it.
+    pub by: ReplId,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl std::str::FromStr for ForgottenError {
+    type Err = ();
+
+    /// From its own text, whatever is before it: agents pass on what a peer has answered.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (_, rest) = text.split_once("SYNCERFORGOTTEN instance ").ok_or(())?;
+        let (instance, rest) = rest.split_once(" was forgotten by replication ID ").ok_or(())?;
+        let (by, rest) = rest.split_once(" at ").ok_or(())?;
+        let (at, _) = rest.split_once(';').ok_or(())?;
+        let (ms, counter) = at.split_once('.').ok_or(())?;
+        let instance = instance.parse().ok().and_then(InstanceId::new).ok_or(())?;
+        let number = |text: &str| text.parse::<u64>().map_err(|_| ());
+        let at = Timestamp::from_bits(number(ms)?.checked_mul(1 << 16).ok_or(())? | (number(counter)? & 0xffff));
+        Ok(Self { instance, by: by.parse().map_err(|_| ())?, at })
+    }
+}
+
+impl Shard {
+    /// Takes an instance out of the group, for ever or until it joins again. Its effects that others have still come in by them.
+    ///
+    /// # Errors
+    /// See [`MemberError`].
+    pub fn forget(&mut self, instance: InstanceId, now_ms: u64) -> Result<(), MemberError> {
+        if !self.is_primary() {
+            return Err(MemberError::Role);
+        }
+        self.check_forgotten(self.config.instance)?;
+        if instance == self.config.instance {
+            return Err(MemberError::Itself(instance));
+        }
+        if !self.membership.contains(instance) {
+            return Err(MemberError::NoMember(instance));
+        }
+        let mut group = GroupBuilder::new();
+        group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Forget { instance } });
+        self.log_control(&mut group, now_ms);
+        self.advance_stability();
+        Ok(())
+    }
+
+    /// Whether an instance is out, as an error that says so (M2).
+    ///
+    /// # Errors
+    /// It is.
+    pub fn check_forgotten(&self, instance: InstanceId) -> Result<(), ForgottenError> {
+        let Some(dot) = self.membership.forgotten(instance).and_then(|forgotten| forgotten.forgets.last()) else {
+            return if instance == self.config.instance {
+                self.told_out.map_or(Ok(()), |(_, forget)| Err(forget))
+            } else {
+                Ok(())
+            };
+        };
+        Err(ForgottenError { instance, by: self.origins.replid(dot.origin), at: dot.ts })
+    }
+
+    /// Whether a peer may read here (M2).
+    ///
+    /// # Errors
+    /// It is out, or this instance is.
+    pub fn check_reader(&self, reader: InstanceId) -> Result<(), ForgottenError> {
+        if !self.config.rules.forgotten_is_not_read {
+            return Ok(());
+        }
+        self.check_forgotten(self.config.instance)?;
+        self.check_forgotten(reader)
+    }
+
+    /// Why clients may not write here, if so: what they wrote would never leave this server (M7).
+    ///
+    /// # Errors
+    /// With what to do.
+    pub fn check_writes(&self) -> Result<(), ForgottenError> {
+        self.check_forgotten(self.config.instance)
+    }
+
+    /// M7: a member's answer to a handshake says that this instance is out. Of no meaning from whom this instance has forgotten itself:
+    /// two halves that forgot each other both go on (M14).
+    pub fn told_forgotten(&mut self, by: InstanceId, forget: ForgottenError) {
+        if forget.instance == self.config.instance && self.membership.contains(by) {
+            self.told_out = Some((by, forget));
+        }
+    }
+
+    /// Who said so lets this instance in.
+    pub(super) fn told_member(&mut self, by: InstanceId) {
+        self.told_out.take_if(|(teller, _)| *teller == by);
+    }
+
+    /// A `Join` was applied. Who was no member begins anew: its old reports say nothing (M9).
+    pub(super) fn join_applied(&mut self, instance: InstanceId, dot: Dot, seen: &Seen<'_>) {
+        let has_left = self.membership.forgotten(instance).is_some();
+        if self.membership.join(instance, dot, seen) && has_left {
+            self.drop_reports(instance);
+        }
+    }
+
+    pub(super) fn drop_reports(&mut self, instance: InstanceId) {
+        self.stability.forget_reports(instance);
+        self.heard.forget(instance);
+    }
+
+    /// M4: settles whom every member is known to have forgotten. `own` is this instance's durable clock.
+    pub(super) fn settle_forgotten(&mut self, own: &VectorClock) {
+        for instance in self.membership.unsettled().iter() {
+            let covered = |report: &VectorClock| {
+                self.membership.forgotten(instance).is_some_and(|f| f.forgets.iter().all(|dot| dot.is_in(report)))
+            };
+            let by_all = covered(own)
+                && self
+                    .membership
+                    .members()
+                    .iter()
+                    .filter(|member| *member != self.config.instance)
+                    .all(|member| self.stability.counted(member).is_some_and(covered));
+            if by_all || !self.config.rules.forget_settles {
+                self.settle(instance);
+                let mut record = Vec::new();
+                Record::settled(&mut record, instance);
+                self.records.push(record);
+            }
+        }
+    }
+
+    /// The same on a replica.
+    pub(super) fn settle(&mut self, instance: InstanceId) {
+        let reigns: Vec<Origin> =
+            self.origins.iter().filter(|(_, _, of)| *of == instance).map(|(origin, ..)| origin).collect();
+        self.membership.settle(instance, reigns.into_iter());
+        self.drop_reports(instance);
+    }
+
+    /// M6: whether a group can come only from who was restored from before a settled `Forget`.
+    pub(super) fn is_from_before(&self, instance: InstanceId, replid: &ReplId) -> bool {
+        self.origins.find(replid).is_some_and(|origin| self.membership.is_frozen(origin))
+            || self.membership.forgotten(instance).is_some_and(|f| f.settled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forgotten_error_is_read_from_its_text() {
+        let by = "ab".repeat(20).parse().expect("a replication ID");
+        let at = Timestamp::from_bits((1_700_000_000_123 << 16) | 7);
+        let error = ForgottenError { instance: InstanceId::new(3).expect("an id"), by, at };
+        assert_eq!(format!("the peer refused: {error}").parse(), Ok(error));
+        assert_eq!("SYNCERFORGOTTEN instance 3 was forgotten by".parse::<ForgottenError>(), Err(()));
+    }
+}

@@ -1,0 +1,117 @@
+//! The cases of membership (MERGE_RULES section 3), like [`super::cases`].
+
+use syncer_shared::instance::InstanceSet;
+use syncer_shared::merge::Rules;
+
+use super::Check;
+use super::cases::{A, B, C, check, set, world};
+use super::client::Command;
+
+const F: usize = 3;
+
+/// M3: A prunes what F lacks; F's DEL reaches A through C, and A must not delete what the others keep.
+#[test]
+fn m3_who_was_forgotten_holds_the_stable_clock_until_all_know() {
+    let steps = |rules: Rules| {
+        let mut world = world(4, Rules { regressed_reassert: false, ..rules });
+        world.command(F, "k", set("old"))?;
+        world.settle()?;
+        world.command(A, "k", set("new"))?;
+        world.command(F, "k", Command::Del)?;
+        // C has F's DEL before it hears of the Forget.
+        world.pull(F, C)?;
+        world.forget(A, F)?;
+        for (source, target) in [(A, B), (B, A)] {
+            world.pull(source, target)?;
+            world.report(source, target)?;
+        }
+        // C has A's write, not yet the Forget: its report lacks that.
+        world.pull(A, C)?;
+        world.report(C, A)?;
+        world.report(B, A)?;
+        world.prune(A, usize::MAX)?;
+        let relay = world.link(C, A);
+        world.links[relay].want(InstanceSet::ALL);
+        world.pull(C, A)?;
+        world.shows(A, "k", Some("new"))?;
+        world.heal()
+    };
+    check(steps, |rules| rules.forget_settles = false);
+}
+
+/// M2: what F sent to some comes to all by them; F is told, and what it wrote alone stays with it.
+#[test]
+fn m2_effects_of_a_forgotten_instance_come_by_members_only() -> Check {
+    let mut world = world(4, Rules::default());
+    world.settle()?;
+    world.command(F, "shared", set("1"))?;
+    world.pull(F, C)?;
+    world.forget(A, F)?;
+    world.command(F, "late", set("1"))?;
+    assert_eq!(world.pull(F, A)?, 0, "A reads it no more");
+    // The connection ends, and the next handshake tells why.
+    world.pull(A, F)?;
+    world.pull(A, F)?;
+    assert!(!world.instances[F].shard.takes_writes(), "F was told");
+    world.heal()?;
+    assert_eq!(world.group(), [A, B, C]);
+    for member in [A, B, C] {
+        world.shows(member, "shared", Some("1"))?;
+        world.shows(member, "late", None)?;
+        assert!(world.instances[member].shard.membership().forgotten(world.instances[F].id).is_some_and(|f| f.settled));
+    }
+    world.shows(F, "late", Some("1"))
+}
+
+/// M5: two dead at once; each Forget waits only for those who are still members.
+#[test]
+fn m5_several_are_forgotten_at_once() -> Check {
+    let mut world = world(4, Rules::default());
+    world.command(A, "k", set("1"))?;
+    world.settle()?;
+    world.forget(A, C)?;
+    world.forget(B, F)?;
+    world.command(B, "k", set("2"))?;
+    world.heal()?;
+    assert_eq!(world.group(), [A, B]);
+    world.shows(A, "k", Some("2"))
+}
+
+/// M14: two forget each other; the third applies both, and both are out.
+#[test]
+fn m14_who_forget_each_other_are_both_out() -> Check {
+    let mut world = world(4, Rules::default());
+    world.command(A, "k", set("1"))?;
+    world.settle()?;
+    world.forget(A, B)?;
+    world.forget(B, A)?;
+    world.pull(B, C)?;
+    world.pull(A, F)?;
+    world.heal()?;
+    assert_eq!(world.group(), [C, F]);
+    world.command(C, "k", set("2"))?;
+    world.heal()?;
+    world.shows(F, "k", Some("2"))
+}
+
+/// M6: a member restored from before a Forget brings effects that nobody can have any more.
+#[test]
+fn m6_effects_from_before_a_settled_forget_are_refused() -> Check {
+    let mut world = world(4, Rules::default());
+    world.settle()?;
+    world.command(F, "k", set("late"))?;
+    world.pull(F, B)?;
+    let backup = world.instances[B].logged();
+    world.fail_over(B, backup - 1)?;
+    world.forget(A, F)?;
+    for _ in 0..3 {
+        for (from, to) in [(A, B), (B, A), (A, C), (C, A), (B, C), (C, B)] {
+            world.pull(from, to)?;
+            world.report(from, to)?;
+        }
+    }
+    assert!(world.instances[A].shard.membership().forgotten(world.instances[F].id).is_some_and(|f| f.settled));
+    let refused = world.pull(F, B);
+    assert_eq!(refused, Ok(0), "B has forgotten F, too");
+    world.shows(A, "k", None)
+}
