@@ -53,7 +53,7 @@ impl Position {
     /// When it answers with an error.
     pub fn of(target: &mut Client, peer: u8) -> Self {
         let answer = target.ok(&format!("SYNCER.PEER {peer} INFO"));
-        let [instance, own_replid, replid, offset, clock] = reply::items(&answer) else {
+        let [instance, own_replid, replid, offset, clock, _standing] = reply::items(&answer) else {
             panic!("SYNCER.PEER INFO answers {}", reply::text(&answer))
         };
         Self {

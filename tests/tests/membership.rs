@@ -17,9 +17,9 @@ fn members(client: &mut Client) -> String {
 
 /// Keys with metadata.
 fn metadata(client: &mut Client) -> u64 {
-    let info = client.text("INFO syncer");
-    let line = info.lines().find_map(|line| line.trim().strip_prefix("syncer_metadata_keys:").map(str::to_owned));
-    line.and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
+    let counters = status(client, "counters");
+    let number = counters.split("metadata_keys, ").nth(1).and_then(|rest| rest.split(',').next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
 }
 
 on_all_kinds! {
