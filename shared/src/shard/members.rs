@@ -143,12 +143,14 @@ impl Shard {
         self.heard.forget(instance);
     }
 
-    /// M4: settles whom every member is known to have forgotten. `own` is this instance's durable clock.
+    /// M4: settles whom every member is known to have forgotten. `own` is this instance's durable clock. Several together: through
+    /// one that is forgotten later, a member can still have taken effects of one that was forgotten before.
     pub(super) fn settle_forgotten(&mut self, own: &VectorClock) {
-        for instance in self.membership.unsettled().iter() {
-            let covered = |report: &VectorClock| {
-                self.membership.forgotten(instance).is_some_and(|f| f.forgets.iter().all(|dot| dot.is_in(report)))
-            };
+        let unsettled = self.membership.unsettled();
+        let of = |instance| self.membership.forgotten(instance).map_or(&[][..], |f| &f.forgets);
+        let forgets: Vec<Dot> = unsettled.iter().flat_map(of).copied().collect();
+        for instance in unsettled.iter() {
+            let covered = |report: &VectorClock| forgets.iter().all(|dot| dot.is_in(report));
             let by_all = covered(own)
                 && self
                     .membership

@@ -77,6 +77,28 @@ fn m5_several_are_forgotten_at_once() -> Check {
     world.shows(A, "k", Some("2"))
 }
 
+/// Found by the simulation (seed 1276): B has an effect of F that it hands to C alone, and is then forgotten, too. A must not take F for settled
+/// as long as C can have that from B.
+#[test]
+fn m5_who_is_forgotten_later_has_effects_of_who_was_forgotten_before() -> Check {
+    let mut world = world(4, Rules::default());
+    world.settle()?;
+    world.command(F, "k", set("f"))?;
+    world.forget(A, F)?;
+    world.pull(A, C)?;
+    world.pull(C, A)?;
+    world.report(C, A)?;
+    world.pull(F, B)?;
+    let relay = world.link(B, C);
+    world.links[relay].want(InstanceSet::ALL);
+    world.pull(B, C)?;
+    world.forget(A, B)?;
+    world.report(C, A)?;
+    world.heal()?;
+    assert_eq!(world.group(), [A, C]);
+    world.shows(A, "k", Some("f"))
+}
+
 /// M14: two forget each other; the third applies both, and both are out.
 #[test]
 fn m14_who_forget_each_other_are_both_out() -> Check {
