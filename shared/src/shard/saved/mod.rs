@@ -69,7 +69,7 @@ impl Shard {
             aside,
             syncing,
             has_pruned,
-            has_written,
+            has_written: _,
             told_out: _,
             counters: _,
             groups_unpruned: _,
@@ -99,9 +99,6 @@ impl Shard {
         });
         pieces.item(Tag::Past, |out| reigns::encode_past(past, out));
         members::save(&mut pieces, membership, stability, heard);
-        if *has_written {
-            pieces.item(Tag::Standing, |out| writer::flag(out, true));
-        }
         members::save_peers(&mut pieces, peers, introduced);
         for (db, name, meta) in table.iter() {
             pieces.item(Tag::Key, |out| key::encode(out, db, name, meta));
@@ -167,6 +164,7 @@ impl Restorer {
         let saved_by = saved_by.filter(|_| items.have_ended()).ok_or(SavedError::Incomplete)?;
         shard.backlog = backlog.finish()?;
         shard.table.sort_queues();
+        shard.has_written = shard.has_gone_on();
         if saved_by != shard.config.instance {
             shard.adopt(saved_by);
         }
@@ -193,7 +191,6 @@ fn take(
         Tag::Past => shard.past = reigns::decode_past(reader)?,
         Tag::Members => members::decode_joins(reader, shard)?,
         Tag::Forgotten => members::decode_forgotten(reader, shard)?,
-        Tag::Standing => shard.has_written = reader.flag("written")?,
         Tag::Reports => members::decode_reports(reader, shard)?,
         Tag::Heard => members::decode_heard(reader, shard)?,
         Tag::Peer => members::decode_peer(reader, shard)?,
@@ -284,6 +281,12 @@ fn decode_aside(reader: &mut Reader<'_>) -> Result<Aside, SavedError> {
 }
 
 impl Shard {
+    /// Whether this instance has logged anything but the beginning of reigns: then a client may have written.
+    fn has_gone_on(&self) -> bool {
+        let went_on = |(origin, start)| self.clock.get(origin) > start;
+        self.stability.reigns(self.config.instance, &self.origins).any(went_on)
+    }
+
     /// The dataset and state of another instance, moved here: what is applied is, and no position or name is this instance's yet.
     fn adopt(&mut self, from: InstanceId) {
         let me = self.config.instance;

@@ -29,12 +29,11 @@ pub(super) enum Tag {
     Mark = 16,
     Frames = 17,
     Forgotten = 18,
-    Standing = 19,
     End = 127,
 }
 
 impl Tag {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 19] = [
         Self::Head,
         Self::Reign,
         Self::Clocks,
@@ -53,7 +52,6 @@ impl Tag {
         Self::Mark,
         Self::Frames,
         Self::Forgotten,
-        Self::Standing,
         Self::End,
     ];
 
