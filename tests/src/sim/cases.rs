@@ -400,6 +400,7 @@ fn a_stranger_with_data_is_not_admitted() -> Check {
 #[test]
 fn who_is_alone_admits_nobody_of_a_group() -> Check {
     let mut world = world(2, Rules::default());
+    world.command(A, "k", set("v"))?;
     world.settle()?;
     world.join()?;
     assert_eq!(world.pull(C, A)?, 0);
