@@ -83,6 +83,16 @@ impl Client {
         self.try_args(&words(line))
     }
 
+    /// Runs all the lines in one pipeline; `Err` when the connection breaks or brings no reply in time.
+    pub fn try_pipeline<L: AsRef<str>>(&mut self, lines: &[L]) -> RedisResult<Vec<Value>> {
+        let mut bytes = Vec::new();
+        for line in lines {
+            encode(&words(line.as_ref()), &mut bytes);
+        }
+        self.send_raw(&bytes)?;
+        lines.iter().map(|_| self.receive()).collect()
+    }
+
     /// Runs all the lines in one pipeline and returns their replies.
     ///
     /// # Panics

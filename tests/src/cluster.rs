@@ -239,7 +239,7 @@ impl Cluster {
 
 /// Whether every site covers the clock of every site, and no clock moved while asking (applying may author effects:
 /// the re-assertions of I-8).
-fn agreed(clients: &mut [Client]) -> bool {
+pub(crate) fn agreed(clients: &mut [Client]) -> bool {
     let before: Vec<Value> = clients.iter_mut().map(|client| client.cmd("SYNCER.CLOCK")).collect();
     if before.iter().any(reply::is_error) {
         return false;

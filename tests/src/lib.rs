@@ -6,6 +6,7 @@ pub mod agent;
 pub mod artifact;
 pub mod bench;
 pub mod certificate;
+pub mod chaos;
 pub mod client;
 pub mod cluster;
 pub mod dataset;

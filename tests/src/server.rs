@@ -229,6 +229,15 @@ impl Server {
         self.ready().unwrap_or_else(|log| panic!("{kind} did not start again:\n{log}"));
     }
 
+    /// Starts it again with other options, on the same port and folder.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn restart_with(&mut self, options: ServerOptions) {
+        self.options = options;
+        self.restart();
+    }
+
     /// Waits until the server answers, and is ours: another program may have taken the port first.
     fn ready(&mut self) -> Result<(), String> {
         let (port, process) = (self.port, &mut self.process);

@@ -93,10 +93,12 @@ fn file_names_are_nouns_of_the_field() {
     none(complaints.map(|path| path.display().to_string()).collect(), "name a file after what it holds");
 }
 
-/// A test waits for a condition (`syncer_tests::wait`). Load generators of the benchmarks pace themselves.
+/// A test waits for a condition (`syncer_tests::wait`). Load generators of benchmarks and chaos pace themselves.
 #[test]
 fn tests_do_not_sleep_for_luck() {
-    let paced = |path: &Path| path == Path::new("tests/src/wait.rs") || path.starts_with("tests/src/bench");
+    let paced = |path: &Path| {
+        ["tests/src/wait.rs", "tests/src/bench", "tests/src/chaos"].iter().any(|place| path.starts_with(place))
+    };
     let complains = |path: &Path, code: &str| path.starts_with("tests") && !paced(path) && code.contains("sleep(");
     let this = Path::new(file!()).file_name();
     none(

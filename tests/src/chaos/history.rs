@@ -1,0 +1,208 @@
+//! What was acknowledged, and what must therefore be there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use super::write::{COUNTERS, Deed, LOG_SPAN, WriteId};
+use crate::client::Client;
+use crate::reply;
+
+/// One connection of one writer: its writes 0, 1, 2, ... came to one server, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Epoch {
+    /// Write 0 of it.
+    pub first: WriteId,
+    /// What the site was when it began: see [`History::lossy`].
+    pub generation: u64,
+    /// So many were sent.
+    pub sent: u32,
+    /// So many were acknowledged.
+    pub acked: u32,
+    /// So many were known to be at every other site, as `SYNCER.WAIT` said.
+    pub confirmed: u32,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct History {
+    epochs: Mutex<Vec<Epoch>>,
+    /// Sites (by instance) and generations that ended in a way that may lose what only they had: acknowledged writes
+    /// that had not left the server that died.
+    lossy: Mutex<BTreeSet<(u8, u64)>>,
+}
+
+/// Which writes survived.
+type Survivors = BTreeSet<WriteId>;
+
+impl History {
+    /// A connection has ended.
+    pub fn ended(&self, epoch: Epoch) {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).push(epoch);
+    }
+
+    /// The generation of a site ends in a way that may lose its last writes.
+    pub fn lossy(&self, site: u8, generation: u64) {
+        self.lossy.lock().unwrap_or_else(PoisonError::into_inner).insert((site, generation));
+    }
+
+    /// Acknowledged writes.
+    pub fn acked(&self) -> u64 {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|epoch| u64::from(epoch.acked)).sum()
+    }
+
+    /// Compares with a node that has everything. What is wrong, at most a screenful; and how many acknowledged writes
+    /// were lost where that may happen.
+    pub fn check(&self, client: &mut Client) -> (Vec<String>, u64) {
+        let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lossy = self.lossy.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut wrong = Vec::new();
+        let (mut survivors, mut lost) = (Survivors::new(), 0);
+        for epoch in &epochs {
+            let present = present(client, epoch);
+            lost += check_epoch(epoch, &present, lossy.contains(&(epoch.first.site, epoch.generation)), &mut wrong);
+            survivors.extend(present.iter().map(|n| WriteId { n: *n, ..epoch.first }));
+        }
+        check_counters(client, &survivors, &mut wrong);
+        check_sets(client, &survivors, &mut wrong);
+        check_registers(client, &survivors, &mut wrong);
+        let expiring = client.args(&["KEYS", "tmp:*"]);
+        if !reply::items(&expiring).is_empty() {
+            wrong.push(format!("keys that should have expired: {}", reply::text(&expiring)));
+        }
+        wrong.truncate(40);
+        (wrong, lost)
+    }
+}
+
+/// The numbers in the logs of an epoch.
+fn present(client: &mut Client, epoch: &Epoch) -> BTreeSet<u32> {
+    let mut present = BTreeSet::new();
+    for n in (0..=epoch.sent).step_by(LOG_SPAN as usize) {
+        let members = client.args(&["SMEMBERS", &WriteId { n, ..epoch.first }.log()]);
+        present.extend(reply::text_items(&members).iter().filter_map(|n| n.parse::<u32>().ok()));
+    }
+    present
+}
+
+/// The writes of a connection survive up to some point and no further (I-2), and that is behind all that may not be lost.
+/// Returns how many were lost that may.
+fn check_epoch(epoch: &Epoch, present: &BTreeSet<u32>, may_lose: bool, wrong: &mut Vec<String>) -> u64 {
+    let Epoch { first, sent, acked, confirmed, generation } = *epoch;
+    let survived = present.len() as u32;
+    let hole = (0..survived).find(|n| !present.contains(n));
+    if let Some(hole) = hole {
+        let last = present.last().copied().unwrap_or_default();
+        wrong.push(format!(
+            "of {first}... write {hole} is lost and {last} is not (I-2); {acked} acknowledged of {sent}"
+        ));
+    }
+    if survived > sent {
+        wrong.push(format!("of {first}... {survived} writes are there, but only {sent} were sent"));
+    }
+    let least = if may_lose { confirmed } else { acked };
+    if survived < least {
+        let why = if may_lose {
+            "confirmed at all other sites"
+        } else {
+            "acknowledged, and nothing happened that loses writes"
+        };
+        wrong.push(format!(
+            "of {first}... only {survived} writes survive, {least} were {why} (generation {generation})"
+        ));
+    }
+    u64::from(acked.saturating_sub(survived))
+}
+
+fn check_counters(client: &mut Client, survivors: &Survivors, wrong: &mut Vec<String>) {
+    let mut expected: BTreeMap<u32, u64> = (0..COUNTERS).map(|counter| (counter, 0)).collect();
+    survivors.iter().for_each(|id| *expected.entry(id.counter()).or_default() += 1);
+    for (counter, count) in expected {
+        for (line, factor) in [
+            (format!("GET count:{counter}"), 1),
+            (format!("HGET counts f{counter}"), 2),
+            (format!("ZSCORE board m{counter}"), 3),
+        ] {
+            let found = client.text(&line);
+            let number = if found == "(nil)" { Some(0) } else { found.parse::<u64>().ok() };
+            if number != Some(count * factor) {
+                wrong.push(format!("{line}: {found}, but the writes that survived add up to {}", count * factor));
+            }
+        }
+    }
+}
+
+fn check_sets(client: &mut Client, survivors: &Survivors, wrong: &mut Vec<String>) {
+    let mut expected: BTreeMap<String, BTreeSet<WriteId>> = BTreeMap::new();
+    for id in survivors {
+        let removed = WriteId { n: id.n + super::write::REMOVED_AFTER, ..*id };
+        if !survivors.contains(&removed) {
+            expected.entry(id.removal_set()).or_default().insert(*id);
+        }
+        if let Deed::Add(key) = id.deed() {
+            expected.entry(key).or_default().insert(*id);
+        }
+    }
+    for (key, ids) in expected {
+        let members = client.args(&["SMEMBERS", &key]);
+        let found: BTreeSet<WriteId> = reply::text_items(&members).iter().filter_map(|id| id.parse().ok()).collect();
+        if let Some(id) = ids.difference(&found).next() {
+            let more = ids.difference(&found).count() - 1;
+            wrong.push(format!("{key} lacks {id}, whose write survived (and {more} more)"));
+        }
+        if let Some(id) = found.difference(&ids).next() {
+            let more = found.difference(&ids).count() - 1;
+            wrong.push(format!("{key} has {id}, which was removed or never survived (and {more} more)"));
+        }
+    }
+}
+
+/// A register shows a write that survived, and no later one over the same connection did.
+fn check_registers(client: &mut Client, survivors: &Survivors, wrong: &mut Vec<String>) {
+    let mut writes: BTreeMap<(String, String), Vec<WriteId>> = BTreeMap::new();
+    for id in survivors {
+        match id.deed() {
+            Deed::Register(key) => writes.entry((key, String::new())).or_default().push(*id),
+            Deed::Field(key, field) => writes.entry((key, field)).or_default().push(*id),
+            _ => {}
+        }
+    }
+    for ((key, field), ids) in writes {
+        let found = if field.is_empty() {
+            client.text(&format!("GET {key}"))
+        } else {
+            client.text(&format!("HGET {key} {field}"))
+        };
+        let shown = found.parse::<WriteId>().ok().filter(|id| ids.contains(id));
+        let Some(shown) = shown else {
+            wrong.push(format!("{key} {field}: {found}, which is no write that survived"));
+            continue;
+        };
+        let same = |id: &&WriteId| (id.site, id.writer, id.epoch) == (shown.site, shown.writer, shown.epoch);
+        if let Some(later) = ids.iter().filter(same).find(|id| id.n > shown.n) {
+            wrong.push(format!("{key} {field}: {shown}, which {later} of the same connection had replaced"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(present: &[u32], acked: u32, confirmed: u32, may_lose: bool) -> (usize, u64) {
+        let first = WriteId { site: 1, writer: 0, epoch: 0, n: 0 };
+        let epoch = Epoch { first, generation: 0, sent: 10, acked, confirmed };
+        let mut wrong = Vec::new();
+        let lost = check_epoch(&epoch, &present.iter().copied().collect(), may_lose, &mut wrong);
+        (wrong.len(), lost)
+    }
+
+    #[test]
+    fn what_survives_is_a_prefix_behind_what_may_not_be_lost() {
+        assert_eq!(judge(&[0, 1, 2], 3, 0, false), (0, 0));
+        assert_eq!(judge(&[0, 1, 2, 3], 3, 0, false), (0, 0), "sent, not acknowledged, and there");
+        assert_eq!(judge(&[0, 1], 3, 2, true), (0, 1));
+        assert_eq!(judge(&[0, 1], 3, 0, false).0, 1, "lost without a cause");
+        assert_eq!(judge(&[0], 3, 2, true).0, 1, "confirmed and lost");
+        assert_eq!(judge(&[0, 2], 3, 0, true).0, 1, "a hole");
+    }
+}

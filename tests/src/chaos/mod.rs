@@ -1,0 +1,299 @@
+//! `./run chaos`: three sites of real servers, each a primary with a replica and an agent, under load, while servers, agents and links fail
+//! at random; then everything is healed, and every node must hold the same, and exactly what the acknowledged writes say.
+//!
+//! | file | |
+//! |---|---|
+//! | [`write`] | what the writers write: a function of who writes it |
+//! | [`writer`] | the connections that do |
+//! | [`history`] | what was acknowledged, and what must therefore be there |
+//! | [`fault`] | what is done to the sites |
+//! | [`site`], [`link`] | servers, agents and the links between them |
+//! | [`evidence`] | what is kept of a failure |
+
+pub mod evidence;
+pub mod fault;
+pub mod history;
+pub mod link;
+pub mod site;
+pub mod write;
+pub mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::server::ServerKind;
+use crate::{reply, wait};
+use evidence::Timeline;
+use fault::{Fault, Patients};
+use history::History;
+use site::{ChaosSite, Durability, SiteOptions};
+use writer::Writer;
+
+/// Writers at each site.
+const WRITERS: u8 = 2;
+/// How long healed sites may take to agree.
+const SETTLE_MAX: Duration = Duration::from_secs(120);
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct ChaosOptions {
+    /// All random choices come from it (what the machine does in between does not).
+    pub seed: u64,
+    /// For how long, healing not counted.
+    pub duration: Duration,
+    /// After so long everything is healed and compared, then it goes on.
+    pub round: Duration,
+    /// Transactions a second, at all sites together; each has about six effects.
+    pub rate: u32,
+    /// The faults to choose from.
+    pub faults: Vec<Fault>,
+    /// `backlog-size`: a small one forces full syncs.
+    pub backlog: String,
+    /// One kind a site.
+    pub kinds: Vec<ServerKind>,
+    /// Also on standard output.
+    pub is_loud: bool,
+}
+
+impl Default for ChaosOptions {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            duration: Duration::from_secs(600),
+            round: Duration::from_secs(30),
+            rate: 600,
+            faults: Fault::ALL.iter().map(|(_, fault)| *fault).collect(),
+            backlog: "1mb".to_owned(),
+            kinds: ServerKind::mixed(3),
+            is_loud: true,
+        }
+    }
+}
+
+/// What a run that went well did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Faults.
+    pub faults: u64,
+    /// Acknowledged transactions.
+    pub acked: u64,
+    /// Of them, lost where a crash may lose what only one server had.
+    pub lost: u64,
+    /// Rounds that ended with everything compared.
+    pub rounds: u64,
+    /// Full syncs between sites.
+    pub full_syncs: u64,
+}
+
+/// A run.
+pub struct Chaos {
+    options: ChaosOptions,
+    sites: Vec<ChaosSite>,
+    history: Arc<History>,
+    timeline: Timeline,
+    /// The next connection of each writer, by site and number.
+    epochs: Vec<[u32; WRITERS as usize]>,
+    tally: Tally,
+}
+
+/// Runs it all.
+///
+/// # Errors
+/// What is wrong, and where the evidence is.
+pub fn run(options: ChaosOptions) -> Result<Tally, String> {
+    let mut chaos = Chaos::start(options);
+    match chaos.rounds() {
+        Ok(()) => Ok(chaos.tally),
+        Err(wrong) => {
+            chaos.timeline.note(&format!("FAILED: {wrong}"));
+            let folder = evidence::keep(&chaos.sites, &chaos.timeline);
+            Err(format!("{wrong}\nseed {}; logs and states are in {}", chaos.options.seed, folder.display()))
+        }
+    }
+}
+
+impl Chaos {
+    fn start(options: ChaosOptions) -> Self {
+        let durability = [Durability::Always, Durability::Snapshots, Durability::Always];
+        let mut sites: Vec<ChaosSite> = (1..)
+            .zip(options.kinds.iter().zip(durability.iter().cycle()))
+            .map(|(instance, (&kind, &durability))| {
+                ChaosSite::start(instance, SiteOptions { kind, durability, backlog: options.backlog.clone() })
+            })
+            .collect();
+        let ports: Vec<(u8, [u16; 2])> = sites.iter().map(|site| (site.instance, site.ports())).collect();
+        for site in &mut sites {
+            let others: Vec<_> = ports.iter().copied().filter(|(id, _)| *id != site.instance).collect();
+            site.join(&others);
+        }
+        let timeline = Timeline::start(options.seed, options.is_loud);
+        let epochs = vec![[0; WRITERS as usize]; sites.len()];
+        Self { options, sites, history: Arc::default(), timeline, epochs, tally: Tally::default() }
+    }
+
+    fn rounds(&mut self) -> Result<(), String> {
+        let mut random = fastrand::Rng::with_seed(self.options.seed);
+        self.settle()?;
+        let mut left = self.options.duration;
+        while !left.is_zero() {
+            let round = left.min(self.options.round);
+            left -= round;
+            self.round(round, &mut random);
+            self.tally.rounds += 1;
+            self.settle()?;
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// Writes and faults for a while, then all is healed and nobody writes.
+    fn round(&mut self, duration: Duration, random: &mut fastrand::Rng) {
+        let (stop, end) = (Arc::new(AtomicBool::new(false)), Instant::now() + duration);
+        let writers = self.start_writers(&stop);
+        let Self { sites, history, timeline, options, tally, .. } = self;
+        let mut patients = Patients::new(sites, history, random);
+        while Instant::now() < end {
+            thread::sleep(Duration::from_millis(patients.random.u64(100..1_500)));
+            patients.cure_due(Instant::now()).iter().for_each(|text| timeline.note(text));
+            let Some(&fault) = patients.random.choice(&options.faults) else { continue };
+            if let Some(done) = patients.inflict(fault) {
+                tally.faults += 1;
+                timeline.note(&done);
+            }
+        }
+        patients.cure_all().iter().for_each(|text| timeline.note(text));
+        timeline.note("all healed");
+        stop.store(true, Ordering::Relaxed);
+        for (site, number, writer) in writers {
+            self.epochs[site][number] = writer.join().expect("a writer does not panic");
+        }
+    }
+
+    fn start_writers(&self, stop: &Arc<AtomicBool>) -> Vec<(usize, usize, JoinHandle<u32>)> {
+        let others = self.sites.len() as u32 - 1;
+        let count = self.sites.len() as u32 * u32::from(WRITERS);
+        let pace = Duration::from_secs_f64(f64::from(count) / f64::from(self.options.rate.max(1)));
+        let one = |index: usize, number: u8| {
+            let site = &self.sites[index];
+            let writer = Writer {
+                site: site.instance,
+                number,
+                others,
+                target: site.target.clone(),
+                history: self.history.clone(),
+                stop: stop.clone(),
+                pace,
+            };
+            let first_epoch = self.epochs[index][usize::from(number)];
+            (index, usize::from(number), thread::spawn(move || writer.run(first_epoch)))
+        };
+        (0..self.sites.len()).flat_map(|index| (0..WRITERS).map(move |number| one(index, number))).collect()
+    }
+
+    /// Waits until all sites have applied everything of each other, and the replicas too.
+    fn settle(&mut self) -> Result<(), String> {
+        let begun = Instant::now();
+        let deadline = begun + SETTLE_MAX;
+        loop {
+            let state = self.settled();
+            match state {
+                Ok(()) => {
+                    self.timeline.note(&format!("settled after {:.1} s", begun.elapsed().as_secs_f64()));
+                    return Ok(());
+                }
+                Err(why) if Instant::now() > deadline => {
+                    return Err(format!("the sites do not settle within {SETTLE_MAX:?}: {why}"));
+                }
+                Err(_) => thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    fn settled(&mut self) -> Result<(), String> {
+        let mut clients = Vec::new();
+        for site in &self.sites {
+            if !site.replica_follows() {
+                return Err(format!("the replica of site {} does not follow", site.instance));
+            }
+            clients.push(site.client().ok_or_else(|| format!("the primary of site {} is away", site.instance))?);
+        }
+        if !crate::cluster::agreed(&mut clients) {
+            return Err("a site lacks what another one has".to_owned());
+        }
+        for (site, client) in self.sites.iter().zip(&mut clients) {
+            if client.text("WAIT 1 1000") != "1" {
+                return Err(format!("the replica of site {} lags", site.instance));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every node holds the same, and what the history says.
+    fn check(&mut self) -> Result<(), String> {
+        let mut wrong = self.figures();
+        self.wait_for_expiries();
+        let digests: Vec<(String, String, String)> = self
+            .sites
+            .iter()
+            .flat_map(|site| {
+                site.nodes.iter().enumerate().map(|(node, server)| {
+                    let mut client = server.client();
+                    let role = if node == site.primary { "primary" } else { "replica" };
+                    let name = format!("site {} {role} ({})", site.instance, server.kind());
+                    (name, client.text("DEBUG DIGEST"), client.text("SYNCER.DIGEST"))
+                })
+            })
+            .collect();
+        let first = digests.first().map(|(_, a, b)| (a.clone(), b.clone()));
+        if digests.iter().any(|(_, a, b)| Some((a.clone(), b.clone())) != first) {
+            let lines: Vec<String> = digests.iter().map(|(name, a, b)| format!("  {name}: {a} {b}")).collect();
+            wrong.push(format!("nodes differ (I-5):\n{}\n{}", lines.join("\n"), evidence::differences(&self.sites)));
+        }
+        let (more, lost) = self.history.check(&mut self.sites[0].nodes[self.sites[0].primary].client());
+        wrong.extend(more);
+        (self.tally.acked, self.tally.lost) = (self.history.acked(), lost);
+        self.timeline.note(&format!("checked: {:?}", self.tally));
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    }
+
+    /// Short TTLs run out before anything is compared. Nodes delete expired keys at their own times, and show in the
+    /// meantime none to `KEYS`, but all to `DBSIZE` and `DEBUG DIGEST`.
+    fn wait_for_expiries(&self) {
+        let mut clients: Vec<Client> =
+            self.sites.iter().flat_map(|site| &site.nodes).map(|node| node.client()).collect();
+        wait::eventually("keys with short TTLs are gone from every node", || {
+            clients.iter_mut().all(|client| {
+                let keys = client.args(&["KEYS", "*"]);
+                let is_short = |key: &redis::Value| reply::bytes(key).starts_with(b"tmp:");
+                let keys = reply::items(&keys);
+                !keys.iter().any(is_short) && client.text("DBSIZE") == keys.len().to_string()
+            })
+        });
+    }
+
+    /// Counters that must be zero.
+    fn figures(&mut self) -> Vec<String> {
+        let (mut wrong, mut full_syncs) = (Vec::new(), 0);
+        for site in &self.sites {
+            for node in &site.nodes {
+                let info = node.client().text("INFO syncer");
+                let figure = |name: &str| -> u64 {
+                    let rest = info.split_once(&format!("syncer_{name}:")).map(|(_, rest)| rest).unwrap_or_default();
+                    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0)
+                };
+                full_syncs += figure("sync_full_in");
+                for name in ["writes_lost", "panics", "payloads_refused"] {
+                    if figure(name) > 0 {
+                        wrong.push(format!("site {} port {}: {name} is {}", site.instance, node.port(), figure(name)));
+                    }
+                }
+            }
+        }
+        // Servers that were started again count anew.
+        self.tally.full_syncs = self.tally.full_syncs.max(full_syncs);
+        wrong
+    }
+}
