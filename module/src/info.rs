@@ -6,7 +6,7 @@ use crate::commands::{progress, readers};
 use crate::keyspace::ServerKeyspace;
 use crate::redis::info::{Section, Source};
 use crate::redis::panics;
-use crate::{capture, state};
+use crate::{capture, durable, state};
 
 /// Fills the section.
 pub struct Syncer;
@@ -17,6 +17,7 @@ impl Source for Syncer {
         section.number(c"instance_id", u64::from(figures.instance.get()));
         section.text(c"role", if figures.is_primary { "primary" } else { "replica" });
         section.text(c"replid", &figures.replid.to_string());
+        section.text(c"durable_by", durable::by().name());
         section.number(c"members", figures.members.len() as u64);
         for (name, value) in counters(&figures) {
             section.named(name, value);
@@ -58,6 +59,7 @@ pub fn counters(figures: &Status) -> Vec<(&'static str, u64)> {
         ("backlog_end_offset", figures.backlog_end),
         ("backlog_bytes", figures.backlog_end - figures.backlog_first),
         ("backlog_size", figures.backlog_capacity),
+        ("durable_behind_ms", figures.durable_behind_ms),
         ("readers", readers::count() as u64),
         ("sync_full_in", shard.sync_full_in),
         ("sync_full_running", u64::from(sync.is_some())),

@@ -8,12 +8,14 @@
 //! | [`load`] | arguments, what the server must offer, registration |
 //! | [`commands`] | the `SYNCER.*` commands |
 //! | [`snapshot`] | full sync at the source: a forked child and the thread that hands out what it writes |
+//! | [`durable`] | what of this instance would survive |
 //! | [`persist`] | that state in the server's files and native full syncs |
 //! | [`state`] | the one global: this server's shard |
 //! | [`keyspace`] | the dataset of the server as the merge sees it |
 
 pub mod capture;
 pub mod commands;
+pub mod durable;
 pub mod info;
 pub mod keyspace;
 pub mod load;

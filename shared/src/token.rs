@@ -65,6 +65,13 @@ impl ClockToken {
         other.entries.iter().all(|(replid, _, ts)| self.get(replid) >= *ts)
     }
 
+    /// The lower of two clocks, reign by reign.
+    #[must_use]
+    pub fn lower(&self, other: &Self) -> Self {
+        let lower = |&(replid, instance, ts): &Entry| (replid, instance, ts.min(other.get(&replid)));
+        self.entries.iter().map(lower).collect()
+    }
+
     /// Whether a shard's clock has everything in this token. A reign that is not known there is not.
     #[must_use]
     pub fn is_covered_by(&self, clock: &VectorClock, origins: &Origins) -> bool {

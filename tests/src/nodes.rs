@@ -1,5 +1,7 @@
 //! Two instances whose servers are killed, restarted, moved and promoted: every change must cost a partial sync only.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crate::agent::{Agent, AgentOptions};
@@ -23,10 +25,30 @@ pub struct Instance {
     pub agent: Option<Agent>,
 }
 
+/// A figure of `INFO` by name; `None` when the node does not answer, or has no such figure.
+pub fn figure(node: &Server, name: &str) -> Option<String> {
+    let info = ask(node, "INFO everything")?;
+    let figure =
+        info.split("\\x0d\\x0a").find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::to_owned));
+    figure
+}
+
 /// What a node answers, if it does.
 fn ask(node: &Server, line: &str) -> Option<String> {
     let answer = Client::connect(node.port()).ok()?.try_cmd(line).ok()?;
     Some(reply::text(&answer))
+}
+
+/// A number of `INFO syncer`; 0 when the node does not answer.
+///
+/// # Panics
+/// When it has no such number.
+pub fn number(node: &Server, name: &str) -> u64 {
+    if ask(node, "PING").is_none() {
+        return 0;
+    }
+    let value = figure(node, &format!("syncer_{name}")).unwrap_or_else(|| panic!("no {name} at {}", node.port()));
+    value.parse().expect("a number")
 }
 
 /// Two instances.
@@ -90,14 +112,6 @@ impl Instance {
                 other.follows();
             }
         }
-    }
-
-    /// A field of `INFO syncer` of a node that answers.
-    fn figure(node: &Server, field: &str) -> u64 {
-        let Some(info) = ask(node, "INFO syncer") else { return 0 };
-        let line =
-            info.lines().find_map(|line| line.trim().strip_prefix(&format!("syncer_{field}:")).map(str::to_owned));
-        line.and_then(|value| value.parse().ok()).unwrap_or_default()
     }
 
     fn standing(&self) -> String {
@@ -166,7 +180,7 @@ impl Pair {
         let backlogs = |instance: &Instance| -> Vec<(u64, u64)> {
             let reachable = instance.nodes.iter().filter(|node| ask(node, "PING").is_some());
             reachable
-                .map(|node| ["backlog_first_offset", "backlog_end_offset"].map(|field| Instance::figure(node, field)))
+                .map(|node| ["backlog_first_offset", "backlog_end_offset"].map(|field| number(node, field)))
                 .map(|[first, end]| (first, end))
                 .collect()
         };
@@ -177,7 +191,7 @@ impl Pair {
     /// Snapshots that any node has merged or offered since it started.
     pub fn full_syncs(&self) -> u64 {
         let nodes = self.one.nodes.iter().chain(&self.two.nodes);
-        nodes.map(|node| Instance::figure(node, "sync_full_in") + Instance::figure(node, "sync_full_out")).sum()
+        nodes.map(|node| number(node, "sync_full_in") + number(node, "sync_full_out")).sum()
     }
 
     /// What the agents have said.
@@ -207,4 +221,55 @@ impl Pair {
             bytes.extend_from_slice(frames);
         }
     }
+}
+
+/// Increments at the primary of instance 1, wherever it is, and at instance 2, while `act` runs. Returns how many were acknowledged.
+pub fn under_load(pair: &mut Pair, act: impl FnOnce(&mut Pair, &AtomicU64)) -> u64 {
+    let (rounds, ended) = (AtomicU64::new(0), AtomicBool::new(false));
+    let ports = |instance: &Instance| instance.nodes.iter().map(|node| node.port()).collect();
+    let all: [Vec<u16>; 2] = [ports(&pair.one), ports(&pair.two)];
+    thread::scope(|scope| {
+        for ports in all {
+            let (rounds, ended) = (&rounds, &ended);
+            scope.spawn(move || {
+                for at in 0.. {
+                    if ended.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let port = ports[at % ports.len()];
+                    let Ok(mut client) = Client::connect(port) else { continue };
+                    // Until the node is no primary any more.
+                    while !ended.load(Ordering::Relaxed) {
+                        let line = format!("INCR load:{}", rounds.load(Ordering::Relaxed) % 20);
+                        match client.try_cmd(&line) {
+                            Ok(answer) if !reply::is_error(&answer) => rounds.fetch_add(1, Ordering::Relaxed),
+                            _ => break,
+                        };
+                    }
+                }
+            });
+        }
+        struct End<'a>(&'a AtomicBool);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _end = End(&ended);
+        act(pair, &rounds);
+    });
+    pair.agree();
+    rounds.load(Ordering::Relaxed)
+}
+
+/// Waits until so many more rounds are acknowledged.
+pub fn advance(rounds: &AtomicU64, by: u64) {
+    let target = rounds.load(Ordering::Relaxed) + by;
+    wait::eventually("the writers go on", || rounds.load(Ordering::Relaxed) >= target);
+}
+
+/// All increments, as instance 2 has them.
+pub fn sum(pair: &Pair) -> u64 {
+    let mut client = pair.two.client();
+    (0..20).map(|counter| client.text(&format!("GET load:{counter}")).parse::<u64>().unwrap_or(0)).sum()
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use syncer_tests::nodes::Pair;
+use syncer_tests::nodes::{Pair, figure, number};
 use syncer_tests::server::ServerKind;
 use syncer_tests::{on_each_kind, wait};
 
@@ -106,7 +106,7 @@ on_each_kind! {
         let pair = Pair::start(kind, 1, &[]);
         write(&pair, "first");
         pair.agree();
-        let replid = |pair: &Pair| pair.one.client().text("INFO syncer").lines().find(|l| l.starts_with("syncer_replid:")).map(str::to_owned);
+        let replid = |pair: &Pair| figure(&pair.one.nodes[0], "syncer_replid").expect("it has one");
         let before = replid(&pair);
         pair.one.client().ok("DEBUG RELOAD");
         assert_eq!(replid(&pair), before);
@@ -129,10 +129,57 @@ on_each_kind! {
         pair.one.nodes[0].restart();
         write(&pair, "after");
         pair.agree();
-        let info = pair.one.client().text("INFO syncer");
-        assert!(info.contains("syncer_instance_id:1"), "{info}");
+        assert_eq!(figure(&pair.one.nodes[0], "syncer_instance_id").as_deref(), Some("1"));
         assert_eq!([count(&pair, "first"), count(&pair, "after")], ["10", "10"]);
     }
+}
+
+on_each_kind! {
+    /// DESIGN 2.2 rule 1: with an append-only file, what is fsynced.
+    fn a_file_makes_durable_what_it_has(kind) {
+        let pair = Pair::start(kind, 1, &[("appendonly", "yes")]);
+        promises(&pair, "aof");
+        write(&pair, "first");
+        wait::eventually("it is fsynced", || behind(&pair) == 0);
+    }
+
+    /// With a replica, what it has acknowledged: not while it hangs.
+    fn a_replica_makes_durable_what_it_has(kind) {
+        let pair = Pair::start(kind, 2, &[]);
+        promises(&pair, "replicas");
+        wait::eventually("the replica has acknowledged", || behind(&pair) == 0);
+        pair.one.nodes[1].process().pause();
+        wait::eventually("it no longer does", || {
+            pair.one.nodes[0].client().ok("INCR n");
+            behind(&pair) > 0
+        });
+        pair.one.nodes[1].process().resume();
+        wait::eventually("the replica has caught up", || behind(&pair) == 0);
+        pair.agree();
+    }
+
+    /// With save points only, what is saved.
+    fn a_save_makes_durable_what_it_has(kind) {
+        let pair = Pair::start(kind, 1, &[("save", "3600 1")]);
+        promises(&pair, "rdb");
+        wait::eventually("time passes", || {
+            pair.one.client().ok("INCR n");
+            behind(&pair) > 0
+        });
+        pair.one.client().ok("BGSAVE");
+        wait::eventually("it is saved", || behind(&pair) == 0);
+        pair.one.client().ok("CONFIG SET syncer.report-applied 1");
+        promises(&pair, "applied");
+    }
+}
+
+fn promises(pair: &Pair, by: &str) {
+    let what = format!("what survives is told by {by}");
+    wait::eventually(&what, || figure(&pair.one.nodes[0], "syncer_durable_by").as_deref() == Some(by));
+}
+
+fn behind(pair: &Pair) -> u64 {
+    number(&pair.one.nodes[0], "durable_behind_ms")
 }
 
 fn write_at_two(pair: &Pair, tag: &str) {

@@ -1,60 +1,7 @@
 //! Replicas and failover: whatever is promoted, killed or moved, a partial sync is enough and all nodes agree.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-
-use syncer_tests::client::Client;
-use syncer_tests::nodes::Pair;
-use syncer_tests::{on_each_kind, reply, wait};
-
-/// Increments at the primary of instance 1, wherever it is, and at instance 2, while `act` runs. Returns how many were acknowledged.
-fn under_load(pair: &mut Pair, act: impl FnOnce(&mut Pair, &AtomicU64)) -> u64 {
-    let (rounds, ended) = (AtomicU64::new(0), AtomicBool::new(false));
-    let ports = |instance: &syncer_tests::nodes::Instance| instance.nodes.iter().map(|node| node.port()).collect();
-    let all: [Vec<u16>; 2] = [ports(&pair.one), ports(&pair.two)];
-    thread::scope(|scope| {
-        for ports in all {
-            let (rounds, ended) = (&rounds, &ended);
-            scope.spawn(move || {
-                for at in 0.. {
-                    if ended.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let port = ports[at % ports.len()];
-                    let Ok(mut client) = Client::connect(port) else { continue };
-                    // Until the node is no primary any more.
-                    while !ended.load(Ordering::Relaxed) {
-                        let line = format!("INCR load:{}", rounds.load(Ordering::Relaxed) % 20);
-                        match client.try_cmd(&line) {
-                            Ok(answer) if !reply::is_error(&answer) => rounds.fetch_add(1, Ordering::Relaxed),
-                            _ => break,
-                        };
-                    }
-                }
-            });
-        }
-        struct End<'a>(&'a AtomicBool);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let _end = End(&ended);
-        act(pair, &rounds);
-    });
-    pair.agree();
-    rounds.load(Ordering::Relaxed)
-}
-
-fn advance(rounds: &AtomicU64, by: u64) {
-    let target = rounds.load(Ordering::Relaxed) + by;
-    wait::eventually("the writers go on", || rounds.load(Ordering::Relaxed) >= target);
-}
-
-fn sum(pair: &Pair) -> u64 {
-    let mut client = pair.two.client();
-    (0..20).map(|counter| client.text(&format!("GET load:{counter}")).parse::<u64>().unwrap_or(0)).sum()
-}
+use syncer_tests::nodes::{Pair, advance, sum, under_load};
+use syncer_tests::{on_each_kind, wait};
 
 on_each_kind! {
     /// FAILOVER hands over without losing anything.

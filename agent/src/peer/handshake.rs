@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use syncer_shared::instance::{InstanceId, InstanceSet};
+use syncer_shared::replid::ReplId;
 
 use super::End;
 use crate::config::Endpoint;
@@ -28,6 +29,8 @@ pub struct Joined {
     pub end: u64,
     /// Everything applied locally.
     pub clock: bytes::Bytes,
+    /// The local server's reign.
+    pub reign: ReplId,
 }
 
 /// Whom to join, and how.
@@ -43,8 +46,11 @@ pub struct Join<'a> {
     pub timeout: Duration,
     /// Whose effects to ask for.
     pub wanted: InstanceSet,
-    /// Go by the clock: the position says nothing about some of the wanted.
+    /// Go by the clock in any case.
     pub by_clock: bool,
+    /// For whom the position was moved last, and in which reign of the local server: it says nothing about others. After a failover
+    /// or a restart it may be older than we are.
+    pub moved_for: Option<(ReplId, InstanceSet)>,
 }
 
 impl Join<'_> {
@@ -66,7 +72,7 @@ impl Join<'_> {
             within(timeout, self.target, moving).await.map_err(End::Target)??;
         }
         let Welcome { position, end, .. } = welcome;
-        Ok(Joined { source, target, local: info.instance, position, end, clock: info.clock })
+        Ok(Joined { source, target, local: info.instance, position, end, clock: info.clock, reign: info.replid })
     }
 
     async fn info(&self, target: &mut Connection) -> Result<Result<PeerInfo, End>, ConnectionError> {
@@ -79,8 +85,16 @@ impl Join<'_> {
         Ok(SyncStatus::parse(&reply).map_err(refused_by_local))
     }
 
+    /// Whether somebody is wanted for whom the position was not moved.
+    fn wants_more(&self, reign: ReplId) -> bool {
+        let same = self.moved_for.filter(|(known, _)| *known == reign).map(|(_, moved_for)| moved_for);
+        let moved_for = same.unwrap_or_default();
+        self.wanted.iter().any(|wanted| wanted != self.peer && !moved_for.contains(wanted))
+    }
+
     async fn psync(&self, source: &mut Connection, info: &PeerInfo) -> Result<Result<Welcome, End>, ConnectionError> {
-        send_psync(source, &Hello { local: info, wanted: self.wanted, by_clock: self.by_clock });
+        let by_clock = self.by_clock || self.wants_more(info.replid);
+        send_psync(source, &Hello { local: info, wanted: self.wanted, by_clock });
         let reply = source.reply().await?;
         Ok(Welcome::parse(&reply).map_err(|refusal| End::Refused { whose: "the peer", refusal }))
     }

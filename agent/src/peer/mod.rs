@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use syncer_shared::instance::{InstanceId, InstanceSet};
+use syncer_shared::replid::ReplId;
 
 use crate::backoff::Backoff;
 use crate::board::{Board, LocalServer};
@@ -130,8 +131,8 @@ pub struct PeerTask {
     by_clock: bool,
     /// Quiet restarts since anything was applied.
     quiet: u32,
-    /// Whose effects the last stream asked for.
-    wanted: InstanceSet,
+    /// Whose effects the last stream asked for, in which reign of the local server.
+    moved_for: Option<(ReplId, InstanceSet)>,
 }
 
 impl PeerTask {
@@ -141,8 +142,7 @@ impl PeerTask {
         let herald = Herald::new(peer, site.to_string(), board.clone());
         let finder = Finder::new(site, config.settings.connect_timeout);
         let backoff = Backoff::new(finder.pause_max(config.settings.retry_max));
-        let wanted = InstanceSet::from_iter([peer]);
-        Self { peer, config, finder, board, herald, backoff, by_clock: false, quiet: 0, wanted }
+        Self { peer, config, finder, board, herald, backoff, by_clock: false, quiet: 0, moved_for: None }
     }
 
     /// Runs for ever.
@@ -182,15 +182,14 @@ impl PeerTask {
         let Some(wanted) = self.board.wanted.get(&self.peer).map(|wanted| *wanted.borrow()) else {
             return End::Rewired;
         };
-        // The position says how far the peer was read for whom it was asked for; newcomers start by the clock.
-        let grown = wanted.iter().any(|instance| !self.wanted.contains(instance));
         let join = Join {
             peer: self.peer,
             source: &source,
             target,
             timeout: self.config.settings.connect_timeout,
             wanted,
-            by_clock: self.by_clock || grown,
+            by_clock: self.by_clock,
+            moved_for: self.moved_for,
         };
         let herald = &mut self.herald;
         let joined = match join.run(|now| herald.attempt(PeerState::Handshake, now)).await {
@@ -198,7 +197,7 @@ impl PeerTask {
             Err(End::NeedsFull(reason)) => return self.full_sync(&source, target, &reason).await,
             Err(end) => return end,
         };
-        (self.wanted, self.by_clock) = (wanted, false);
+        (self.moved_for, self.by_clock) = (Some((joined.reign, wanted)), false);
         self.board.set_local_clock(joined.clock.clone(), Instant::now());
         let control = control::Control {
             peer: self.peer,

@@ -1,9 +1,14 @@
 //! What runs by the clock: ten times a second, bounded work.
 
+use std::cell::Cell;
+
+use syncer_shared::replid::ReplId;
+use syncer_shared::shard::Shard;
+
 use super::{VOLATILE, refuse, replication, role, touch};
 use crate::redis::timer::{self, Tick};
-use crate::redis::{Context, is_handing_over, server};
-use crate::state;
+use crate::redis::{Context, is_handing_over, log, server};
+use crate::{durable, state};
 
 const PERIOD_MS: u32 = 100;
 /// Queue entries pruned in one tick: some 100 us.
@@ -24,6 +29,9 @@ impl Tick for Heartbeat {
         if is_handing_over() {
             return;
         }
+        if role::mode() == role::Mode::Primary {
+            durable::beat(context);
+        }
         replication::recheck(context);
         let (_, volatile) = server::key_counts(context, server::databases(context));
         VOLATILE.set(volatile > 0);
@@ -31,9 +39,26 @@ impl Tick for Heartbeat {
         if let Ok(mut shard) = state::shard() {
             shard.prune(PRUNE_STEPS);
             refuse::recheck(&shard);
+            warn_if_superseded(&shard);
             if role::mode() == role::Mode::Primary {
                 replication::drain(context, &mut shard);
             }
         }
+    }
+}
+
+/// Says once that this server was replaced while it lived on.
+fn warn_if_superseded(shard: &Shard) {
+    thread_local! {
+        static SAID: Cell<Option<ReplId>> = const { Cell::new(None) };
+    }
+    let by = shard.superseded_by();
+    if by == SAID.replace(by) {
+        return;
+    }
+    if let Some(by) = by {
+        log::warning(&format!(
+            "syncer: another server is the primary of this instance now ({by}); the other instances take nothing from this one any more. Make it a replica of the new primary; if there is none, restart it"
+        ));
     }
 }

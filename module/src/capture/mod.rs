@@ -47,7 +47,7 @@ use syncer_shared::effect::FlushScope;
 use crate::keyspace::{applying, field_ttls};
 use crate::redis::filter::Call;
 use crate::redis::{Command, Context, ServerEvent, client, detached, log as server_log, notify, server, timer};
-use crate::state;
+use crate::{durable, state};
 use event::Event;
 use group::Group;
 use shape::{Class, Shape};
@@ -185,6 +185,7 @@ pub fn on_server_event(context: &Context, event: ServerEvent) {
         }
         ServerEvent::Forked => {
             replication::assume();
+            durable::forked();
             aof::look(context);
         }
         ServerEvent::Modules => drop(with(|capture| capture.table = catalogue::read(context))),

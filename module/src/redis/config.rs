@@ -33,12 +33,22 @@ pub static APPLY_SLICE_US: Setting = Setting::new(c"apply-slice-us", 300, 50, 1_
 pub static PAST_REPLIDS: Setting = Setting::new(c"past-replication-ids", 64, 1, 1024, 0);
 /// Whether the state goes into the server's files. 0 only to leave: a file without it can be read without the module.
 pub static SAVE_STATE: Setting = Setting::new(c"save-state", 1, 0, 1, 0);
+/// Whether reports carry what is applied, be it durable or not.
+pub static REPORT_APPLIED: Setting = Setting::new(c"report-applied", 0, 0, 1, 0);
 
 /// Whether clients may write to an instance that its group has forgotten: nobody else will see it.
 pub static FORGOTTEN_WRITES: Setting = Setting::new(c"forgotten-writes", 0, 0, 1, 0);
 
-static SETTINGS: [&Setting; 7] =
-    [&INSTANCE_ID, &BACKLOG_SIZE, &MAX_DRIFT_MS, &APPLY_SLICE_US, &PAST_REPLIDS, &SAVE_STATE, &FORGOTTEN_WRITES];
+static SETTINGS: [&Setting; 8] = [
+    &INSTANCE_ID,
+    &BACKLOG_SIZE,
+    &MAX_DRIFT_MS,
+    &APPLY_SLICE_US,
+    &PAST_REPLIDS,
+    &SAVE_STATE,
+    &FORGOTTEN_WRITES,
+    &REPORT_APPLIED,
+];
 
 /// A setting is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +58,7 @@ pub enum ConfigError {
     Refused(String),
     /// Not a name we know.
     #[error(
-        "unknown argument '{0}'; known are instance-id, backlog-size, max-drift-ms, apply-slice-us, past-replication-ids and save-state, each followed by a value"
+        "unknown argument '{0}'; known are instance-id, backlog-size, max-drift-ms, apply-slice-us, past-replication-ids, save-state, forgotten-writes and report-applied, each followed by a value"
     )]
     Unknown(String),
     /// Not what the setting takes.

@@ -29,6 +29,13 @@ impl Info {
         }
     }
 
+    /// The text of a field whose name ends in a number.
+    #[must_use]
+    pub fn indexed(&self, field: &CStr, index: u64) -> Option<String> {
+        let name = format!("{}{index}\0", field.to_string_lossy());
+        self.text(CStr::from_bytes_with_nul(name.as_bytes()).ok()?)
+    }
+
     /// The number of a field.
     #[must_use]
     pub fn number(&self, field: &CStr) -> Option<u64> {

@@ -42,6 +42,7 @@ use crate::record::Record;
 use crate::replid::ReplId;
 use crate::stability::Stability;
 use crate::timestamp::{Hlc, Timestamp};
+use crate::token::ClockToken;
 use stream::Stream;
 use sync::Syncing;
 
@@ -170,6 +171,8 @@ pub struct Shard {
     /// Whether anything was ever pruned here.
     has_pruned: bool,
     groups_unpruned: u32,
+    /// What would survive (2.2 rule 1); all that is applied if not told.
+    durable: Option<ClockToken>,
     /// Records for the replication stream, in order; the caller takes them.
     records: Vec<Vec<u8>>,
     /// Reused buffers: the hot path allocates nothing once warm.
@@ -209,6 +212,7 @@ impl Shard {
             counters: Counters::default(),
             has_pruned: false,
             groups_unpruned: 0,
+            durable: None,
             records: Vec::new(),
             frame: Vec::new(),
             change: Vec::new(),
@@ -344,6 +348,12 @@ impl Shard {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Whether the caller has records to take.
+    #[must_use]
+    pub fn has_records(&self) -> bool {
+        !self.records.is_empty()
     }
 
     /// Records for `SYNCER.LOG`, in order, since the last call.

@@ -44,18 +44,36 @@ impl Heard {
 
 impl Shard {
     /// This shard's report: its own clocks, and what it has heard of other members.
-    ///
-    /// The durable clock equals the applied one for now: persistence and failover come with the module's saved state.
     #[must_use]
     pub fn report(&self) -> Vec<u8> {
         let own = self.clock_token();
-        let me = MemberReport { instance: self.config.instance, durable: own.clone(), applied: own };
+        let durable = self.durable.clone().unwrap_or_else(|| own.clone());
+        let me = MemberReport { instance: self.config.instance, durable, applied: own };
         let members = self.membership.members();
         let others = self.heard.members.values().filter(|r| members.contains(r.instance) && r.instance != me.instance);
         let reports: Vec<_> = others.cloned().chain([me.clone()]).collect();
         let mut out = Vec::new();
         report::encode(&reports, &mut out);
         out
+    }
+
+    /// What of this shard would survive a crash or a failover (2.2 rule 1); `None`: all that is applied, for nothing would, or because
+    /// the operator says so.
+    pub fn set_durable(&mut self, clock: Option<ClockToken>) {
+        self.durable = clock;
+    }
+
+    /// How much later the last own group is than the last durable one, in milliseconds.
+    pub(super) fn durable_behind_ms(&self) -> u64 {
+        let durable = self.durable.as_ref().map(|durable| durable.get(&self.replid));
+        durable.map_or(0, |durable| match durable {
+            Timestamp::ZERO => self.last_own().ms().saturating_sub(self.start_ms()),
+            durable => self.last_own().ms().saturating_sub(durable.ms()),
+        })
+    }
+
+    fn start_ms(&self) -> u64 {
+        self.me.and_then(|me| self.stability.start(me)).unwrap_or_default().ms()
     }
 
     /// Takes in a report that the server of `from` gave. Returns whether a client in `SYNCER.WAIT` may be done.
@@ -101,7 +119,7 @@ impl Shard {
     pub fn advance_stability(&mut self) {
         let members = self.membership.members();
         let strict = self.config.rules.reports_are_covered;
-        let own = self.clock.clone();
+        let own = self.durable.as_ref().map_or_else(|| self.clock.clone(), |durable| self.known_clock(durable));
         let joins: Vec<Dot> = members.iter().flat_map(|member| self.membership.joins(member)).copied().collect();
         self.stability.count(&self.clock, &joins, strict);
         self.settle_forgotten(&own);

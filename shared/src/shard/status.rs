@@ -43,6 +43,10 @@ pub struct Status {
     pub unknown: usize,
     /// Keys set aside for another instance's re-assertion.
     pub aside: usize,
+    /// A later reign of this instance, if it was replaced while it lived on.
+    pub superseded_by: Option<ReplId>,
+    /// How much later the last own group is than the last durable one.
+    pub durable_behind_ms: u64,
     /// Counters since the start.
     pub counters: Counters,
 }
@@ -101,6 +105,8 @@ impl Shard {
             metadata_bytes: self.table.bytes(),
             unknown: self.table.unknown(),
             aside: self.aside.len(),
+            superseded_by: self.superseded_by(),
+            durable_behind_ms: self.durable_behind_ms(),
             counters: self.counters,
         }
     }

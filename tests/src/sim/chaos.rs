@@ -48,6 +48,9 @@ impl World {
             }
             70..76 => {
                 let (from, to) = (self.links[link].source, self.links[link].target);
+                if self.random.bool() {
+                    self.persist(from);
+                }
                 if self.links[link].is_up {
                     self.report(from, to)?;
                 }
@@ -92,6 +95,7 @@ impl World {
                 self.pull(self.links[*link].source, self.links[*link].target)?;
             }
         }
+        (0..self.instances.len()).for_each(|instance| self.persist(instance));
         for link in links {
             self.report(self.links[link].source, self.links[link].target)?;
         }
@@ -275,6 +279,7 @@ impl World {
     /// At rest everything is stable everywhere, and its metadata goes, without anybody noticing (I-6).
     fn check_settled(&mut self) -> Check {
         for _ in 0..4 {
+            (0..self.instances.len()).for_each(|instance| self.persist(instance));
             for link in 0..self.links.len() {
                 let (from, to) = (self.links[link].source, self.links[link].target);
                 self.report(from, to)?;

@@ -15,6 +15,7 @@ use syncer_shared::replid::ReplId;
 use syncer_shared::shard::{Restorer, Shard, ShardConfig, Start};
 use syncer_shared::snapshot::{SnapshotHead, SnapshotKey};
 use syncer_shared::timestamp::Timestamp;
+use syncer_shared::token::ClockToken;
 use syncer_shared::wire::Reader;
 
 use super::Check;
@@ -46,6 +47,8 @@ pub struct Instance {
     pub skew_ms: i64,
     /// Entries of the replication stream that peers rely on (2.2 rule 1).
     pub durable: usize,
+    /// The clock at that entry.
+    durable_clock: ClockToken,
     /// Old backups and full syncs in one run: what was written without having seen what is stable is put right only when the others'
     /// re-assertions have come (2.2 rule 5).
     pub has_regressed: bool,
@@ -82,6 +85,7 @@ impl Instance {
             applied,
             skew_ms: 0,
             durable: 0,
+            durable_clock: ClockToken::default(),
             has_regressed: false,
             syncing: None,
             synced: Vec::new(),
@@ -90,6 +94,7 @@ impl Instance {
             reigns: 0,
         };
         new.take_records(registry)?;
+        new.persist();
         Ok(new)
     }
 
@@ -235,6 +240,13 @@ impl Instance {
         }
     }
 
+    /// What is logged so far will survive: reports may say so.
+    pub fn persist(&mut self) {
+        self.durable = self.history.len();
+        self.durable_clock = self.shard.clock_token();
+        self.shard.set_durable(Some(self.durable_clock.clone()));
+    }
+
     /// How long its replication stream is.
     #[must_use]
     pub fn logged(&self) -> usize {
@@ -309,6 +321,8 @@ impl Instance {
         self.reigns += 1;
         self.shard.begin_reign(replid(self.id, self.reigns), now_ms);
         self.take_records(registry)?;
+        self.durable_clock = self.durable_clock.lower(&self.shard.clock_token());
+        self.shard.set_durable(Some(self.durable_clock.clone()));
         self.check()
     }
 
@@ -353,20 +367,24 @@ fn restored(shard: &Shard, config: &ShardConfig) -> Result<Shard, String> {
 
 /// The items of a saved state, in an order that does not depend on hash tables.
 fn items(shard: &Shard) -> Result<Vec<Vec<u8>>, String> {
+    /// Bytes of the backlog, cut anywhere.
+    const FRAMES: u8 = 17;
     /// Has the checksum of the others.
     const END: u8 = 127;
-    /// Pieces of the log, cut anywhere; `log_bytes` has them whole.
-    const FRAMES: u8 = 17;
+    let mut frames = vec![FRAMES];
     let mut bytes = Vec::new();
     shard.save(&mut |piece| bytes.extend_from_slice(piece));
     let (mut reader, mut items) = (Reader::new(&bytes), Vec::new());
     while !reader.is_empty() {
         let tag = reader.u8("item").map_err(|error| error.to_string())?;
         let body = reader.prefixed(usize::MAX, "item").map_err(|error| error.to_string())?;
-        if tag != END && tag != FRAMES {
-            items.push([&[tag], body].concat());
+        match tag {
+            FRAMES => frames.extend_from_slice(body),
+            END => {}
+            _ => items.push([&[tag], body].concat()),
         }
     }
+    items.push(frames);
     items.sort();
     Ok(items)
 }

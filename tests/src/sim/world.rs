@@ -218,6 +218,12 @@ impl World {
         }
     }
 
+    /// What an instance has logged so far will survive from now on (2.2 rule 1).
+    pub fn persist(&mut self, instance: usize) {
+        self.say(|| format!("{} makes durable what it has", instance + 1));
+        self.instances[instance].persist();
+    }
+
     /// A report travels from one instance to another.
     ///
     /// # Errors
@@ -228,7 +234,6 @@ impl World {
         }
         self.say(|| format!("{} reports to {}", from + 1, to + 1));
         let report = self.instances[from].shard.report();
-        self.instances[from].durable = self.instances[from].logged();
         let (now_ms, source) = (self.wall(to), self.instances[from].id);
         let target = &mut self.instances[to];
         target

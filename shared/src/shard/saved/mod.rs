@@ -73,6 +73,7 @@ impl Shard {
             told_out: _,
             counters: _,
             groups_unpruned: _,
+            durable: _,
             records: _,
             frame: _,
             change: _,

@@ -1,0 +1,226 @@
+//! What of this instance would survive a crash or a failover (DESIGN 2.2 rule 1): its reports carry that, and so nobody relies on what
+//! may be lost.
+//!
+//! With replicas: what every one that is online has acknowledged. With an append-only file: what is fsynced; both, if there are both.
+//! Without either, but with save points: what is saved. Without anything: what is applied. Looked at by the heartbeat, so all of it is a
+//! little late, which only means that metadata stays a little longer.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use syncer_shared::token::ClockToken;
+
+use crate::redis::config::REPORT_APPLIED;
+use crate::redis::server::Info;
+use crate::redis::{Context, OwnedText, call};
+use crate::state;
+
+/// Marks of native offsets: at ten a second and a thinned-out past, minutes of a replica that lags.
+const MARKS_MAX: usize = 128;
+/// After an idle moment of the thread that fsyncs, the server begins the next fsync within a second.
+const FSYNC: Duration = Duration::from_millis(1500);
+/// A replica that was here and is gone may be the one that is promoted: so long nothing more is promised.
+const REPLICA_HOLD: Duration = Duration::from_secs(60);
+/// Beats between two looks at the save points.
+const LOOK_BEATS: u32 = 10;
+
+/// What the durable clock comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum By {
+    /// Nothing survives, or the operator wants it so.
+    #[default]
+    Applied,
+    /// The append-only file.
+    File,
+    /// Acknowledged by all replicas.
+    Replicas,
+    /// Both.
+    ReplicasAndFile,
+    /// The last save.
+    Save,
+}
+
+impl By {
+    /// Its name in `INFO`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::File => "aof",
+            Self::Replicas => "replicas",
+            Self::ReplicasAndFile => "replicas-and-aof",
+            Self::Save => "rdb",
+        }
+    }
+}
+
+#[derive(Default)]
+struct Durable {
+    by: By,
+    /// Native replication offsets, rising, and what was applied before them.
+    marks: VecDeque<(u64, ClockToken)>,
+    acknowledged: ClockToken,
+    /// When a replica was online last.
+    replica_seen: Option<Instant>,
+    /// What was applied when the fsync thread was idle, and when.
+    written: Option<(Instant, ClockToken)>,
+    fsynced: ClockToken,
+    /// What was applied when the last child was forked.
+    forked: Option<ClockToken>,
+    saved: ClockToken,
+    /// When the last save ended, and how many were begun.
+    last_save: Option<(u64, u64)>,
+    /// At the last beat.
+    applied: ClockToken,
+    has_save_points: bool,
+    beats: u32,
+}
+
+thread_local! {
+    static DURABLE: RefCell<Durable> = RefCell::new(Durable::default());
+}
+
+/// What the durable clock comes from now.
+#[must_use]
+pub fn by() -> By {
+    DURABLE.with_borrow(|durable| durable.by)
+}
+
+/// A child was forked: it may be one that saves.
+pub fn forked() {
+    let clock = state::shard().map(|shard| shard.clock_token()).ok();
+    DURABLE.with_borrow_mut(|durable| durable.forked = clock);
+}
+
+/// A beat of a primary. Before anything is replicated in it, so that the offset has what the clock has.
+pub fn beat(context: &Context) {
+    let Ok(applied) = state::shard().map(|shard| (!shard.has_records()).then(|| shard.clock_token())) else { return };
+    let Some(applied) = applied else { return };
+    let clock = DURABLE.with_borrow_mut(|durable| durable.look(context, applied));
+    if let Ok(mut shard) = state::shard() {
+        shard.set_durable(clock);
+    }
+}
+
+impl Durable {
+    fn look(&mut self, context: &Context, applied: ClockToken) -> Option<ClockToken> {
+        let now = Instant::now();
+        let replication = Info::section(context, c"replication");
+        let persistence = Info::section(context, c"persistence");
+        self.mark(&replication, &applied);
+        let has_replicas = self.look_at_replicas(&replication, now);
+        let has_file = context.flags().has_aof();
+        self.look_at_file(has_file, &persistence, &applied, now);
+        self.look_at_saves(&persistence);
+        if self.beats.is_multiple_of(LOOK_BEATS) {
+            self.has_save_points = has_save_points(context);
+        }
+        self.beats = self.beats.wrapping_add(1);
+        self.applied = applied;
+        self.by = match (has_replicas, has_file) {
+            _ if REPORT_APPLIED.get() != 0 => By::Applied,
+            (true, true) => By::ReplicasAndFile,
+            (true, false) => By::Replicas,
+            (false, true) => By::File,
+            (false, false) if self.has_save_points => By::Save,
+            (false, false) => By::Applied,
+        };
+        match self.by {
+            By::Applied => None,
+            By::File => Some(self.fsynced.clone()),
+            By::Replicas => Some(self.acknowledged.clone()),
+            By::ReplicasAndFile => Some(self.acknowledged.lower(&self.fsynced)),
+            By::Save => Some(self.saved.clone()),
+        }
+    }
+
+    fn mark(&mut self, replication: &Info, applied: &ClockToken) {
+        let Some(offset) = replication.number(c"master_repl_offset") else { return };
+        match self.marks.back_mut() {
+            Some((last, clock)) if *last == offset => clock.clone_from(applied),
+            // Native offsets begin anew with another history.
+            Some((last, _)) if *last > offset => self.marks.clear(),
+            _ => {}
+        }
+        if self.marks.back().is_none_or(|(last, _)| *last < offset) {
+            self.marks.push_back((offset, applied.clone()));
+        }
+        if self.marks.len() > MARKS_MAX {
+            let mut keep = false;
+            self.marks.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+    }
+
+    /// Whether there are replicas, or were a moment ago.
+    fn look_at_replicas(&mut self, replication: &Info, now: Instant) -> bool {
+        let count = replication.number(c"connected_slaves").unwrap_or_default();
+        let mut lowest: Option<u64> = None;
+        for index in 0..count {
+            let Some(text) = replication.indexed(c"slave", index) else { continue };
+            let field = |name: &str| text.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+            if field("state") == Some("online")
+                && let Some(offset) = field("offset").and_then(|offset| offset.parse().ok())
+            {
+                lowest = Some(lowest.map_or(offset, |lowest| lowest.min(offset)));
+            }
+        }
+        match lowest {
+            Some(lowest) => {
+                self.replica_seen = Some(now);
+                while self.marks.get(1).is_some_and(|(offset, _)| *offset <= lowest) {
+                    self.marks.pop_front();
+                }
+                if let Some((_, clock)) = self.marks.front().filter(|(offset, _)| *offset <= lowest) {
+                    self.acknowledged.clone_from(clock);
+                }
+                true
+            }
+            None => self.replica_seen.is_some_and(|seen| now.duration_since(seen) < REPLICA_HOLD),
+        }
+    }
+
+    fn look_at_file(&mut self, has_file: bool, persistence: &Info, applied: &ClockToken, now: Instant) {
+        let zero = |field| persistence.number(field) == Some(0);
+        // While the first one is written, nothing of it counts.
+        let is_ready = has_file && zero(c"aof_rewrite_in_progress") && zero(c"aof_rewrite_scheduled")
+            || has_file && self.written.is_some();
+        let is_idle =
+            zero(c"aof_pending_bio_fsync") && persistence.text(c"aof_last_write_status").as_deref() == Some("ok");
+        match &self.written {
+            _ if !has_file => self.written = None,
+            None if is_ready => self.written = Some((now, applied.clone())),
+            Some((since, clock)) if is_idle && now.duration_since(*since) >= FSYNC => {
+                self.fsynced.clone_from(clock);
+                self.written = Some((now, applied.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    fn look_at_saves(&mut self, persistence: &Info) {
+        let ended = persistence.number(c"rdb_last_save_time").unwrap_or_default();
+        let begun = persistence.number(c"rdb_saves").unwrap_or_default();
+        if persistence.number(c"rdb_bgsave_in_progress") != Some(0) {
+            return;
+        }
+        let (ended_before, begun_before) = self.last_save.replace((ended, begun)).unwrap_or((ended, begun));
+        let is_ok = persistence.text(c"rdb_last_bgsave_status").as_deref() == Some("ok");
+        match self.forked.take() {
+            Some(forked) if begun != begun_before && is_ok => self.saved = forked,
+            // `SAVE` forks nothing: then what was applied a beat ago is in it. Its end is told in whole seconds only.
+            None if ended != ended_before => self.saved = self.applied.clone(),
+            // Another child.
+            _ => {}
+        }
+    }
+}
+
+fn has_save_points(context: &Context) -> bool {
+    let words = [&b"GET"[..], b"save"].map(OwnedText::new);
+    let reply = call(context, c"CONFIG", &words.each_ref().map(OwnedText::text));
+    reply.root().and_then(|pair| pair.get(1)?.bytes()).is_some_and(|points| !points.is_empty())
+}
