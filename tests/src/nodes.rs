@@ -28,9 +28,7 @@ pub struct Instance {
 /// A figure of `INFO` by name; `None` when the node does not answer, or has no such figure.
 pub fn figure(node: &Server, name: &str) -> Option<String> {
     let info = ask(node, "INFO everything")?;
-    let figure =
-        info.split("\\x0d\\x0a").find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::to_owned));
-    figure
+    info.split("\\x0d\\x0a").find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::to_owned))
 }
 
 /// What a node answers, if it does.
