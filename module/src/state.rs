@@ -6,6 +6,8 @@ use syncer_shared::instance::InstanceId;
 use syncer_shared::replid::ReplId;
 use syncer_shared::shard::{Shard, ShardConfig, Start};
 
+use crate::keyspace::with_keyspace;
+use crate::redis::server::Info;
 use crate::redis::{Context, log, random_bytes, server, timer};
 
 /// Why the state cannot be had.
@@ -85,6 +87,10 @@ pub fn begin_reign(context: &Context) {
         Some(shard) if !shard.is_blank() => {
             let before = (shard.replid(), shard.backlog().end_offset());
             shard.begin_reign(replid, now_ms);
+            let persistence = Info::section(context, c"persistence");
+            if persistence.number(c"rdb_last_load_keys_expired").is_some_and(|keys| keys > 0) {
+                with_keyspace(context, |keyspace| shard.expire_dropped(keyspace, now_ms));
+            }
             format!("after {} at offset {}", before.0, before.1)
         }
         _ => {

@@ -49,6 +49,14 @@ pub fn number(node: &Server, name: &str) -> u64 {
     value.parse().expect("a number")
 }
 
+/// Saves a node's data now; another child may run still.
+///
+/// # Panics
+/// When it does not come to that.
+pub fn save(node: &Server) {
+    wait::eventually("a node saves", || ask(node, "SAVE").as_deref() == Some("OK"));
+}
+
 /// Two instances.
 #[derive(Debug)]
 pub struct Pair {

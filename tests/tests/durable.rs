@@ -1,9 +1,10 @@
 //! State that survives: restarts and crashes of a server cost a partial sync, never a full one, and lose nothing that is left anywhere.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
-use syncer_tests::nodes::{Pair, figure, number};
-use syncer_tests::server::ServerKind;
+use syncer_tests::nodes::{Pair, figure, number, save};
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
 
 /// Some of everything, so that metadata, counters and TTLs are in the state.
@@ -33,7 +34,7 @@ on_each_kind! {
     fn a_primary_restarts_from_its_rdb_file(kind) {
         let mut pair = Pair::start(kind, 1, &[]);
         write(&pair, "before");
-        pair.one.client().ok("SAVE");
+        save(pair.one.primary());
         // Not in the file: it comes back from instance 2.
         write(&pair, "lost");
         pair.agree();
@@ -47,7 +48,7 @@ on_each_kind! {
     fn a_reign_that_was_never_saved_is_no_other_server(kind) {
         let mut pair = Pair::start(kind, 1, &[]);
         write(&pair, "before");
-        pair.one.client().ok("SAVE");
+        save(pair.one.primary());
         for tag in ["second", "third"] {
             pair.one.nodes[0].restart();
             write(&pair, tag);
@@ -121,10 +122,10 @@ on_each_kind! {
         let mut pair = Pair::start(kind, 1, &[]);
         write(&pair, "first");
         pair.agree();
-        pair.two.client().ok("SAVE");
+        save(pair.two.primary());
         pair.one.nodes[0].kill();
         write_at_two(&pair, "while");
-        let file = |node: &syncer_tests::server::Server| node.folder().join("dump.rdb");
+        let file = |node: &Server| node.folder().join("dump.rdb");
         fs::copy(file(&pair.two.nodes[0]), file(&pair.one.nodes[0])).expect("copied");
         pair.one.nodes[0].restart();
         write(&pair, "after");
@@ -195,7 +196,7 @@ fn a_damaged_state_is_refused_and_the_data_kept() {
         let mut pair = Pair::start(kind, 1, &config);
         write(&pair, "first");
         pair.agree();
-        pair.one.client().ok("SAVE");
+        save(pair.one.primary());
         let path = pair.one.nodes[0].folder().join("dump.rdb");
         pair.stop_agents();
         pair.one.nodes[0].kill();
@@ -213,10 +214,75 @@ fn a_damaged_state_is_refused_and_the_data_kept() {
     }
 }
 
+/// Files as released, with the state in format version 1: what is there must be loaded by every later version. Added to, never edited.
+#[test]
+fn files_of_earlier_versions_load() {
+    for kind in ServerKind::ALL {
+        let mut server = Server::start(kind, ServerOptions::instance(1));
+        server.kill();
+        let fixture = fixtures().join(format!("{}.rdb", kind.folder()));
+        fs::copy(&fixture, server.folder().join("dump.rdb"))
+            .unwrap_or_else(|error| panic!("{}: {error}", fixture.display()));
+        server.restart();
+        let mut client = server.client();
+        assert_eq!(client.text("MGET golden:1 golden:2 golden:count"), "[v, v, 10]", "{kind}");
+        assert_eq!(client.text("HGET golden:h f2"), "v2", "{kind}");
+        wait::eventually("it goes on where it was", || {
+            let log = server.log();
+            log.contains("state loaded: replication ID") && log.contains("as a primary, after ")
+        });
+        assert_eq!(number(&server, "members"), 2, "{kind}");
+        assert!(number(&server, "metadata_keys") > 0, "{kind}");
+        let kept = client.text("SYNCER.KEY golden:count");
+        assert!(kept.contains("increment"), "{kind}: {kept}");
+    }
+}
+
+/// Writes the files of the test above; `cargo nextest run --run-ignored only make_golden_files`, once for each format.
+#[test]
+#[ignore = "writes fixtures"]
+fn make_golden_files() {
+    for kind in ServerKind::ALL {
+        let pair = Pair::start(kind, 1, &[]);
+        // Nothing is reported, so that metadata stays.
+        pair.one.client().ok("CONFIG SET save \"3600 1\"");
+        pair.two.client().ok("CONFIG SET save \"3600 1\"");
+        write(&pair, "golden");
+        pair.agree();
+        save(pair.one.primary());
+        let file = fixtures().join(format!("{}.rdb", kind.folder()));
+        assert!(!file.exists(), "{} is there already", file.display());
+        fs::copy(pair.one.nodes[0].folder().join("dump.rdb"), file).expect("copied");
+    }
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/rdb-v1")
+}
+
+/// A key whose TTL passes while the server is down: the server drops it as it loads, and its peer, which had heard of a longer life,
+/// writes it again.
+#[test]
+fn what_expires_while_a_server_is_down_is_an_expiry() {
+    for kind in ServerKind::ALL {
+        let mut pair = Pair::start(kind, 1, &[]);
+        pair.stop_agents();
+        pair.one.client().ok("SET short v PX 300");
+        save(pair.one.primary());
+        pair.one.nodes[0].kill();
+        let gone = std::time::Instant::now() + std::time::Duration::from_millis(400);
+        wait::eventually("the TTL has passed", || std::time::Instant::now() > gone);
+        pair.one.nodes[0].restart();
+        wait::eventually("its expiry is logged", || number(&pair.one.nodes[0], "reasserted") == 1);
+        pair.restart_agents();
+        pair.agree();
+        assert_eq!(pair.two.client().text("GET short"), "(nil)", "{kind}");
+    }
+}
+
 /// A file without the state of Syncer: written before the module was there.
 #[test]
 fn a_stock_file_is_data_that_nobody_logged() {
-    use syncer_tests::server::{Server, ServerOptions};
     let kind = ServerKind::Valkey9;
     let stock = Server::start(kind, ServerOptions::stock());
     stock.client().ok("SET k v");

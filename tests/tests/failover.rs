@@ -1,6 +1,7 @@
 //! Replicas and failover: whatever is promoted, killed or moved, a partial sync is enough and all nodes agree.
 
-use syncer_tests::nodes::{Pair, advance, sum, under_load};
+use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::nodes::{Pair, advance, save, sum, under_load};
 use syncer_tests::{on_each_kind, wait};
 
 on_each_kind! {
@@ -52,7 +53,7 @@ on_each_kind! {
         let mut pair = Pair::start(kind, 2, &[]);
         under_load(&mut pair, |pair, rounds| {
             advance(rounds, 100);
-            pair.one.nodes[1].client().ok("SAVE");
+            save(&pair.one.nodes[1]);
             advance(rounds, 100);
             pair.one.nodes[1].kill();
             advance(rounds, 100);
@@ -103,5 +104,47 @@ on_each_kind! {
             advance(rounds, 100);
             pair.one.nodes.remove(0);
         });
+    }
+
+    /// The primary comes back from an older file, and its replica with it.
+    fn a_primary_with_a_replica_restarts_from_an_older_file(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        under_load(&mut pair, |pair, rounds| {
+            advance(rounds, 100);
+            save(&pair.one.nodes[0]);
+            advance(rounds, 100);
+            pair.one.nodes[0].restart();
+            pair.one.nodes[1].follows();
+            advance(rounds, 100);
+        });
+    }
+
+    /// A primary that was replaced lives on, and clients that nobody told write to it: the others take nothing from it, and it says so.
+    /// At last it is a replica like any other.
+    fn a_primary_that_was_replaced_and_lives_on_is_refused(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        pair.stop_agents();
+        pair.one.nodes[1].client().ok("REPLICAOF NO ONE");
+        let old = pair.one.nodes.remove(0);
+        pair.restart_agents();
+        pair.one.client().ok("SET k new");
+        pair.agree();
+        old.client().ok("SET misled v");
+        let two = pair.two.nodes[0].port();
+        let _misled = Agent::start(AgentOptions::beside(old.port()).peer(2, two).arg("--relay-after-ms").arg("300"));
+        wait::eventually("the old primary knows that it was replaced", || {
+            old.log().contains("another server is the primary of this instance now")
+        });
+        let fenced = Agent::start(AgentOptions::beside(two).peer(1, old.port()));
+        wait::eventually("its effects are refused", || fenced.log().contains("SYNCERFENCED"));
+        drop(fenced);
+        assert_eq!(pair.two.client().text("GET misled"), "(nil)");
+        pair.restart_agents();
+        let new = pair.one.nodes[0].port();
+        old.client().ok(&format!("REPLICAOF 127.0.0.1 {new}"));
+        old.follows();
+        pair.one.nodes.push(old);
+        pair.agree();
+        assert_eq!(pair.one.nodes[1].client().text("MGET k misled"), "[new, (nil)]");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use crate::dot::{Dot, Seen};
-use crate::effect::{Effect, Op, TtlNote, UnixMs};
+use crate::effect::{ClearReason, Effect, Op, TtlNote, UnixMs};
 use crate::group::{self, GroupBuilder};
 use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
@@ -46,6 +46,19 @@ impl Shard {
         push_elements(&mut group, revival.db, &revival.name, &revival.elements, TtlNote::None);
         let op = revival.expire_at.map_or(Op::Persist, |at| Op::Expire { at });
         group.push(&Effect { db: revival.db, key: &revival.name, ttl: TtlNote::None, op });
+        self.author(&group, keyspace, now_ms);
+    }
+
+    /// Keys that a server dropped as it loaded its file, for their TTL had passed: that is their expiry, and nobody was told.
+    pub fn expire_dropped<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
+        let has_passed = |at: Option<UnixMs>| at.is_some_and(|at| u64::try_from(at).is_ok_and(|at| at <= now_ms));
+        let due = self.table.iter().filter(|(_, _, meta)| !meta.kinds.is_empty() && has_passed(meta.ttl.view()));
+        let due: Vec<(u32, Vec<u8>)> = due.map(|(db, name, _)| (db, name.to_vec())).collect();
+        let mut group = GroupBuilder::new();
+        for (db, name) in due.iter().filter(|(db, name)| keyspace.kind(*db, name).is_none()) {
+            let op = Op::Clear { reason: ClearReason::Expired };
+            group.push(&Effect { db: *db, key: name, ttl: TtlNote::None, op });
+        }
         self.author(&group, keyspace, now_ms);
     }
 
