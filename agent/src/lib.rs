@@ -31,6 +31,7 @@ pub mod config;
 pub mod connection;
 pub mod finder;
 pub mod local;
+pub mod membership;
 pub mod peer;
 pub mod protocol;
 pub mod relay;

@@ -2,12 +2,15 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use syncer_agent::check::{Level, check};
 use syncer_agent::config::{Config, LocalFlags, Settings, SiteFlags};
+use syncer_agent::membership::{self, JoinOptions};
 use syncer_agent::status::Status;
 use syncer_agent::verify::{VerifyOptions, verify};
+use syncer_shared::instance::InstanceId;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -39,6 +42,28 @@ enum Command {
     },
     /// Looks whether `run` with the same flags would work. Exit status 0 when nothing must be mended.
     Check(SiteFlags),
+    /// Lets the local server join the group of its peers: with the same flags as `run`, which then brings the data.
+    Join {
+        #[command(flatten)]
+        site: SiteFlags,
+        /// What becomes of data that the local server has. Who was forgotten and has no wish here writes again what the group lacks of it.
+        #[arg(long, value_enum, default_value_t = JoinData::Refuse)]
+        data: JoinData,
+        /// Who wins where both have something: what is written again, or what the group has.
+        #[arg(long, value_enum, default_value_t = JoinWins::Mine)]
+        wins: JoinWins,
+        /// How long to wait for a peer that is not ready, in seconds.
+        #[arg(long, default_value_t = 60)]
+        wait_s: u64,
+    },
+    /// Takes a dead instance out of the group of the local server.
+    Forget {
+        #[command(flatten)]
+        local: LocalFlags,
+        /// Its instance id.
+        #[arg(value_parser = clap::value_parser!(u8).range(1..=63))]
+        instance: u8,
+    },
     /// Looks whether all sites hold the same, while they go on. Exit status 0: equal, 1: keys differ, 2: not compared.
     Verify {
         #[command(flatten)]
@@ -53,6 +78,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum JoinData {
+    Refuse,
+    Replace,
+    Merge,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum JoinWins {
+    Mine,
+    Group,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -110,6 +148,31 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 println!("{outcome}")
             }
             Ok(ExitCode::from(u8::from(outcome.differs())))
+        }
+        Command::Join { site, data, wins, wait_s } => {
+            let config = Config::load(&site, &environment)?;
+            let data = match data {
+                JoinData::Refuse => "REFUSE",
+                JoinData::Replace => "REPLACE",
+                JoinData::Merge => "MERGE",
+            };
+            let wins = match wins {
+                JoinWins::Mine => "MINE",
+                JoinWins::Group => "GROUP",
+            };
+            let options = JoinOptions { data, wins, patience: Duration::from_secs(wait_s) };
+            let sponsor = membership::join(&config, options).await?;
+            println!(
+                "joining by instance {sponsor}; `syncer-agent run` brings the data, `syncer-agent status` shows it"
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Forget { local, instance } => {
+            let local = Config::load_local(&local, &environment)?;
+            let id = InstanceId::new(instance).ok_or_else(|| anyhow::anyhow!("no instance id: {instance}"))?;
+            membership::forget(&local, id, Settings::default().connect_timeout).await?;
+            println!("instance {instance} is forgotten");
+            Ok(ExitCode::SUCCESS)
         }
         Command::Check(flags) => {
             let findings = check(&Config::load(&flags, &environment)?).await;

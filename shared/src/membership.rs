@@ -76,6 +76,11 @@ impl Membership {
         self.joins.get(&instance).map_or(&[], Vec::as_slice)
     }
 
+    /// Every Join that is live and every Forget that is remembered.
+    pub fn dots(&self) -> impl Iterator<Item = &Dot> {
+        self.joins.values().flatten().chain(self.forgotten.values().flat_map(|forgotten| &forgotten.forgets))
+    }
+
     /// Every instance that was forgotten and has not joined again.
     pub fn all_forgotten(&self) -> impl Iterator<Item = (InstanceId, &Forgotten)> {
         self.forgotten.iter().map(|(instance, forgotten)| (*instance, forgotten))

@@ -1,6 +1,6 @@
 //! Records: what a primary puts into its replication stream and AOF as `SYNCER.LOG <record>` (DESIGN 3, docs/PROTOCOL.md 6).
 
-use crate::group::Frame;
+use crate::group::{self, Frame};
 use crate::instance::InstanceId;
 use crate::replid::ReplId;
 use crate::shard::Start;
@@ -71,6 +71,19 @@ pub enum Record<'a> {
         /// One group: its reign.
         frame: &'a [u8],
     },
+    /// M10: this instance joins: it empties itself and begins anew. Whatever was known before is void.
+    Joins {
+        /// Policy of M12.
+        mine_wins: bool,
+        /// What the sponsor had.
+        via: ClockToken,
+        /// Bodies of the groups to be written again, oldest first.
+        renewals: Vec<&'a [u8]>,
+        /// One group: the new reign.
+        frame: &'a [u8],
+    },
+    /// M12: one of the groups was written again, just before; or there is none left, and the join is complete.
+    Renewed,
     /// M4: every member has the `Forget` of this instance.
     Settled {
         /// Who was forgotten.
@@ -89,6 +102,8 @@ const SYNC_KEYS: u8 = 7;
 const SYNC_ENDS: u8 = 8;
 const FOUNDED: u8 = 9;
 const SETTLED: u8 = 16;
+const JOINS: u8 = 17;
+const RENEWED: u8 = 18;
 
 /// Where `Applied` has its offset: behind version, code, peer and replication ID.
 const APPLIED_OFFSET_AT: usize = 1 + 1 + 1 + ReplId::LEN;
@@ -168,6 +183,24 @@ impl<'a> Record<'a> {
         bytes.starts_with(&[VERSION, FOUNDED])
     }
 
+    /// Begins [`Record::Joins`] in an empty buffer; the frame is to be appended.
+    pub fn joins<'b>(
+        out: &mut Vec<u8>,
+        mine_wins: bool,
+        via: &ClockToken,
+        renewals: impl ExactSizeIterator<Item = &'b [u8]>,
+    ) {
+        out.extend_from_slice(&[VERSION, JOINS, u8::from(mine_wins)]);
+        via.encode(out);
+        writer::varint(out, renewals.len() as u64);
+        renewals.for_each(|body| writer::prefixed(out, body));
+    }
+
+    /// [`Record::Renewed`].
+    pub fn renewed(out: &mut Vec<u8>) {
+        out.extend_from_slice(&[VERSION, RENEWED]);
+    }
+
     /// [`Record::Settled`].
     pub fn settled(out: &mut Vec<u8>, instance: InstanceId) {
         out.extend_from_slice(&[VERSION, SETTLED]);
@@ -213,6 +246,21 @@ impl<'a> Record<'a> {
             FOUNDED => {
                 let start = if reader.flag("data before")? { Start::Seeded } else { Start::Empty };
                 Ok(Record::Founded { start, frame: one_group(reader.rest())? })
+            }
+            JOINS => {
+                let mine_wins = reader.flag("policy")?;
+                let via = ClockToken::decode(&mut reader)?;
+                let mut renewals = Vec::new();
+                for _ in 0..reader.varint("renewals")? {
+                    let body = reader.prefixed(limits::FRAME_BYTES_MAX, "renewal")?;
+                    group::check(body)?;
+                    renewals.push(body);
+                }
+                Ok(Record::Joins { mine_wins, via, renewals, frame: one_group(reader.rest())? })
+            }
+            RENEWED => {
+                reader.finish()?;
+                Ok(Record::Renewed)
             }
             SETTLED => {
                 let instance = reader.instance("settled instance")?;

@@ -1,7 +1,12 @@
 //! Who leaves the group, and what the others then do with it (MERGE_RULES M1 to M7).
 
+use std::process::Command;
+
+use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::client::Client;
-use syncer_tests::{on_all_kinds, reply, wait};
+use syncer_tests::cluster::Cluster;
+use syncer_tests::server::{Server, ServerOptions};
+use syncer_tests::{artifact, on_all_kinds, reply, wait};
 
 /// A field of SYNCER.STATUS.
 fn status(client: &mut Client, name: &str) -> String {
@@ -74,5 +79,95 @@ on_all_kinds! {
         one.ok("SET k 1");
         assert_eq!(one.text("GET k"), "1");
         assert!(one.text("SYNCER.FORGET 1").contains("this server's own"));
+    }
+}
+
+/// A new site beside a running cluster: its server, and the flags for its agent.
+fn newcomer(cluster: &Cluster, instance: u8) -> (Server, AgentOptions) {
+    let server = Server::start(cluster.site(1).server.kind(), ServerOptions::instance(instance));
+    let ports = [cluster.site(1).server.port(), cluster.site(2).server.port()];
+    let flags = AgentOptions::beside(server.port()).peer(1, ports[0]).peer(2, ports[1]);
+    (server, flags)
+}
+
+/// The agents of sites 1 and 2 for their new peer.
+fn back_agents(cluster: &Cluster, instance: u8, port: u16) -> Vec<Agent> {
+    let agent = |site| Agent::start(AgentOptions::beside(cluster.site(site).server.port()).peer(instance, port));
+    [1, 2].map(agent).into()
+}
+
+/// Runs `syncer-agent join` with the flags of an agent; whether it went well, and what it says.
+fn join(flags: &AgentOptions, further: &[&str]) -> (bool, String) {
+    let mut words = flags.command_line();
+    words[0] = "join".into();
+    let output = Command::new(artifact::agent()).args(words).args(further).output().expect("the agent starts");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+on_all_kinds! {
+    /// One command at the new site: it serves reads, takes no writes until it is in, then all converge.
+    fn a_site_joins_with_one_command_while_others_write(cluster: 2) {
+        cluster.client(1).ok("SET k 1");
+        cluster.converged();
+        wait::eventually("metadata is gone", || metadata(&mut cluster.client(1)) == 0);
+        let (server, flags) = newcomer(&cluster, 3);
+        let (done, said) = join(&flags, &[]);
+        assert!(done, "{said}");
+        let mut three = server.client();
+        assert!(three.text("SET k 3").starts_with("-SYNCERJOINING "), "{}", three.text("SET k 3"));
+        assert_eq!(three.text("GET k"), "(nil)", "reads are served");
+        let _agent = Agent::start(flags);
+        let _others = back_agents(&cluster, 3, server.port());
+        cluster.client(2).ok("SET l 2");
+        wait::eventually("it takes writes", || status(&mut three, "writes") == "taken");
+        wait::eventually("it has all", || three.text("MGET k l") == "[1, 2]");
+        three.ok("SET m 3");
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        wait::eventually("the others have it", || one.text("GET m") == "3" && two.text("GET m") == "3");
+    }
+
+    /// A site with data says first what becomes of it.
+    fn data_of_a_joining_site_is_refused_or_merged(cluster: 2) {
+        cluster.client(1).ok("HSET h a 1");
+        cluster.converged();
+        wait::eventually("metadata is gone", || metadata(&mut cluster.client(1)) == 0);
+        let (server, flags) = newcomer(&cluster, 3);
+        let mut three = server.client();
+        three.ok("HSET h b 3");
+        three.ok("SET own 3 EX 1000");
+        let (done, said) = join(&flags, &[]);
+        assert!(!done && said.contains("SYNCERDATA "), "{said}");
+        assert_eq!(three.text("GET own"), "3", "nothing has changed");
+        let (done, said) = join(&flags, &["--data", "merge"]);
+        assert!(done, "{said}");
+        let _agent = Agent::start(flags);
+        let _others = back_agents(&cluster, 3, server.port());
+        wait::eventually("it is in", || status(&mut three, "writes") == "taken");
+        let mut one = cluster.client(1);
+        wait::eventually("its data is there", || one.text("HGET h b") == "3" && one.text("GET own") == "3");
+        assert_eq!(one.text("HGET h a"), "1");
+        assert!(one.text("TTL own").parse::<i64>().is_ok_and(|ttl| ttl > 900));
+    }
+
+    /// Forgotten, written to by clients, back: refused until it joins again, then what nobody had of it is written again.
+    fn a_forgotten_site_joins_again(cluster: 3) {
+        cluster.client(3).ok("INCRBY n 1");
+        cluster.converged();
+        cluster.cut(1, 3);
+        cluster.cut(2, 3);
+        cluster.client(3).ok("INCRBY n 5");
+        cluster.client(3).ok("SET tail 3");
+        assert_eq!(cluster.client(1).text("SYNCER.FORGET 3"), "OK");
+        wait::eventually("it is settled", || status(&mut cluster.client(1), "forgotten").contains("settled, 1"));
+        cluster.client(1).ok("INCRBY n 10");
+        cluster.heal();
+        let mut three = cluster.client(3);
+        wait::eventually("it is told", || three.text("SET x y").starts_with("-SYNCERFORGOTTEN "));
+        let (done, said) = join(cluster.site(3).agent.options(), &[]);
+        assert!(done, "{said}");
+        wait::eventually("it is in", || status(&mut three, "writes") == "taken");
+        cluster.converged();
+        assert_eq!(cluster.client(1).text("MGET n tail"), "[16, 3]");
     }
 }

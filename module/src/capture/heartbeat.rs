@@ -6,6 +6,7 @@ use syncer_shared::replid::ReplId;
 use syncer_shared::shard::Shard;
 
 use super::{VOLATILE, refuse, replication, role, touch};
+use crate::keyspace::with_keyspace;
 use crate::redis::timer::{self, Tick};
 use crate::redis::{Context, is_handing_over, log, server};
 use crate::{durable, state};
@@ -13,6 +14,9 @@ use crate::{durable, state};
 const PERIOD_MS: u32 = 100;
 /// Queue entries pruned in one tick: some 100 us.
 const PRUNE_STEPS: usize = 2000;
+
+/// Keys that a joining instance writes again in one tick.
+const RENEWALS: usize = 500;
 
 /// The beat.
 struct Heartbeat;
@@ -38,6 +42,9 @@ impl Tick for Heartbeat {
         touch::flush(context);
         if let Ok(mut shard) = state::shard() {
             shard.prune(PRUNE_STEPS);
+            if shard.renewals_left().is_some() && role::mode() == role::Mode::Primary {
+                with_keyspace(context, |keyspace| shard.go_on_joining(keyspace, timer::now_ms(), RENEWALS));
+            }
             refuse::recheck(&shard);
             warn_if_superseded(&shard);
             if role::mode() == role::Mode::Primary {

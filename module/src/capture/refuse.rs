@@ -4,7 +4,7 @@
 
 use std::cell::Cell;
 
-use syncer_shared::shard::Shard;
+use syncer_shared::shard::{Shard, WritesRefused};
 
 use crate::redis::config::FORGOTTEN_WRITES;
 use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
@@ -36,7 +36,12 @@ pub fn refuses() -> bool {
 
 /// Asks the shard.
 pub fn recheck(shard: &Shard) {
-    REFUSES.set(shard.is_primary() && FORGOTTEN_WRITES.get() == 0 && shard.check_writes().is_err());
+    let refused = match shard.check_writes() {
+        Ok(()) => false,
+        Err(WritesRefused::Forgotten(_)) => FORGOTTEN_WRITES.get() == 0,
+        Err(WritesRefused::Joining) => true,
+    };
+    REFUSES.set(refused && shard.is_primary());
 }
 
 struct Refused;

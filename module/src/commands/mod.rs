@@ -2,8 +2,8 @@
 //!
 //! | for | commands |
 //! |---|---|
-//! | people | `STATUS`, `PEERS`, `CLOCK`, `AWAIT`, `WAIT`, `KEY`, `DIGEST`, `RESYNC`, `FORGET`, `HELP` |
-//! | agents at a source | `PSYNC`, `READ`, `REPORT`, `SNAPSHOT` |
+//! | people | `STATUS`, `PEERS`, `CLOCK`, `AWAIT`, `WAIT`, `KEY`, `DIGEST`, `RESYNC`, `FORGET`, `JOIN`, `HELP` |
+//! | agents at a source | `PSYNC`, `READ`, `REPORT`, `SNAPSHOT`, `SPONSOR` |
 //! | agents at a target | `PEER`, `APPLY`, `REPORT`, `SYNC` |
 
 mod apply;
@@ -13,6 +13,7 @@ mod clock;
 mod digest;
 mod forget;
 mod help;
+mod join;
 mod key;
 mod peer;
 mod peers;
@@ -51,6 +52,8 @@ pub const COMMANDS: &[Command] = &[
     sync::COMMAND,
     resync::COMMAND,
     forget::COMMAND,
+    join::SPONSOR,
+    join::JOIN,
 ];
 
 /// A client is gone: what it waited for, and where it read, goes too.

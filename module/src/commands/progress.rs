@@ -161,6 +161,11 @@ pub fn end() -> String {
     format!("full sync from instance {source} is complete: {keys} keys, {bytes} bytes in {seconds:.1} s")
 }
 
+/// The state that it was for is gone.
+pub fn abandon() {
+    PROGRESS.set(None);
+}
+
 /// The client is gone: whoever comes next may begin anew at once.
 pub fn forget(client: u64) {
     PROGRESS.with_borrow_mut(|slot| {

@@ -53,6 +53,7 @@ fn answer(figures: &Figures) -> Answer {
         ("members", Answer::Array(ids(figures.members))),
         ("forgotten", Answer::Array(forgotten(figures))),
         ("writes", writes()),
+        ("joining", joining()),
         ("set_aside_keys", figures.aside.into()),
         ("field_ttls", if field_ttls::are_supported() { "kept" } else { "unsupported by this server" }.into()),
         ("captured_whole_by_type", crate::info::captured_by_type().into()),
@@ -67,6 +68,12 @@ fn forgotten(figures: &Figures) -> Vec<Answer> {
         Answer::Map(vec![("instance", u64::from(instance.get()).into()), ("settled", u64::from(*settled).into())])
     };
     figures.forgotten.iter().map(one).collect()
+}
+
+/// Keys to be written again while this instance joins; null if it does not.
+fn joining() -> Answer {
+    let left = state::shard().ok().and_then(|shard| shard.renewals_left());
+    left.map_or(Answer::Null, |left| (left as u64).into())
 }
 
 /// Whether clients may write here, or why not.

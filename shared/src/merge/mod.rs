@@ -49,6 +49,12 @@ pub struct Rules {
     pub forget_settles: bool,
     /// M2: what a forgotten instance sends itself is not taken.
     pub forgotten_is_not_read: bool,
+    /// M8: an instance joins again only when its Forget is settled.
+    pub rejoin_when_settled: bool,
+    /// M8: the sponsor knows every change of membership that the joining instance knows.
+    pub sponsor_knows_all: bool,
+    /// M11: no writes until every member has the Join.
+    pub joining_takes_no_writes: bool,
     /// G2: an effect has seen the earlier ones of its group.
     pub group_sees_itself: bool,
 }
@@ -67,6 +73,9 @@ impl Default for Rules {
             entries_stand_for_stable: true,
             forget_settles: true,
             forgotten_is_not_read: true,
+            rejoin_when_settled: true,
+            sponsor_knows_all: true,
+            joining_takes_no_writes: true,
             group_sees_itself: true,
         }
     }

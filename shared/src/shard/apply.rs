@@ -286,6 +286,12 @@ impl Shard {
         self.origins.find(&replid).map(|origin| self.clock.get(origin)).unwrap_or_default()
     }
 
+    /// A reign of this instance that ended before its own current one began.
+    fn is_from_before_joining(&self, group: &GroupView<'_>) -> bool {
+        let own = self.me.and_then(|me| self.stability.start(me));
+        own.is_some_and(|start| group.ts < start) && (self.joining.is_some() || !self.membership.frozen().is_empty())
+    }
+
     /// The first group of a reign begins with `Reign`, and its author had seen the start of some earlier reign of its instance if one
     /// is known here: else it is another server with the same id, or one that lost its state. Not of every one: a server that began
     /// from an old state, or a replica that lagged, cannot know what was lost with the other.
@@ -295,10 +301,14 @@ impl Shard {
         }
         let has =
             |replid: ReplId, ts: Timestamp| context.entries().iter().any(|(r, _, seen)| *r == replid && *seen >= ts);
-        let reigns = || self.stability.reigns(group.instance, &self.origins);
+        // Who has joined again begins anew: what it had before is frozen.
+        let all = || self.stability.reigns(group.instance, &self.origins);
+        let reigns = || all().filter(|(origin, _)| !self.membership.is_frozen(*origin));
         let known = reigns().next().map(|(origin, _)| self.origins.replid(origin));
         let descends = || reigns().any(|(origin, start)| has(self.origins.replid(origin), start));
         match known {
+            // Who joins, or has joined, meets what it was before.
+            Some(_) if group.instance == self.config.instance && self.is_from_before_joining(group) => Ok(()),
             Some(_) if group.instance == self.config.instance && !descends() => Err(ApplyError::Identity(format!(
                 "effects of replication ID {} claim instance id {}, which is this server's own",
                 group.replid, group.instance

@@ -63,7 +63,7 @@ impl Shard {
     }
 
     /// Logs and applies a group of this shard's own: it has seen everything here.
-    fn author<K: Keyspace>(&mut self, group: &GroupBuilder, keyspace: &mut K, now_ms: u64) {
+    pub(super) fn author<K: Keyspace>(&mut self, group: &GroupBuilder, keyspace: &mut K, now_ms: u64) {
         if group.is_empty() || self.me.is_none() {
             return;
         }

@@ -158,8 +158,8 @@ impl Shard {
     /// Whoever claims an instance id must have seen a reign that is known of it. Not every one: see [`Shard::check_first`].
     fn check_claim(&mut self, hello: &Hello) -> Result<(), HandshakeError> {
         let has = |replid: ReplId| replid == hello.replid || hello.clock.get(&replid) > Timestamp::ZERO;
-        let reigns =
-            self.stability.reigns(hello.instance, &self.origins).map(|(origin, _)| self.origins.replid(origin));
+        let reigns = self.stability.reigns(hello.instance, &self.origins).map(|(origin, _)| origin);
+        let reigns = reigns.filter(|origin| !self.membership.is_frozen(*origin)).map(|o| self.origins.replid(o));
         let introduced = self.introduced.get(&hello.instance).copied();
         let known: Vec<ReplId> = reigns.chain(introduced).collect();
         if let Some(&known) = known.first().filter(|_| !known.iter().any(|replid| has(*replid))) {

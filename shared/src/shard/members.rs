@@ -1,6 +1,6 @@
 //! Who leaves the group: `Forget`, and when it is settled (MERGE_RULES M1 to M7).
 
-use super::Shard;
+use super::{Shard, WritesRefused};
 use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, Op, TtlNote};
@@ -23,6 +23,27 @@ pub enum MemberError {
     /// There is nobody to forget.
     #[error("ERR instance {0} is no member; see SYNCER.STATUS")]
     NoMember(InstanceId),
+    /// It joins itself.
+    #[error("SYNCERJOINING this instance is joining itself; ask a member")]
+    Joining,
+    /// There is nothing to join.
+    #[error("ERR instance {0} is a member already; if its server has lost its state, SYNCER.FORGET it first")]
+    IsMember(InstanceId),
+    /// M4: not every member is known to know that it is out.
+    #[error(
+        "TRYAGAIN not every member knows yet that instance {0} was forgotten; SYNCER.STATUS there says 'settled' when they do"
+    )]
+    Unsettled(InstanceId),
+    /// M8: the sponsor could belong to another half of the group.
+    #[error(
+        "SYNCERMEMBER the sponsor does not know every change of membership that is known here; join by another member"
+    )]
+    OtherHalf,
+    /// Its data would be lost, or would have to be merged.
+    #[error(
+        "SYNCERDATA instance {0} has data; say what becomes of it: DATA REPLACE (it goes) or DATA MERGE (it is written again into the group)"
+    )]
+    HasData(InstanceId),
     /// This instance has no say any more.
     #[error(transparent)]
     Out(#[from] ForgottenError),
@@ -109,12 +130,17 @@ impl Shard {
         self.check_forgotten(reader)
     }
 
-    /// Why clients may not write here, if so: what they wrote would never leave this server (M7).
+    /// Why clients may not write here, if so: what they wrote would never leave this server, or take what it has not seen (M7, M11).
     ///
     /// # Errors
     /// With what to do.
-    pub fn check_writes(&self) -> Result<(), ForgottenError> {
-        self.check_forgotten(self.config.instance)
+    pub fn check_writes(&self) -> Result<(), WritesRefused> {
+        self.check_forgotten(self.config.instance)?;
+        if self.joining.is_some() && self.config.rules.joining_takes_no_writes {
+            Err(WritesRefused::Joining)
+        } else {
+            Ok(())
+        }
     }
 
     /// M7: a member's answer to a handshake says that this instance is out. Of no meaning from whom this instance has forgotten itself:
@@ -134,6 +160,9 @@ impl Shard {
     pub(super) fn join_applied(&mut self, instance: InstanceId, dot: Dot, seen: &Seen<'_>) {
         let has_left = self.membership.forgotten(instance).is_some();
         if self.membership.join(instance, dot, seen) && has_left {
+            // All that anybody had of it before is here: its sponsor had it settled.
+            let reigns: Vec<Origin> = self.reigns_of(instance);
+            self.membership.freeze(reigns.into_iter());
             self.drop_reports(instance);
         }
     }
@@ -141,6 +170,7 @@ impl Shard {
     pub(super) fn drop_reports(&mut self, instance: InstanceId) {
         self.stability.forget_reports(instance);
         self.heard.forget(instance);
+        self.introduced.remove(&instance);
     }
 
     /// M4: settles whom every member is known to have forgotten. `own` is this instance's durable clock. Several together: through
@@ -169,10 +199,14 @@ impl Shard {
 
     /// The same on a replica.
     pub(super) fn settle(&mut self, instance: InstanceId) {
-        let reigns: Vec<Origin> =
-            self.origins.iter().filter(|(_, _, of)| *of == instance).map(|(origin, ..)| origin).collect();
+        let reigns = self.reigns_of(instance);
         self.membership.settle(instance, reigns.into_iter());
         self.drop_reports(instance);
+    }
+
+    fn reigns_of(&self, instance: InstanceId) -> Vec<Origin> {
+        let mine = |origin: &Origin| self.origins.instance(*origin) == instance && Some(*origin) != self.me;
+        self.origins.iter().map(|(origin, ..)| origin).filter(mine).collect()
     }
 
     /// M6: whether a group can come only from who was restored from before a settled `Forget`.

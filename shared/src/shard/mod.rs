@@ -6,6 +6,7 @@ mod apply;
 mod author;
 mod commit;
 mod handshake;
+mod join;
 mod members;
 mod peers;
 mod replay;
@@ -18,6 +19,7 @@ mod sync;
 pub use crate::record::Before;
 pub use apply::{Applied, ApplyError, Batch, Outcome};
 pub use handshake::{Answer, HandshakeError, Hello, PROTOCOL, Standing, Welcome};
+pub use join::{JoinData, WritesRefused};
 pub use members::{ForgottenError, MemberError};
 pub use peers::{Peer, PeerState};
 pub use replay::ReplayError;
@@ -160,6 +162,8 @@ pub struct Shard {
     introduced: BTreeMap<InstanceId, ReplId>,
     /// A client has written here.
     has_written: bool,
+    /// This instance is joining.
+    joining: Option<Box<join::Joining>>,
     /// M7: a peer said that this instance is out. Not saved: after a restart it says so again.
     told_out: Option<(InstanceId, ForgottenError)>,
     /// Where the backlog ended at the last full sync: a position before says nothing of what came with the snapshot.
@@ -205,6 +209,7 @@ impl Shard {
             heard: Heard::default(),
             introduced: BTreeMap::new(),
             has_written: false,
+            joining: None,
             told_out: None,
             gap: None,
             aside: Vec::new(),
@@ -258,7 +263,8 @@ impl Shard {
         let mut group = std::mem::take(&mut self.own_group);
         group.clear();
         group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Reign });
-        if !self.membership.contains(instance) && self.membership.forgotten(instance).is_none() {
+        let is_out = self.membership.forgotten(instance).is_some() || self.joining.is_some();
+        if !self.membership.contains(instance) && !is_out {
             group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Join { instance } });
         }
         self.log_control_as(&group, now_ms, header);

@@ -1,5 +1,6 @@
 //! Replicas and the AOF: the same records in the same order make the same state (I-12).
 
+use super::join::Joining;
 use super::{Shard, Start, SyncError};
 use crate::dot::Dot;
 use crate::group::{self, GroupView};
@@ -96,6 +97,21 @@ impl Shard {
             Record::SyncEnds => self.follow_sync_end()?,
             Record::Founded { start, frame } => self.follow_founder(start, frame)?,
             Record::Settled { instance } => self.settle(instance),
+            Record::Joins { mine_wins, via, renewals, frame } => {
+                let (group, _) = GroupView::parse(frame)?;
+                if self.origins.find(&group.replid).is_some_and(|origin| self.clock.has(origin, group.ts)) {
+                    return Ok(());
+                }
+                let renewals = renewals.into_iter().map(<[u8]>::to_vec).collect();
+                self.follow_join(Joining { via, mine_wins, renewals }, keyspace);
+                let origin = self.follow(&group)?;
+                for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
+                    let dot = Dot { ts: group.ts, index, origin };
+                    self.control_effect(&effect, dot, &crate::dot::Seen::Everything);
+                }
+                self.log_followed(&group, origin);
+            }
+            Record::Renewed => self.follow_renewal(),
             Record::Position { peer, replid, offset } => {
                 self.peers.entry(peer).or_default().position = Some((replid, offset));
             }

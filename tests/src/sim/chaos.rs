@@ -62,6 +62,10 @@ impl World {
             81..84 => self.toggle(link),
             84..86 => self.links[link].restart(),
             86..88 => self.choose_wanted(link),
+            88 if self.plan.forgets => {
+                self.random_rejoin(instance)?;
+                self.go_on_joining(instance)?;
+            }
             88..90 if self.plan.clock_jumps => self.jump(instance),
             90..93 if self.plan.ttl => self.expire(instance)?,
             93 => self.random_failover(instance)?,
@@ -244,6 +248,12 @@ impl World {
                 let (source, target) = (self.links[link].source, self.links[link].target);
                 self.pull(source, target)?;
             }
+            for instance in 0..self.instances.len() {
+                self.go_on_joining(instance)?;
+            }
+            for link in 0..self.links.len() {
+                self.report(self.links[link].source, self.links[link].target)?;
+            }
             if self.is_converged() {
                 self.check_equal()?;
                 return self.check_all();
@@ -256,7 +266,9 @@ impl World {
     fn is_converged(&self) -> bool {
         let group = self.group();
         let first = group.first().map(|index| &self.instances[*index].applied);
-        let is_done = |i: &super::instance::Instance| Some(&i.applied) == first && !i.shard.is_syncing();
+        let is_done = |i: &super::instance::Instance| {
+            Some(&i.applied) == first && !i.shard.is_syncing() && i.shard.renewals_left().is_none()
+        };
         let is_idle =
             |link: &super::link::Link| link.is_idle() || !group.contains(&link.source) || !group.contains(&link.target);
         !group.is_empty()

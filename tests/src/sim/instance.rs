@@ -12,7 +12,7 @@ use syncer_shared::memory::MemoryKeyspace;
 use syncer_shared::merge::Rules;
 use syncer_shared::record::{Before, Record};
 use syncer_shared::replid::ReplId;
-use syncer_shared::shard::{Restorer, Shard, ShardConfig, Start};
+use syncer_shared::shard::{JoinData, Restorer, Shard, ShardConfig, Start};
 use syncer_shared::snapshot::{SnapshotHead, SnapshotKey};
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::token::ClockToken;
@@ -194,7 +194,19 @@ impl Instance {
                     *have = (*have).max(*ts);
                 }
             }
-            (Record::Stable { .. } | Record::Position { .. } | Record::Settled { .. }, _) => {}
+            (Record::Joins { frame, .. }, author) => {
+                (self.oracle, self.applied, self.syncing) = (Oracle::default(), BTreeMap::new(), None);
+                let (group, _) = GroupView::parse(frame).map_err(|error| error.to_string())?;
+                let registry = match author {
+                    Some(registry) => {
+                        registry.author(&group)?;
+                        Some(&*registry)
+                    }
+                    None => known,
+                };
+                self.follow(&group, registry)?;
+            }
+            (Record::Stable { .. } | Record::Renewed | Record::Position { .. } | Record::Settled { .. }, _) => {}
         }
         self.history.push(logged);
         Ok(())
@@ -251,6 +263,20 @@ impl Instance {
     #[must_use]
     pub fn logged(&self) -> usize {
         self.history.len()
+    }
+
+    /// Joins the group whose sponsor has `via`.
+    ///
+    /// # Errors
+    /// Why not, or a broken invariant.
+    pub fn join(&mut self, via: ClockToken, data: (JoinData, bool), now_ms: u64, registry: &mut Registry) -> Check {
+        let anew = (replid(self.id, self.reigns + 1), now_ms);
+        self.shard.join(via, data, &mut self.keyspace, anew).map_err(|error| error.to_string())?;
+        self.reigns += 1;
+        self.synced.clear();
+        self.take_records(registry)?;
+        self.durable = self.logged();
+        self.check()
     }
 
     /// How many failovers it has gone through.

@@ -1,7 +1,10 @@
 //! The cases of membership (MERGE_RULES section 3), like [`super::cases`].
 
+use syncer_shared::effect::Kind;
 use syncer_shared::instance::InstanceSet;
+use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::Rules;
+use syncer_shared::shard::JoinData;
 
 use super::Check;
 use super::cases::{A, B, C, check, set, world};
@@ -136,4 +139,103 @@ fn m6_effects_from_before_a_settled_forget_are_refused() -> Check {
     let refused = world.pull(F, B);
     assert_eq!(refused, Ok(0), "B has forgotten F, too");
     world.shows(A, "k", None)
+}
+
+/// Everything up to a Forget of F that is settled; F has written what nobody else has.
+fn forgotten_with_a_tail(rules: Rules) -> Result<super::World, String> {
+    let mut world = world(4, rules);
+    world.command(A, "k", set("old"))?;
+    world.command(F, "n", Command::IncrBy(1))?;
+    world.settle()?;
+    world.command(F, "k", set("mine"))?;
+    world.command(F, "n", Command::IncrBy(5))?;
+    world.command(F, "s", Command::SAdd("f".into()))?;
+    world.forget(A, F)?;
+    world.command(A, "s", set("a string"))?;
+    world.heal()?;
+    Ok(world)
+}
+
+/// M8 to M12: F comes back, takes the group's state, and writes again what nobody had of it. Increments count once.
+#[test]
+fn m12_who_joins_again_writes_again_what_nobody_had() -> Check {
+    let mut world = forgotten_with_a_tail(Rules::default())?;
+    world.shows(A, "k", Some("old"))?;
+    assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
+    assert!(!world.instances[F].shard.takes_writes(), "not before all know");
+    world.heal()?;
+    assert_eq!(world.group(), [A, B, C, F]);
+    world.all_show("k", Some("mine"))?;
+    world.all_show("n", Some("6"))?;
+    assert_eq!(world.instances[B].keyspace.kind(0, b"s"), Some(Kind::Set), "of the type that F had written");
+    Ok(())
+}
+
+/// The other policy: what the group has stays, and only what it has not is written again.
+#[test]
+fn m12_the_group_wins_if_so_wanted() -> Check {
+    let mut world = forgotten_with_a_tail(Rules::default())?;
+    assert_eq!(world.join_by(F, B, JoinData::Refuse, false)?, None);
+    world.heal()?;
+    world.all_show("k", Some("old"))?;
+    world.all_show("n", Some("6"))?;
+    world.all_show("s", Some("a string"))
+}
+
+/// M8: a sponsor that is not sure that all know of the Forget must wait: it may still get by others what F would write again.
+#[test]
+fn m8_nobody_joins_again_before_all_know_that_it_was_forgotten() {
+    let steps = |rules: Rules| {
+        let mut world = world(4, rules);
+        world.command(F, "n", Command::IncrBy(1))?;
+        world.settle()?;
+        world.command(F, "n", Command::IncrBy(5))?;
+        world.pull(F, C)?;
+        world.forget(A, F)?;
+        world.pull(A, F)?;
+        world.pull(A, F)?;
+        world.join_by(F, A, JoinData::Refuse, true)?;
+        world.heal()?;
+        world.join_by(F, A, JoinData::Refuse, true)?;
+        world.heal()?;
+        world.all_show("n", Some("6"))
+    };
+    check(steps, |rules| rules.rejoin_when_settled = false);
+}
+
+/// A new instance with data of its own.
+#[test]
+fn the_data_of_a_newcomer_is_refused_replaced_or_merged() -> Check {
+    for (data, shown) in [(JoinData::Replace, None), (JoinData::Merge, Some("c"))] {
+        let mut world = world(2, Rules::default());
+        world.command(A, "k", set("a"))?;
+        world.settle()?;
+        world.join()?;
+        world.command(C, "l", set("c"))?;
+        assert!(world.join_by(C, A, JoinData::Refuse, true)?.is_some(), "it has data");
+        assert_eq!(world.join_by(C, A, data, true)?, None);
+        world.command(A, "m", set("meanwhile"))?;
+        world.heal()?;
+        world.all_show("k", Some("a"))?;
+        world.all_show("l", shown)?;
+        world.all_show("m", Some("meanwhile"))?;
+        world.command(C, "k", set("c"))?;
+        world.heal()?;
+        world.all_show("k", Some("c"))?;
+    }
+    Ok(())
+}
+
+/// The sponsor dies before the new instance has anything: it joins by another.
+#[test]
+fn a_join_goes_on_with_another_sponsor() -> Check {
+    let mut world = forgotten_with_a_tail(Rules::default())?;
+    assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
+    world.pull(A, B)?;
+    world.forget(B, A)?;
+    world.heal()?;
+    assert_eq!(world.group(), [B, C, F]);
+    world.command(F, "k", set("in"))?;
+    world.heal()?;
+    world.shows(B, "k", Some("in"))
 }

@@ -1,5 +1,7 @@
 //! Who leaves the group.
 
+use syncer_shared::shard::{JoinData, MemberError};
+
 use super::{Check, World};
 
 impl World {
@@ -25,6 +27,74 @@ impl World {
         let members = self.instances[instance].shard.membership().members();
         let takes_part = self.instances[instance].shard.takes_writes() && members.contains(self.instances[target].id);
         if instance > 1 && takes_part && members.len() > 2 { self.forget(instance, target) } else { Ok(()) }
+    }
+
+    /// An instance joins, or joins again, by a sponsor. Returns what stands against it.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn join_by(
+        &mut self,
+        target: usize,
+        sponsor: usize,
+        data: JoinData,
+        mine_wins: bool,
+    ) -> Result<Option<String>, String> {
+        let (id, now_ms) = (self.instances[target].id, self.wall(sponsor));
+        let here = self.instances[target].shard.clock_token();
+        let to = &mut self.instances[target];
+        // Nothing of the group's clock is needed for this question.
+        if let Err(MemberError::HasData(_) | MemberError::IsMember(_)) =
+            to.shard.check_join(&here, data, &mut to.keyspace)
+        {
+            return Ok(Some("it has data, or is in".into()));
+        }
+        let by = &mut self.instances[sponsor];
+        let via = match by.shard.sponsor(id, now_ms) {
+            Ok(via) => via,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        by.take_records(&mut self.registry)?;
+        by.durable = by.logged();
+        by.check()?;
+        self.say(|| format!("{} joins by {}", target + 1, sponsor + 1));
+        let now_ms = self.wall(target);
+        let joined = self.instances[target].join(via, (data, mine_wins), now_ms, &mut self.registry);
+        self.syncs[target] = None;
+        for link in &mut self.links {
+            if link.source == target {
+                link.source_gone();
+            }
+            if link.target == target {
+                link.target_gone();
+            }
+        }
+        match joined {
+            Err(why) if why.starts_with("SYNCERMEMBER") => Ok(Some(why)),
+            other => other.map(|()| None),
+        }
+    }
+
+    /// Somebody who is out joins again by whoever lets it.
+    pub(super) fn random_rejoin(&mut self, target: usize) -> Check {
+        let id = self.instances[target].id;
+        let sponsor = self.random.usize(0..self.instances.len());
+        if sponsor != target && self.instances[target].shard.check_forgotten(id).is_err() {
+            self.join_by(target, sponsor, JoinData::Refuse, true)?;
+        }
+        Ok(())
+    }
+
+    /// What joining instances do by themselves.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn go_on_joining(&mut self, instance: usize) -> Check {
+        let now_ms = self.wall(instance);
+        let to = &mut self.instances[instance];
+        to.shard.go_on_joining(&mut to.keyspace, now_ms, 2);
+        to.take_records(&mut self.registry)?;
+        to.check()
     }
 
     /// Whether reports and snapshots flow from one to another.

@@ -1,10 +1,12 @@
 //! Members, what they have reported, and what is known of peers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
+use super::super::join::Joining;
 use super::super::{Heard, Peer, Shard};
 use super::pieces::{Pieces, Tag};
 use super::{SavedError, clocks};
+use crate::group;
 use crate::instance::InstanceId;
 use crate::membership::Membership;
 use crate::origin::Origin;
@@ -12,7 +14,8 @@ use crate::replid::ReplId;
 use crate::report;
 use crate::snapshot::{SnapshotForgotten, encode_forgotten, read_dot, read_forgotten, write_dot};
 use crate::stability::Stability;
-use crate::wire::{Reader, WireError, writer};
+use crate::token::ClockToken;
+use crate::wire::{Reader, WireError, limits, writer};
 
 pub(super) fn save(pieces: &mut Pieces<'_>, membership: &Membership, stability: &Stability, heard: &Heard) {
     pieces.item(Tag::Members, |out| {
@@ -57,6 +60,26 @@ pub(super) fn decode_forgotten(reader: &mut Reader<'_>, shard: &mut Shard) -> Re
     }
     shard.membership.freeze(frozen.into_iter());
     Ok(())
+}
+
+pub(super) fn encode_joining(joining: &Joining, out: &mut Vec<u8>) {
+    let Joining { via, mine_wins, renewals } = joining;
+    writer::flag(out, *mine_wins);
+    via.encode(out);
+    writer::varint(out, renewals.len() as u64);
+    renewals.iter().for_each(|body| writer::prefixed(out, body));
+}
+
+pub(super) fn decode_joining(reader: &mut Reader<'_>) -> Result<Joining, SavedError> {
+    let mine_wins = reader.flag("policy")?;
+    let via = ClockToken::decode(reader)?;
+    let mut renewals = VecDeque::new();
+    for _ in 0..reader.varint("renewals")? {
+        let body = reader.prefixed(limits::FRAME_BYTES_MAX, "renewal")?;
+        group::check(body)?;
+        renewals.push_back(body.to_vec());
+    }
+    Ok(Joining { via, mine_wins, renewals })
 }
 
 pub(super) fn decode_reports(reader: &mut Reader<'_>, shard: &mut Shard) -> Result<(), SavedError> {

@@ -70,6 +70,7 @@ impl Shard {
             syncing,
             has_pruned,
             has_written: _,
+            joining,
             told_out: _,
             counters: _,
             groups_unpruned: _,
@@ -100,6 +101,9 @@ impl Shard {
         });
         pieces.item(Tag::Past, |out| reigns::encode_past(past, out));
         members::save(&mut pieces, membership, stability, heard);
+        if let Some(joining) = joining {
+            pieces.item(Tag::Joining, |out| members::encode_joining(joining, out));
+        }
         members::save_peers(&mut pieces, peers, introduced);
         for (db, name, meta) in table.iter() {
             pieces.item(Tag::Key, |out| key::encode(out, db, name, meta));
@@ -192,6 +196,7 @@ fn take(
         Tag::Past => shard.past = reigns::decode_past(reader)?,
         Tag::Members => members::decode_joins(reader, shard)?,
         Tag::Forgotten => members::decode_forgotten(reader, shard)?,
+        Tag::Joining => shard.joining = Some(Box::new(members::decode_joining(reader)?)),
         Tag::Reports => members::decode_reports(reader, shard)?,
         Tag::Heard => members::decode_heard(reader, shard)?,
         Tag::Peer => members::decode_peer(reader, shard)?,

@@ -29,11 +29,12 @@ pub(super) enum Tag {
     Mark = 16,
     Frames = 17,
     Forgotten = 18,
+    Joining = 19,
     End = 127,
 }
 
 impl Tag {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Head,
         Self::Reign,
         Self::Clocks,
@@ -52,6 +53,7 @@ impl Tag {
         Self::Mark,
         Self::Frames,
         Self::Forgotten,
+        Self::Joining,
         Self::End,
     ];
 
