@@ -5,7 +5,7 @@ use std::process::Command;
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::client::Client;
 use syncer_tests::cluster::Cluster;
-use syncer_tests::server::{Server, ServerOptions};
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{artifact, on_all_kinds, reply, wait};
 
 /// A field of SYNCER.STATUS.
@@ -170,4 +170,42 @@ on_all_kinds! {
         cluster.converged();
         assert_eq!(cluster.client(1).text("MGET n tail"), "[16, 3]");
     }
+}
+
+/// A stock database becomes the first instance in place, at run time; the module cannot be taken out again of a running server.
+fn a_stock_database_becomes_the_first_instance(kind: ServerKind) {
+    let stock = ServerOptions::stock().config("enable-module-command", "yes");
+    let first = Server::start(kind, stock);
+    let mut one = first.client();
+    one.ok("SET k v");
+    one.ok("RPUSH l a b");
+    let module = artifact::module();
+    one.ok(&format!("MODULE LOAD {} instance-id 1", module.display()));
+    assert_eq!(status(&mut one, "members"), "[1]");
+    assert_eq!(one.text("GET k"), "v");
+    one.ok("SET group of-one");
+    let second = Server::start(kind, ServerOptions::instance(2));
+    let flags = AgentOptions::beside(second.port()).peer(1, first.port());
+    let (done, said) = join(&flags, &[]);
+    assert!(done, "{said}");
+    let _agents = [Agent::start(flags), Agent::start(AgentOptions::beside(first.port()).peer(2, second.port()))];
+    let mut two = second.client();
+    wait::eventually("the second takes writes", || status(&mut two, "writes") == "taken");
+    assert_eq!(two.text("MGET k group"), "[v, of-one]");
+    assert_eq!(two.text("LRANGE l 0 -1"), "[a, b]");
+    two.ok("SET k w");
+    wait::eventually("the first has it", || one.text("GET k") == "w");
+    let unload = one.text("MODULE UNLOAD syncer");
+    assert!(unload.starts_with("-ERR"), "{unload}");
+    assert_eq!(one.text("GET k"), "w", "a refused unload changes nothing");
+}
+
+#[test]
+fn a_stock_redis_8_becomes_the_first_instance() {
+    a_stock_database_becomes_the_first_instance(ServerKind::Redis8);
+}
+
+#[test]
+fn a_stock_valkey_9_becomes_the_first_instance() {
+    a_stock_database_becomes_the_first_instance(ServerKind::Valkey9);
 }
