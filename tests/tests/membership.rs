@@ -111,14 +111,14 @@ on_all_kinds! {
         cluster.client(1).ok("SET k 1");
         cluster.converged();
         wait::eventually("metadata is gone", || metadata(&mut cluster.client(1)) == 0);
-        let (server, flags) = newcomer(&cluster, 3);
+        let (server, flags) = newcomer(cluster, 3);
         let (done, said) = join(&flags, &[]);
         assert!(done, "{said}");
         let mut three = server.client();
         assert!(three.text("SET k 3").starts_with("-SYNCERJOINING "), "{}", three.text("SET k 3"));
         assert_eq!(three.text("GET k"), "(nil)", "reads are served");
         let _agent = Agent::start(flags);
-        let _others = back_agents(&cluster, 3, server.port());
+        let _others = back_agents(cluster, 3, server.port());
         cluster.client(2).ok("SET l 2");
         wait::eventually("it takes writes", || status(&mut three, "writes") == "taken");
         wait::eventually("it has all", || three.text("MGET k l") == "[1, 2]");
@@ -132,7 +132,7 @@ on_all_kinds! {
         cluster.client(1).ok("HSET h a 1");
         cluster.converged();
         wait::eventually("metadata is gone", || metadata(&mut cluster.client(1)) == 0);
-        let (server, flags) = newcomer(&cluster, 3);
+        let (server, flags) = newcomer(cluster, 3);
         let mut three = server.client();
         three.ok("HSET h b 3");
         three.ok("SET own 3 EX 1000");
@@ -142,7 +142,7 @@ on_all_kinds! {
         let (done, said) = join(&flags, &["--data", "merge"]);
         assert!(done, "{said}");
         let _agent = Agent::start(flags);
-        let _others = back_agents(&cluster, 3, server.port());
+        let _others = back_agents(cluster, 3, server.port());
         wait::eventually("it is in", || status(&mut three, "writes") == "taken");
         let mut one = cluster.client(1);
         wait::eventually("its data is there", || one.text("HGET h b") == "3" && one.text("GET own") == "3");
