@@ -21,7 +21,7 @@ pub struct Instance {
     options: ServerOptions,
     /// Its nodes; tests kill, restart and promote them.
     pub nodes: Vec<Server>,
-    /// Its agent, which finds the primary among the nodes. None after [`Instance::stop_agent`].
+    /// Its agent, which finds the primary among the nodes. None while it is stopped.
     pub agent: Option<Agent>,
 }
 
