@@ -234,6 +234,9 @@ impl Shard {
     fn forget_if_seeded(&mut self) {
         if self.start == Start::Seeded {
             self.backlog.forget_before_end();
+            // So who has seen nothing of it does not take what has no dot for removed.
+            let floor = self.backlog.floor().clone();
+            self.stability.set_stable(&floor);
         }
     }
 
