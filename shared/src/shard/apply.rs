@@ -5,7 +5,7 @@ use crate::context::StreamContext;
 use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, Op};
 use crate::group::{self, Frame, GroupView};
-use crate::instance::InstanceId;
+use crate::instance::{InstanceId, InstanceSet};
 use crate::keyspace::Keyspace;
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
@@ -209,13 +209,18 @@ impl Shard {
         }
         let mut reached: Vec<Reached> = Vec::new();
         let mut items = Vec::with_capacity(frames.len());
+        // Who joins earlier in the batch: its Join will be applied when what follows is.
+        let mut joined = InstanceSet::EMPTY;
         for (frame, end) in frames {
             let group = match frame {
                 Frame::Skip(_) => None,
                 Frame::Group(group) => {
-                    self.check_group(&group, &mut reached, now_ms)?;
-                    if self.have(group.replid) < group.ts && self.is_from_before(group.instance, &group.replid) {
-                        return Err(ApplyError::FromBefore(group.instance, batch.peer));
+                    self.check_group(&group, &mut reached, &joined, now_ms)?;
+                    if self.have(group.replid) < group.ts {
+                        if !joined.contains(group.instance) && self.is_from_before(group.instance, &group.replid) {
+                            return Err(ApplyError::FromBefore(group.instance, batch.peer));
+                        }
+                        joins_in(&group).for_each(|instance| joined.insert(instance));
                     }
                     Some(group)
                 }
@@ -243,13 +248,22 @@ impl Shard {
     /// Rule 3, the fence: who has applied a newer reign of an instance takes the older one only from members, not
     /// from that reign's own server.
     pub(super) fn check_fence(&self, via: Origin, replid: ReplId) -> Result<(), ApplyError> {
+        if self.membership.is_frozen(via) {
+            return Err(ApplyError::Fenced(replid));
+        }
         let instance = self.origins.instance(via);
         let start = self.stability.start(via);
         let newer = |(origin, begun): (Origin, Timestamp)| origin != via && start.is_some_and(|start| begun > start);
         if self.stability.reigns(instance, &self.origins).any(newer) { Err(ApplyError::Fenced(replid)) } else { Ok(()) }
     }
 
-    fn check_group(&self, group: &GroupView<'_>, reached: &mut Vec<Reached>, now_ms: u64) -> Result<(), ApplyError> {
+    fn check_group(
+        &self,
+        group: &GroupView<'_>,
+        reached: &mut Vec<Reached>,
+        joined: &InstanceSet,
+        now_ms: u64,
+    ) -> Result<(), ApplyError> {
         let ahead_ms = group.ts.ms().saturating_sub(now_ms);
         if ahead_ms > self.config.drift_ms_max {
             let limit_ms = self.config.drift_ms_max;
@@ -274,7 +288,7 @@ impl Shard {
             return Err(ApplyError::Gap { replid: group.replid, prev: group.prev, have: *have });
         }
         context.apply_change(group.change)?;
-        if group.prev == Timestamp::ZERO {
+        if group.prev == Timestamp::ZERO && !joined.contains(group.instance) {
             self.check_first(group, context)?;
         }
         *have = group.ts;
@@ -445,6 +459,12 @@ impl Shard {
     pub fn start(&self) -> Start {
         self.start
     }
+}
+
+/// Whom a group lets join.
+fn joins_in<'a>(group: &GroupView<'a>) -> impl Iterator<Item = InstanceId> + 'a {
+    let joins = |effect: Effect<'_>| if let Op::Join { instance } = effect.op { Some(instance) } else { None };
+    group::effects(group.body).filter_map(joins)
 }
 
 /// Splits a batch into frames and checks that they are exactly what its offsets name.

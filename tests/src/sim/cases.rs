@@ -25,6 +25,7 @@ pub(super) fn world(instances: u8, rules: Rules) -> World {
         joins_after: None,
         prune: true,
         forgets: false,
+        rejoins: false,
         rules,
     };
     World::new(&plan, false)

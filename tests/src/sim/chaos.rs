@@ -62,7 +62,7 @@ impl World {
             81..84 => self.toggle(link),
             84..86 => self.links[link].restart(),
             86..88 => self.choose_wanted(link),
-            88 if self.plan.forgets => {
+            88 if self.plan.rejoins => {
                 self.random_rejoin(instance)?;
                 self.go_on_joining(instance)?;
             }

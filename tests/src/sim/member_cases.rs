@@ -203,6 +203,20 @@ fn m8_nobody_joins_again_before_all_know_that_it_was_forgotten() {
     check(steps, |rules| rules.rejoin_when_settled = false);
 }
 
+/// Found by the simulation (seed 0, with random joins): C gets the Join and the new reign of F in one batch, from a relay.
+#[test]
+fn a_join_and_what_follows_it_come_in_one_batch() -> Check {
+    let mut world = forgotten_with_a_tail(Rules::default())?;
+    assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
+    world.pull(A, B)?;
+    world.pull(F, B)?;
+    let relay = world.link(B, C);
+    world.links[relay].want(InstanceSet::ALL);
+    world.pull(B, C)?;
+    world.heal()?;
+    world.all_show("n", Some("6"))
+}
+
 /// A new instance with data of its own.
 #[test]
 fn the_data_of_a_newcomer_is_refused_replaced_or_merged() -> Check {

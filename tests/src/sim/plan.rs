@@ -27,6 +27,8 @@ pub struct Plan {
     pub prune: bool,
     /// Instances 1 and 2 are forgotten now and then.
     pub forgets: bool,
+    /// Who was forgotten joins again now and then. Not in random plans yet: the named cases play it.
+    pub rejoins: bool,
     /// The controls.
     pub rules: Rules,
 }
@@ -64,6 +66,7 @@ impl Plan {
             joins_after: (!small_backlog && random.u8(0..4) == 0).then(|| random.u32(0..300)),
             prune: random.u8(0..5) != 0,
             forgets: false,
+            rejoins: false,
             rules: Rules::default(),
         };
         // Drawn last, so that older seeds play what they did.
