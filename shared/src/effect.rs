@@ -2,6 +2,7 @@
 
 use crate::instance::InstanceId;
 use crate::number::Number;
+use crate::stream::{Ids, StreamId};
 
 /// A point in wall-clock time: Unix milliseconds. Used for TTLs only, never for order.
 pub type UnixMs = i64;
@@ -67,6 +68,8 @@ pub enum Op<'a> {
         /// Where.
         path: Path<'a>,
     },
+    /// A change of many parts of a stream at once.
+    Stream(StreamOp<'a>),
     /// Removes every observed dot of the key, TTL dots included.
     Clear {
         /// Why: an expiry is re-asserted against a longer TTL (T6), the others are not.
@@ -107,6 +110,32 @@ pub enum Op<'a> {
     },
 }
 
+/// See [`Op::Stream`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum StreamOp<'a> {
+    /// `XTRIM`, `XADD MAXLEN`: removes every observed dot of the entries below.
+    Trim {
+        /// The first id that stays.
+        below: StreamId,
+    },
+    /// `XGROUP DESTROY`: removes every observed dot of the group, its consumers and deliveries.
+    Ungroup {
+        /// The group.
+        group: &'a [u8],
+    },
+    /// `XREADGROUP ... >`: assigns the position of the group and a delivery of each entry.
+    Deliver {
+        /// The group.
+        group: &'a [u8],
+        /// Whose they are now; none with `NOACK`: they count as acknowledged.
+        consumer: Option<&'a [u8]>,
+        /// The position of the group.
+        position: StreamId,
+        /// The entries.
+        ids: Ids<'a>,
+    },
+}
+
 /// The part of a key that an effect touches. The variant is the value type: paths of two variants are in a
 /// type conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,11 +148,13 @@ pub enum Path<'a> {
     Member(&'a [u8]),
     /// A sorted-set member.
     Scored(&'a [u8]),
-    /// A whole value of a type that is not merged by element (yet): lists, streams, module types.
+    /// A whole value of a type that is not merged by element (yet): lists, module types.
     Opaque,
+    /// A part of a stream by its name ([`crate::stream::Part`]).
+    Stream(&'a [u8]),
 }
 
-/// The value type that a key or a path has. Lists, streams and module types are `Opaque` for now.
+/// The value type that a key or a path has. Lists and module types are `Opaque` for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -137,6 +168,8 @@ pub enum Kind {
     SortedSet = 4,
     /// Everything captured whole.
     Opaque = 5,
+    /// Streams.
+    Stream = 7,
 }
 
 impl Kind {
@@ -149,6 +182,7 @@ impl Kind {
             3 => Some(Self::Set),
             4 => Some(Self::SortedSet),
             5 => Some(Self::Opaque),
+            7 => Some(Self::Stream),
             _ => None,
         }
     }
@@ -157,7 +191,7 @@ impl Kind {
 /// The payload of an `Assign`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
-    /// Of `Path::String` and `Path::Field`.
+    /// Of `Path::String` and `Path::Field`; of an entry of a stream ([`crate::stream::fields`]).
     Bytes(&'a [u8]),
     /// Of `Path::Field`: a field with a TTL of its own. Field and TTL are one value: what sets the TTL writes the field again.
     Expiring {
@@ -166,10 +200,18 @@ pub enum Value<'a> {
         /// Absolute expiry.
         at: UnixMs,
     },
-    /// Of `Path::Member`: being there is all there is.
+    /// Of `Path::Member` and of a consumer of a stream: being there is all there is.
     Present,
     /// Of `Path::Scored`. Never NaN.
     Score(f64),
+    /// Of the last id of a stream, and of a consumer group: its position.
+    Id(StreamId),
+    /// Of a delivery: pending for this consumer.
+    Owner(&'a [u8]),
+    /// Of a delivery: acknowledged.
+    Acked,
+    /// Of a delivery: none. The entry arrived below the position of the group, which is still to be given it.
+    Late,
     /// Of `Path::Opaque`: a serialised value. The keyspace alone knows what is in it.
     Payload(&'a [u8]),
 }
@@ -205,6 +247,7 @@ impl Path<'_> {
             Path::Member(_) => Kind::Set,
             Path::Scored(_) => Kind::SortedSet,
             Path::Opaque => Kind::Opaque,
+            Path::Stream(_) => Kind::Stream,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The seam between the merge and the dataset: the module implements it on the server, tests on a map.
 
 use crate::effect::{ClearReason, FlushScope, Kind, Path, UnixMs, Value};
+use crate::metadata::Payload;
+use crate::stream::{Part, StreamId};
 
 /// A native dataset as the merge sees it. Nothing here is an effect: an implementation must not capture what
 /// it is told to do (I-8), must neither expire keys (T5) nor evict them, and keeps its server's encodings.
@@ -32,6 +34,15 @@ pub trait Keyspace {
     /// The serialised whole value of a key of kind [`Kind::Opaque`].
     fn payload(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>>;
 
+    /// A part of a stream.
+    fn stream_part(&mut self, db: u32, key: &[u8], part: Part<'_>) -> Option<Payload>;
+
+    /// Visits the ids of the entries of a stream from `from` to `to`, both included, in order.
+    fn stream_entries(&mut self, db: u32, key: &[u8], from: StreamId, to: StreamId, visit: &mut dyn FnMut(StreamId));
+
+    /// Removes a consumer group with its consumers and deliveries.
+    fn take_group(&mut self, db: u32, key: &[u8], group: &[u8]);
+
     /// Visits every element of the key, of whatever kind, in no particular order.
     fn elements(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(Path<'_>, Value<'_>));
 
@@ -60,11 +71,15 @@ pub trait Keyspace {
     /// Writes one element; creates the key (without TTL) if absent. The key's kind is already the path's.
     /// `Path::Field` gets the TTL of its value, or none. `Path::String` keeps the TTL. `Path::Opaque` replaces the whole value and keeps the TTL.
     ///
+    /// Of a stream: an entry is put in its place, also below the last id, and raises the last id. An entry that is new and lies at
+    /// or below the position of a group is late for it ([`Value::Late`]). A consumer or delivery without its group or entry may be left out.
+    ///
     /// Whether the dataset holds it now: a whole value may be of a type or version that the server does not know. Then there is no
     /// such key any more, and the merge keeps the value.
     fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) -> bool;
 
-    /// Removes one element if it is there; the key goes with its last element.
+    /// Removes one element if it is there; the key goes with its last element, a stream with its last part. What is late because of
+    /// an entry or a group goes with it.
     fn take(&mut self, db: u32, key: &[u8], path: Path<'_>);
 
     /// Sets or removes the TTL of an existing key. A time in the past is kept as such, not executed.

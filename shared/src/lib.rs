@@ -25,6 +25,7 @@ pub mod shard;
 pub mod slot;
 pub mod snapshot;
 pub mod stability;
+pub mod stream;
 pub mod timestamp;
 pub mod token;
 pub mod wire;

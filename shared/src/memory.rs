@@ -1,5 +1,7 @@
 //! A dataset in memory: the `Keyspace` of the tests and of the simulation.
 
+mod streams;
+
 use std::collections::BTreeMap;
 
 use crate::digest::{Digest, KeyDigest};
@@ -7,6 +9,7 @@ use crate::effect::{ClearReason, FlushScope, Kind, Path, UnixMs, Value};
 use crate::keyspace::{Keyspace, NotAdded, SetTtl};
 use crate::metadata::{Payload, element, path_of};
 use crate::number::Number;
+use crate::stream::{Part, StreamId};
 
 /// Keys with their values and TTLs. It expires nothing by itself.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -116,6 +119,22 @@ impl Keyspace for MemoryKeyspace {
         self.bytes(db, key, Path::Opaque)
     }
 
+    fn stream_part(&mut self, db: u32, key: &[u8], part: Part<'_>) -> Option<Payload> {
+        self.part(db, key, part)
+    }
+
+    fn stream_entries(&mut self, db: u32, key: &[u8], from: StreamId, to: StreamId, visit: &mut dyn FnMut(StreamId)) {
+        self.entry_ids(db, key, from, to).into_iter().for_each(visit);
+    }
+
+    fn take_group(&mut self, db: u32, key: &[u8], group: &[u8]) {
+        let Some(entry) = self.keys.get_mut(&(db, key.to_vec())) else { return };
+        entry.take_group(group);
+        if entry.elements.is_empty() {
+            self.keys.remove(&(db, key.to_vec()));
+        }
+    }
+
     fn elements(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(Path<'_>, Value<'_>)) {
         let Some(entry) = self.get(db, key) else { return };
         for (name, payload) in &entry.elements {
@@ -160,14 +179,20 @@ impl Keyspace for MemoryKeyspace {
         let fresh = || Entry { kind: path.kind(), elements: BTreeMap::new(), expire_at: None };
         let entry = self.keys.entry((db, key.to_vec())).or_insert_with(fresh);
         assert_eq!(entry.kind, path.kind(), "the merge writes an element only to a key of its type");
-        entry.elements.insert(element(path).to_vec(), Payload::from_value(value));
+        let payload = Payload::from_value(value);
+        match path {
+            Path::Stream(name) => entry.put_part(name, payload),
+            _ => drop(entry.elements.insert(element(path).to_vec(), payload)),
+        }
         true
     }
 
     fn take(&mut self, db: u32, key: &[u8], path: Path<'_>) {
         let Some(entry) = self.keys.get_mut(&(db, key.to_vec())) else { return };
-        if entry.kind == path.kind() {
-            entry.elements.remove(element(path));
+        match path {
+            _ if entry.kind != path.kind() => {}
+            Path::Stream(name) => entry.take_part(name),
+            _ => drop(entry.elements.remove(element(path))),
         }
         if entry.elements.is_empty() {
             self.keys.remove(&(db, key.to_vec()));

@@ -300,3 +300,52 @@ fn records() {
         Record::parse(&bytes(file)).expect("valid");
     }
 }
+
+/// Added later: every effect on streams.
+#[test]
+fn effects_on_streams() {
+    use syncer_shared::effect::StreamOp;
+    use syncer_shared::stream::{Ids, Part, StreamId, push_field};
+    let id = |ms, seq| StreamId { ms, seq };
+    let names = [
+        Part::Entry(id(1_700_000_000_000, 65)),
+        Part::Last,
+        Part::Group(b"g"),
+        Part::Consumer { group: b"g", name: b"c" },
+        Part::Delivery { group: b"g", id: id(5, 1) },
+    ]
+    .map(|part| part.name());
+    let (mut fields, mut ids) = (Vec::new(), Vec::new());
+    [&b"field"[..], b"value"].into_iter().for_each(|field| push_field(&mut fields, field));
+    Ids::encode(&mut ids, [id(5, 1), id(5, 65), id(9, 0)].into_iter());
+    let assign = |at: usize, value, reasserted| Op::Assign { path: Path::Stream(&names[at]), value, reasserted };
+    let deliver = |consumer| {
+        let ids = Ids::new(&ids).expect("encoded here");
+        Op::Stream(StreamOp::Deliver { group: b"g", consumer, position: id(9, 0), ids })
+    };
+    let ops = [
+        assign(0, Value::Bytes(&fields), false),
+        assign(0, Value::Bytes(&fields), true),
+        assign(1, Value::Id(id(7, 1)), false),
+        assign(2, Value::Id(StreamId::MIN), false),
+        assign(3, Value::Present, false),
+        assign(4, Value::Acked, false),
+        assign(4, Value::Late, true),
+        assign(4, Value::Owner(b"c"), false),
+        Op::Remove { path: Path::Stream(&names[0]) },
+        Op::Stream(StreamOp::Trim { below: id(8, 0) }),
+        Op::Stream(StreamOp::Ungroup { group: b"g" }),
+        deliver(Some(b"c")),
+        deliver(None),
+    ];
+    let effects = ops.map(|op| Effect { db: 0, key: b"k", ttl: TtlNote::None, op });
+    let mut change = Vec::new();
+    StreamContext::new().encode_change([].into_iter(), &mut change);
+    let written = frame(ts(1, 0), ts(2, 0), &change, &effects);
+    let file = include_str!("../../tests/fixtures/wire-v1/group-streams.hex");
+    assert_golden(&written, file);
+    let bytes = bytes(file);
+    let (view, _) = GroupView::parse(&bytes).expect("valid");
+    group::check(view.body).expect("what was written is accepted");
+    assert_eq!(group::effects(view.body).collect::<Vec<_>>(), effects);
+}

@@ -72,7 +72,8 @@ pub fn entry(client: &mut Client, key: &[u8]) -> Option<Entry> {
         "list" => reply::text_items(&ask(client, &["LRANGE", "0", "-1"])).join(" "),
         "stream" => {
             let full = client.args(&[&b"XINFO"[..], b"STREAM", key, b"FULL", b"COUNT", b"0"]);
-            format!("{} {}", reply::text(&ask(client, &["XRANGE", "-", "+"])), stream_state(&full))
+            let entries = ask(client, &["XRANGE", "-", "+"]);
+            format!("{} {}", reply::text(&entries), stream_state(&full, &entries))
         }
         "vectorset" => {
             // All of them, in random order.
@@ -134,24 +135,21 @@ fn hash(ask: &mut impl FnMut(&[&str]) -> Value) -> String {
     sorted(pairs.chunks(2).zip(&expiries).map(with_expiry).collect()).join(" ")
 }
 
-/// What a stream is besides its entries: ids, and groups with what was delivered to whom and how often, but not when.
-fn stream_state(full: &Value) -> String {
-    let (id, added) = (named(full, "last-generated-id"), named(full, "entries-added"));
-    let mut text = format!("last={id} deleted={} added={added}", named(full, "max-deleted-entry-id"));
+/// What a stream is besides its entries: the last id, and groups with their positions and what of the entries is pending for whom. Not
+/// what is each site's own (docs/SEMANTICS.md): counts, times, consumers with nothing pending, and what is late.
+fn stream_state(full: &Value, entries: &Value) -> String {
+    let ids: Vec<String> =
+        reply::items(entries).iter().filter_map(|entry| reply::items(entry).first().map(reply::text)).collect();
+    let mut text = format!("last={}", named(full, "last-generated-id"));
     for group in reply::items(&field(full, "groups")) {
         write!(text, " {}@{}", named(group, "name"), named(group, "last-delivered-id")).expect("writing to a String");
         // Id, consumer, time, count.
         let pending = field(group, "pel");
-        let pending: Vec<String> = reply::items(&pending)
-            .iter()
-            .map(|entry| match reply::text_items(entry).as_slice() {
-                [id, consumer, _, count] => format!("{id}={consumer}*{count}"),
-                other => format!("{other:?}"),
-            })
-            .collect();
-        let consumers = field(group, "consumers");
-        let consumers = reply::items(&consumers).iter().map(|consumer| named(consumer, "name")).collect();
-        write!(text, "({})[{}]", sorted(consumers).join(" "), pending.join(" ")).expect("writing to a String");
+        let pending = reply::items(&pending).iter().filter_map(|entry| match reply::text_items(entry).as_slice() {
+            [id, consumer, ..] if ids.contains(id) && consumer != "syncer:late" => Some(format!("{id}={consumer}")),
+            _ => None,
+        });
+        write!(text, "[{}]", pending.collect::<Vec<_>>().join(" ")).expect("writing to a String");
     }
     text
 }

@@ -52,7 +52,7 @@ impl Example {
 
     /// Commands whose outcome chance or the clock decides: compared between sites, not with a stock server.
     pub fn is_random(&self) -> bool {
-        self.command.contains("SPOP") || self.command.starts_with("XADD k *")
+        self.command.contains("SPOP") || self.command.starts_with("XADD k *") || self.command.starts_with("XADD k 5-*")
     }
 
     /// `line` on keys that no other example and no other way uses.

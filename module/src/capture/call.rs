@@ -5,6 +5,7 @@
 
 use super::looks::{After, Before};
 use super::shape::{Class, Shape};
+use super::stream::Given;
 use super::{Mode, ServerDataset, role, with};
 use crate::redis::passthrough::{self, As};
 use crate::redis::{Args, Command, CommandResult, Context, Run, client, entry};
@@ -83,11 +84,15 @@ fn run(context: &Context, args: Args<'_>) -> Result<(), CallError> {
         return Err(CallError::Script);
     }
     let before = begin(context, inner, class, shape);
-    let outcome = passthrough::run(context, inner, As { user: client::current_user(context).is_some() });
+    let run_as = As { user: client::current_user(context).is_some() };
+    let given = match &before {
+        Some(before) => before.run(context, inner, run_as),
+        None => Given::Reply(passthrough::run(context, inner, run_as)),
+    };
     if let Some(before) = before {
-        finish(context, inner, before, &outcome);
+        finish(context, inner, before, &given);
     }
-    outcome.reply(context);
+    given.reply(context, inner);
     Ok(())
 }
 
@@ -101,7 +106,10 @@ fn begin(context: &Context, args: Args<'_>, class: Class, shape: Shape) -> Optio
     let db = context.db();
     with(|capture| {
         capture.settle();
-        let staged = args.iter().enumerate().map(|(at, arg)| if at == 0 { &[] } else { arg.as_bytes() });
+        // What a command on a stream has done its reply tells; events only name its key.
+        let is_read = args.bytes(0).is_some_and(|name| name.eq_ignore_ascii_case(b"xreadgroup"));
+        let kept = if shape == Shape::Stream && !is_read { 3 } else { args.len() };
+        let staged = args.iter().take(kept).enumerate().map(|(at, arg)| if at == 0 { &[] } else { arg.as_bytes() });
         capture.unit.stage(shape, staged);
         before.tell(&mut capture.unit);
         capture.touches.staged_in_db(db);
@@ -111,14 +119,14 @@ fn begin(context: &Context, args: Args<'_>, class: Class, shape: Shape) -> Optio
 }
 
 /// Takes what the reply and a look tell.
-fn finish(context: &Context, args: Args<'_>, before: Before, outcome: &passthrough::Outcome) {
+fn finish(context: &Context, args: Args<'_>, before: Before, given: &Given) {
     let is_message = before.is_message();
-    let after = After::look(context, &mut ServerDataset::new(context), before, args, outcome);
+    let after = After::look(context, &mut ServerDataset::new(context), before, args, given);
     let db = context.db();
     with(|capture| {
         capture.pinned_db = None;
         after.tell(&mut capture.unit, db);
-        if outcome.is_error() {
+        if given.is_error() {
             capture.unit.close(|_, _| {});
         } else {
             if is_message {

@@ -2,6 +2,8 @@
 
 use syncer_shared::effect::{ClearReason, FlushScope, Kind, Path, UnixMs, Value};
 use syncer_shared::keyspace::{Keyspace, NotAdded, SetTtl};
+use syncer_shared::metadata::Payload;
+use syncer_shared::stream::{Part, StreamId};
 
 use crate::keyspace::{ServerKeyspace, with_keyspace};
 use crate::redis::Context;
@@ -64,6 +66,18 @@ impl Keyspace for ServerDataset<'_> {
 
     fn elements(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(Path<'_>, Value<'_>)) {
         self.with(|keyspace| keyspace.elements(db, key, visit));
+    }
+
+    fn stream_part(&mut self, db: u32, key: &[u8], part: Part<'_>) -> Option<Payload> {
+        self.with(|keyspace| keyspace.stream_part(db, key, part))
+    }
+
+    fn stream_entries(&mut self, db: u32, key: &[u8], from: StreamId, to: StreamId, visit: &mut dyn FnMut(StreamId)) {
+        self.with(|keyspace| keyspace.stream_entries(db, key, from, to, visit));
+    }
+
+    fn take_group(&mut self, db: u32, key: &[u8], group: &[u8]) {
+        self.with(|keyspace| keyspace.take_group(db, key, group));
     }
 
     fn expire_at(&mut self, db: u32, key: &[u8]) -> Option<UnixMs> {

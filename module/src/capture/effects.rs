@@ -1,6 +1,7 @@
 //! From what happened in a unit to effects. Pure over [`Keyspace`]; runs when the state of the unit is final.
 
 use syncer_shared::effect::{ClearReason, Effect, FUNCTIONS_DB, FlushScope, Kind, Op, Path, TtlNote, Value};
+use syncer_shared::group;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::number::Number;
 
@@ -52,7 +53,9 @@ struct Resolver<'a, D, S> {
 impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
     fn item(&mut self, at: usize, item: &Item, seals: &Seals<'_>) {
         match *item {
-            Item::Staged { key, db, .. } | Item::Event { key, db, .. } if seals.is_whole(db, self.unit.bytes(key)) => {
+            Item::Staged { key, db, .. } | Item::Event { key, db, .. } | Item::Effects { key, db, .. }
+                if seals.is_whole(db, self.unit.bytes(key)) =>
+            {
                 let counts = |event| unstaged(event) == Unstaged::Whole && event != Event::Replaced;
                 if matches!(*item, Item::Event { event, .. } if counts(event)) {
                     self.sink.whole(db, self.unit.bytes(key));
@@ -67,6 +70,13 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             Item::Event { event, key, db, created } => {
                 let write = Write { db, key: self.unit.bytes(key), created };
                 self.event(event, write, at);
+            }
+            Item::Effects { body, key, db, created } => {
+                let write = Write { db, key: self.unit.bytes(key), created };
+                let mut note = self.note(write);
+                for effect in group::effects(self.unit.bytes(body)) {
+                    self.push(write, std::mem::take(&mut note), effect.op);
+                }
             }
             Item::Expired { key, db, .. } if seals.is_whole(db, self.unit.bytes(key)) => {}
             Item::Expired { key, db, fields } => {
@@ -246,7 +256,8 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             Shape::ZPop { .. } | Shape::ZRemByRank | Shape::ZRemByScore | Shape::ZRemByLex => {
                 self.push_all(write, args.told().map(|member| remove(Path::Scored(member))));
             }
-            Shape::Ttl(_) | Shape::Copy | Shape::Move | Shape::Publish { .. } | Shape::Functions | Shape::Whole => {}
+            Shape::Ttl(_) | Shape::Copy | Shape::Move | Shape::Publish { .. } => {}
+            Shape::Functions | Shape::Stream | Shape::Whole => {}
         }
     }
 

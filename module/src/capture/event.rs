@@ -59,6 +59,8 @@ pub enum Event {
     ZRemRange,
     /// The whole key was made by the command: `RENAME`, `COPY`, `*STORE`, `RESTORE`.
     Replaced,
+    /// Something happened to a stream; what, its command tells.
+    Stream,
     /// Anything else: the key is captured whole.
     Other,
 }
@@ -102,6 +104,10 @@ impl Event {
         const BY_RANK: u128 = short(b"zremrangebyrank");
         const BY_SCORE: u128 = short(b"zremrangebyscore");
         const BY_LEX: u128 = short(b"zremrangebylex");
+        const XADD: u128 = short(b"xadd");
+        const XTRIM: u128 = short(b"xtrim");
+        const XDEL: u128 = short(b"xdel");
+        const XSETID: u128 = short(b"xsetid");
         const RENAME_TO: u128 = short(b"rename_to");
         const MOVE_TO: u128 = short(b"move_to");
         const COPY_TO: u128 = short(b"copy_to");
@@ -116,6 +122,9 @@ impl Event {
         const ZDIFFSTORE: u128 = short(b"zdiffstore");
         const GEOSEARCHSTORE: u128 = short(b"geosearchstore");
         const GEORADIUSSTORE: u128 = short(b"georadiusstore");
+        if name.starts_with(b"xgroup-") {
+            return Self::Stream;
+        }
         let Some((word, _)) = super::name::word(name).filter(|_| name.len() <= 16) else { return Self::Other };
         match word {
             NEW => Self::New,
@@ -144,6 +153,7 @@ impl Event {
             ZREM => Self::ZRem,
             ZPOPMIN | ZPOPMAX => Self::ZPop,
             BY_RANK | BY_SCORE | BY_LEX => Self::ZRemRange,
+            XADD | XTRIM | XDEL | XSETID => Self::Stream,
             RENAME_TO | MOVE_TO | COPY_TO | RESTORE | SORTSTORE | SINTERSTORE | SUNIONSTORE | SDIFFSTORE
             | ZRANGESTORE | ZINTERSTORE | ZUNIONSTORE | ZDIFFSTORE | GEOSEARCHSTORE | GEORADIUSSTORE => Self::Replaced,
             _ => Self::Other,
@@ -159,7 +169,7 @@ mod tests {
     fn names_are_told_apart() {
         assert_eq!(Event::parse(b"set"), Event::Set);
         assert_eq!(Event::parse(b"zremrangebyscore"), Event::ZRemRange);
-        assert_eq!(Event::parse(b"xgroup-createconsumer"), Event::Other);
+        assert_eq!(Event::parse(b"xgroup-createconsumer"), Event::Stream);
         assert_eq!(Event::parse(b"hexpired"), Event::HExpired);
         assert_eq!(Event::parse(b""), Event::Other);
     }

@@ -6,9 +6,10 @@ use syncer_shared::keyspace::Keyspace;
 
 use super::ServerDataset;
 use super::shape::{Shape, has_flags};
+use super::stream::{self, Changes, Given};
 use super::unit::Unit;
 use crate::keyspace::functions::{self, Library};
-use crate::redis::passthrough::{self, Leaf, Outcome};
+use crate::redis::passthrough::{self, As, Leaf, Outcome};
 use crate::redis::{Args, Context, call};
 
 /// What was there before the command.
@@ -27,6 +28,8 @@ enum Kind {
     Scores(Vec<(usize, Option<f64>)>),
     /// Digests of the keys that may change.
     Digests(Vec<(usize, u128)>),
+    /// See there.
+    Stream(stream::Before),
     /// The keys that may change: whether they did, the reply tells.
     Keys(Vec<usize>),
     /// The libraries of functions.
@@ -34,15 +37,25 @@ enum Kind {
 }
 
 /// What the reply and a look afterwards tell.
+#[derive(Default)]
 pub struct After {
     /// Members; where scores were looked at, each with its score.
     members: Vec<Vec<u8>>,
     changed: Vec<Vec<u8>>,
     /// Libraries of functions that are new or other, with their code, or gone.
     libraries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    streams: Vec<(Vec<u8>, Changes)>,
 }
 
 impl Before {
+    /// Runs the command.
+    pub fn run(&self, context: &Context, args: Args<'_>, run_as: As) -> Given {
+        match &self.kind {
+            Kind::Stream(before) => before.run(context, args, run_as),
+            _ => Given::Reply(passthrough::run(context, args, run_as)),
+        }
+    }
+
     /// Looks.
     pub fn look(context: &Context, dataset: &mut ServerDataset<'_>, shape: Shape, args: Args<'_>) -> Self {
         let db = context.db();
@@ -70,7 +83,7 @@ impl Before {
             Shape::ZRemByScore => Kind::Leaving(range(context, c"ZRANGEBYSCORE", args)),
             Shape::ZRemByLex => Kind::Leaving(range(context, c"ZRANGEBYLEX", args)),
             Shape::Functions => Kind::Libraries(functions::list(context)),
-            Shape::Whole if is_stream_command(args) => Kind::Keys(written(context, args)),
+            Shape::Stream => Kind::Stream(stream::Before::look(context, args)),
             Shape::Whole => {
                 let digest = |at| (at, digest(dataset, db, args.bytes(at).unwrap_or_default()));
                 Kind::Digests(written(context, args).into_iter().map(digest).collect())
@@ -110,42 +123,67 @@ impl After {
         dataset: &mut ServerDataset<'_>,
         before: Before,
         args: Args<'_>,
-        outcome: &Outcome,
+        given: &Given,
     ) -> Self {
-        let db = context.db();
-        let mut after = Self { members: Vec::new(), changed: Vec::new(), libraries: Vec::new() };
-        if outcome.is_error() {
-            return after;
+        let mut after = Self::default();
+        match (before.kind, given) {
+            (Kind::Stream(before), given) => {
+                let name = |changes: Changes| (args.bytes(changes.key).unwrap_or_default().to_vec(), changes);
+                after.streams = before.changes(context, args, given).into_iter().map(name).collect();
+            }
+            (kind, Given::Reply(outcome)) if !outcome.is_error() => {
+                after.read(context, dataset, before.shape, kind, args, outcome);
+            }
+            _ => {}
         }
+        after
+    }
+
+    fn read(
+        &mut self,
+        context: &Context,
+        dataset: &mut ServerDataset<'_>,
+        shape: Shape,
+        before: Kind,
+        args: Args<'_>,
+        outcome: &Outcome,
+    ) {
+        let db = context.db();
         let name = |at| args.bytes(at).unwrap_or_default();
-        match before.kind {
+        match before {
             Kind::Scores(scores) => {
                 // With the score of now: a later command of the unit may add to it.
                 for (at, was) in scores {
                     let score = dataset.score(db, name(1), name(at));
                     if let Some(score) = score.filter(|_| score != was) {
-                        after.members.extend([name(at).to_vec(), text(score)]);
+                        self.members.extend([name(at).to_vec(), text(score)]);
                     }
                 }
             }
             Kind::Digests(digests) => {
                 let changed = |(at, was): &(usize, u128)| digest(dataset, db, name(*at)) != *was;
-                after.changed = digests.into_iter().filter(changed).map(|(at, _)| name(at).to_vec()).collect();
+                self.changed = digests.into_iter().filter(changed).map(|(at, _)| name(at).to_vec()).collect();
             }
-            Kind::Libraries(libraries) => after.libraries = changed_libraries(&libraries, &functions::list(context)),
+            Kind::Libraries(libraries) => self.libraries = changed_libraries(&libraries, &functions::list(context)),
             Kind::Keys(keys) if says_something(outcome) => {
-                after.changed = keys.into_iter().map(|at| name(at).to_vec()).collect();
+                self.changed = keys.into_iter().map(|at| name(at).to_vec()).collect();
             }
-            _ => after.members = popped(before.shape, outcome),
+            _ => self.members = popped(shape, outcome),
         }
-        after
     }
 
-    /// Completes the stage.
+    /// Completes the stage, which is still open.
     pub fn tell(&self, unit: &mut Unit, db: u32) {
         self.members.iter().for_each(|member| unit.tell(member));
         self.changed.iter().for_each(|key| unit.changed(db, key));
         self.libraries.iter().for_each(|(name, code)| unit.library(name, code.as_deref()));
+        for (key, changes) in &self.streams {
+            if changes.effects.is_empty() {
+                unit.changed(db, key);
+            } else {
+                unit.did(db, key, changes.effects.body());
+            }
+        }
     }
 }
 
@@ -183,12 +221,6 @@ fn popped(shape: Shape, outcome: &Outcome) -> Vec<Vec<u8>> {
         at += 1;
     });
     members
-}
-
-/// Commands on consumer groups: a digest would cost two copies of the stream, their reply says whether they did anything.
-fn is_stream_command(args: Args<'_>) -> bool {
-    const NAMES: [&[u8]; 5] = [b"xreadgroup", b"xack", b"xclaim", b"xautoclaim", b"xackdel"];
-    args.bytes(0).is_some_and(|name| NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)))
 }
 
 fn says_something(outcome: &Outcome) -> bool {

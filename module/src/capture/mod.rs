@@ -6,7 +6,7 @@
 //! | `name`, `shape`, `table`, `catalogue` | which command is this, and what is to be done with it |
 //! | `event`, `unit` | what happened in one execution unit |
 //! | `effects`, `seals`, `group`, `dataset` | what that means as effects |
-//! | `wrap`, `streams`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
+//! | `wrap`, `stream/`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
 //! | `published` | messages, and which of them travel |
 //! | `touch` | adds that change nothing, but mean an add |
 //! | `role`, `replication`, `heartbeat`, `log`, `aof` | when to capture, who must hear of it, what runs by the clock, replicas, the append-only file |
@@ -28,7 +28,7 @@ pub mod replication;
 mod role;
 mod seals;
 mod shape;
-mod streams;
+mod stream;
 mod table;
 mod touch;
 mod unit;
@@ -42,12 +42,13 @@ pub use published::{set_channels as set_published, set_functions};
 pub use role::Mode;
 pub use touch::flush as flush_touches;
 
-use syncer_shared::effect::FlushScope;
+use syncer_shared::effect::{Effect, FlushScope, TtlNote};
 
 use crate::keyspace::{applying, field_ttls};
 use crate::redis::filter::Call;
 use crate::redis::{Command, Context, ServerEvent, client, detached, log as server_log, notify, server, timer};
 use crate::{durable, state};
+use effects::Sink as _;
 use event::Event;
 use group::Group;
 use shape::{Class, Shape};
@@ -338,6 +339,14 @@ impl Capture {
         }
         self.unit.clear();
         self.commit(context, &mut dataset);
+    }
+
+    /// Logs what a client was given that waited for it.
+    fn log_changes(&mut self, context: &Context, db: u32, key: &[u8], changes: &stream::Changes) {
+        for effect in syncer_shared::group::effects(changes.effects.body()) {
+            self.group.push(&Effect { db, key, ttl: TtlNote::None, op: effect.op }, None);
+        }
+        self.commit(context, &mut ServerDataset::new(context));
     }
 
     /// Logs the group that was built. I-1: within the propagation unit of the write.

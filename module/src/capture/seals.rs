@@ -93,7 +93,7 @@ impl<'a> Seals<'a> {
     fn count_others(&mut self, unit: &'a Unit) {
         for item in unit.items() {
             let (db, key, other) = match *item {
-                Item::Staged { key, db, .. } => (db, key, true),
+                Item::Staged { key, db, .. } | Item::Effects { key, db, .. } => (db, key, true),
                 Item::Event { event, key, db, .. } => (db, key, matches!(unstaged(event), Unstaged::Clear(_))),
                 Item::Expired { .. }
                 | Item::Flush(_)

@@ -73,6 +73,8 @@ pub enum Shape {
     },
     /// `FUNCTION LOAD`, ...: the libraries are compared before and after.
     Functions,
+    /// A command on a stream: see `stream/`.
+    Stream,
     /// Events tell nothing, or too little: the keys it may write are compared before and after.
     Whole,
 }
@@ -242,13 +244,17 @@ pub const KNOWN: &[(&str, Class)] = &[
     ("blmove", Class::Events),
     ("brpoplpush", Class::Events),
     ("blmpop", Class::Events),
-    ("xadd", Class::Events),
-    ("xtrim", Class::Events),
-    ("xdel", Class::Events),
-    ("xdelex", Class::Events),
-    ("xgroup", Class::Events),
-    ("xsetid", Class::Events),
-    ("xreadgroup", Class::Block(Shape::Whole)),
+    ("xadd", Class::Call(Shape::Stream)),
+    ("xtrim", Class::Call(Shape::Stream)),
+    ("xdel", Class::Call(Shape::Stream)),
+    ("xdelex", Class::Call(Shape::Stream)),
+    ("xack", Class::Call(Shape::Stream)),
+    ("xackdel", Class::Call(Shape::Stream)),
+    ("xclaim", Class::Call(Shape::Stream)),
+    ("xautoclaim", Class::Call(Shape::Stream)),
+    ("xgroup", Class::Call(Shape::Stream)),
+    ("xsetid", Class::Call(Shape::Stream)),
+    ("xreadgroup", Class::Block(Shape::Stream)),
     ("function", Class::Functions),
     // No data, though subcommands have the write flag.
     ("script", Class::Read),

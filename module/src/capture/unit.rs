@@ -23,6 +23,8 @@ struct Stage {
     used: bool,
     /// A string got a TTL by it.
     ttl: bool,
+    /// It made its key.
+    created: bool,
     /// For commands with several keys: the next one that may have its event.
     next: usize,
 }
@@ -52,6 +54,17 @@ pub enum Item {
         /// Its database.
         db: u32,
         /// Whether the key was created just before.
+        created: bool,
+    },
+    /// A command did what these effects say.
+    Effects {
+        /// Encoded, of database 0, without TTL notes.
+        body: Span,
+        /// The key concerned.
+        key: Span,
+        /// Its database.
+        db: u32,
+        /// Whether the command created the key.
         created: bool,
     },
     /// Fields of a hash may have expired: those of these that are gone.
@@ -173,7 +186,7 @@ impl Unit {
         }
         let args = self.spans.len() - first;
         let next = if shape == Shape::MSetEx { 2 } else { 1 };
-        self.stages.push(Stage { shape, first, args, used: false, ttl: false, next });
+        self.stages.push(Stage { shape, first, args, used: false, ttl: false, created: false, next });
         self.open = true;
     }
 
@@ -311,6 +324,13 @@ impl Unit {
         self.items.push(Item::Event { event: Event::Other, key, db, created: false });
     }
 
+    /// Notes what the open stage did to a key: encoded effects.
+    pub fn did(&mut self, db: u32, key: &[u8], body: &[u8]) {
+        let created = self.stages.last().is_some_and(|stage| self.open && stage.created);
+        let (key, body) = (self.keep(key), self.keep(body));
+        self.items.push(Item::Effects { body, key, db, created });
+    }
+
     /// The database that the open stage copies or moves to.
     fn target_db(&self) -> Option<u32> {
         let last = self.stages.len().checked_sub(1)?;
@@ -356,6 +376,8 @@ impl Unit {
                 self.stages[last].ttl = true;
                 return self.stages[last].used;
             }
+            // What it did, its reply tells.
+            (Shape::Stream, Event::Stream) => return self.consume_stream(last, key, created),
             (Shape::Set | Shape::Ttl(_), Event::Expired) => {
                 return self.consume_past(last, db, key, now_ms);
             }
@@ -372,6 +394,14 @@ impl Unit {
         self.stages[last].next = at + 2;
         self.items.push(Item::Staged { stage: last, key: span, db, at, created });
         true
+    }
+
+    /// An event of the stream that the command names.
+    fn consume_stream(&mut self, last: usize, key: &[u8], created: bool) -> bool {
+        let is_named = self.args(last).from(1).any(|arg| arg == key);
+        self.stages[last].used |= is_named;
+        self.stages[last].created |= is_named && created;
+        is_named
     }
 
     /// A pop from one of several keys: the event tells which.

@@ -8,8 +8,9 @@
 use syncer_shared::keyspace::Keyspace;
 
 use super::shape::{Class, Shape};
+use super::stream::blocking;
 use super::table::Spec;
-use super::{Capture, ServerDataset, call, published, streams};
+use super::{Capture, ServerDataset, call, published};
 use crate::redis::client::{self, User};
 use crate::redis::filter::Call;
 use crate::redis::server::Info;
@@ -65,13 +66,15 @@ impl Capture {
             None => true,
             Some(_) if self.scripting => true,
             Some(info) if info.in_multi => true,
-            Some(info) if shape == Shape::Whole => {
-                detached().is_some_and(|context| streams::will_not_block(context, call, info.db))
+            Some(info) if shape == Shape::Stream => {
+                detached().is_some_and(|context| blocking::will_not_block(context, call, info.db))
             }
             Some(info) => has_any_key(call, info.db),
         };
         if runs {
             self.wrap(call, spec);
+        } else if shape == Shape::Stream {
+            blocking::watch(call, caller);
         }
     }
 }
@@ -107,5 +110,5 @@ fn has_any_key(call: &Call, db: u32) -> bool {
     let mut dataset = ServerDataset::new(context);
     let now_ms = i64::try_from(timer::now_ms()).unwrap_or(i64::MAX);
     let mut is_there = |key| dataset.kind(db, key).is_some() && dataset.expire_at(db, key).is_none_or(|at| at > now_ms);
-    streams::in_database(context, db, || keys.filter_map(|at| call.bytes(at)).any(&mut is_there))
+    blocking::in_database(context, db, || keys.filter_map(|at| call.bytes(at)).any(&mut is_there))
 }

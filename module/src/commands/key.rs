@@ -3,6 +3,7 @@
 use syncer_shared::effect::{Kind, UnixMs};
 use syncer_shared::instance::InstanceId;
 use syncer_shared::shard::{DotInfo, KeyInfo};
+use syncer_shared::stream::Part;
 use syncer_shared::timestamp::Timestamp;
 
 use super::arguments::Arguments;
@@ -49,6 +50,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Set => "set",
         Kind::SortedSet => "zset",
         Kind::Opaque => "whole",
+        Kind::Stream => "stream",
     }
 }
 
@@ -56,7 +58,7 @@ fn dot(dot: &DotInfo) -> Answer {
     let kind = kind_name(dot.kind);
     Answer::Map(vec![
         ("type", kind.into()),
-        ("element", Answer::Bytes(dot.element.clone())),
+        ("element", Answer::Bytes(shown(dot))),
         ("instance", u64::from(dot.instance.get()).into()),
         ("time_ms", dot.ts.ms().into()),
         ("counter", u64::from(dot.ts.counter()).into()),
@@ -64,6 +66,19 @@ fn dot(dot: &DotInfo) -> Answer {
         ("parked", u64::from(dot.is_parked).into()),
         ("stable", u64::from(dot.is_stable).into()),
     ])
+}
+
+/// The name of an element for people.
+fn shown(dot: &DotInfo) -> Vec<u8> {
+    let text = String::from_utf8_lossy;
+    match Part::parse(&dot.element).filter(|_| dot.kind == Kind::Stream) {
+        None => dot.element.clone(),
+        Some(Part::Entry(id)) => id.to_string().into_bytes(),
+        Some(Part::Last) => b"last id".to_vec(),
+        Some(Part::Group(group)) => format!("group {}", text(group)).into_bytes(),
+        Some(Part::Consumer { group, name }) => format!("group {} consumer {}", text(group), text(name)).into_bytes(),
+        Some(Part::Delivery { group, id }) => format!("group {} entry {id}", text(group)).into_bytes(),
+    }
 }
 
 type Ttl = (InstanceId, Timestamp, Option<UnixMs>, bool);

@@ -23,6 +23,8 @@ impl Event {
     pub const ZADD: Self = Self { class: EventClass::SortedSet, name: c"zadd" };
     pub const ZREM: Self = Self { class: EventClass::SortedSet, name: c"zrem" };
     pub const RPUSH: Self = Self { class: EventClass::List, name: c"rpush" };
+    pub const XADD: Self = Self { class: EventClass::Stream, name: c"xadd" };
+    pub const XDEL: Self = Self { class: EventClass::Stream, name: c"xdel" };
     pub const EXPIRE: Self = Self { class: EventClass::Generic, name: c"expire" };
     pub const PERSIST: Self = Self { class: EventClass::Generic, name: c"persist" };
     pub const DEL: Self = Self { class: EventClass::Generic, name: c"del" };

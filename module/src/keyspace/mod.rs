@@ -1,12 +1,13 @@
 //! The dataset of the server as the merge sees it.
 
-mod canonical;
 mod event;
 pub mod field_ttls;
 pub mod functions;
 mod open;
 mod payload;
 mod server;
+mod stream;
+mod tail;
 mod whole;
 
 use std::cell::Cell;

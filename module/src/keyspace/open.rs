@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::event::{Event, Events};
+use super::tail::Tail;
 use crate::redis::call::call_set;
 use crate::redis::{Context, ExpiryOff, Key, OwnedText, Reply, Text, call, notify, signal_modified};
 
@@ -13,6 +14,8 @@ pub struct OpenKey {
     key: Option<Key>,
     events: Events,
     members: Members,
+    /// Of a stream.
+    pub(super) tail: Tail,
 }
 
 /// Set members not yet added or removed. The raw key API has nothing for sets, and one `SADD` with many members
@@ -30,13 +33,14 @@ impl OpenKey {
     /// A key of database `db`, which is selected while it is used.
     pub fn new(db: u32, name: &[u8]) -> Self {
         let name = OwnedText::new(name);
-        Self { db, name, key: None, events: Events::default(), members: Members::default() }
+        Self { db, name, key: None, events: Events::default(), members: Members::default(), tail: Tail::default() }
     }
 
     /// Becomes another key; this one is closed.
     pub fn rename(&mut self, db: u32, name: &[u8]) {
         self.db = db;
         self.name = OwnedText::new(name);
+        self.tail = Tail::default();
     }
 
     /// Whether it is this key.
@@ -70,7 +74,7 @@ impl OpenKey {
         if self.members.add { self.open_key(context, expiry) } else { self.key(context, expiry) }
     }
 
-    fn open_key(&mut self, context: &Context, expiry: ExpiryOff) -> &mut Key {
+    pub(super) fn open_key(&mut self, context: &Context, expiry: ExpiryOff) -> &mut Key {
         self.key.get_or_insert_with(|| Key::open(context, self.name.text(), expiry))
     }
 
@@ -96,7 +100,7 @@ impl OpenKey {
         call_set(context, self.name.text(), value, keep_ttl);
     }
 
-    fn call_with(&self, context: &Context, command: &std::ffi::CStr, rest: &[OwnedText]) -> Reply {
+    pub(super) fn call_with(&self, context: &Context, command: &std::ffi::CStr, rest: &[OwnedText]) -> Reply {
         let args: SmallVec<[Text<'_>; 8]> =
             std::iter::once(self.name.text()).chain(rest.iter().map(OwnedText::text)).collect();
         call(context, command, &args)
@@ -105,7 +109,18 @@ impl OpenKey {
     /// Closes the key: what was changed is signalled and published, in the order of a command.
     pub fn close(&mut self, context: &Context) {
         self.send_members(context);
+        self.send_late(context);
         self.close_raw(context);
+    }
+
+    /// Closes the raw key, so that a command may change it.
+    pub(super) fn drop_key(&mut self) {
+        self.key = None;
+    }
+
+    /// The name of the key.
+    pub(super) fn name(&self) -> Text<'_> {
+        self.name.text()
     }
 
     fn close_raw(&mut self, context: &Context) {

@@ -3,6 +3,8 @@
 use smallvec::SmallVec;
 use syncer_shared::effect::{ClearReason, FlushScope, Kind, Path, UnixMs, Value};
 use syncer_shared::keyspace::{Keyspace, NotAdded, SetTtl};
+use syncer_shared::metadata::Payload;
+use syncer_shared::stream::{Part, StreamId};
 
 use super::event::Event;
 use super::field_ttls;
@@ -15,7 +17,7 @@ use crate::redis::{Context, Element, ExpiryOff, KeyScan, KeyType, OwnedText, Rep
 /// See [`super::with_keyspace`].
 pub struct ServerKeyspace<'a> {
     pub(super) context: &'a Context,
-    expiry: ExpiryOff,
+    pub(super) expiry: ExpiryOff,
     /// The database that was selected before.
     home: u32,
     selected: u32,
@@ -29,7 +31,7 @@ impl<'a> ServerKeyspace<'a> {
     }
 
     /// The key to work on; the one before is closed.
-    fn at(&mut self, db: u32, name: &[u8]) -> &mut OpenKey {
+    pub(super) fn at(&mut self, db: u32, name: &[u8]) -> &mut OpenKey {
         let is_another = match &mut self.open {
             Some(open) if open.is(db, name) => false,
             Some(open) => {
@@ -143,13 +145,17 @@ impl Keyspace for ServerKeyspace<'_> {
         if self.at(db, key).is_growing_set() {
             return Some(Kind::Set);
         }
+        if self.at(db, key).has_late() {
+            return Some(Kind::Stream);
+        }
         match self.key(db, key).key_type() {
             KeyType::Empty => None,
             KeyType::String => Some(Kind::String),
             KeyType::Hash => Some(Kind::Hash),
             KeyType::Set => Some(Kind::Set),
             KeyType::SortedSet => Some(Kind::SortedSet),
-            KeyType::List | KeyType::Stream | KeyType::Other => Some(Kind::Opaque),
+            KeyType::Stream => Some(Kind::Stream),
+            KeyType::List | KeyType::Other => Some(Kind::Opaque),
         }
     }
 
@@ -194,7 +200,7 @@ impl Keyspace for ServerKeyspace<'_> {
         }
         match self.key(db, key).key_type() {
             KeyType::List => Some(self.list_payload(db, key)),
-            KeyType::Stream | KeyType::Other => self.call(db, key, c"DUMP", &[]).bytes().and_then(payload::encode_dump),
+            KeyType::Other => self.call(db, key, c"DUMP", &[]).bytes().and_then(payload::encode_dump),
             _ => None,
         }
     }
@@ -216,12 +222,25 @@ impl Keyspace for ServerKeyspace<'_> {
                 let score = score.and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.parse().ok());
                 visit(Path::Scored(member), Value::Score(score.unwrap_or_default()));
             }),
+            Some(Kind::Stream) => self.stream_elements(db, key, visit),
             Some(Kind::Opaque) => {
                 if let Some(payload) = self.payload(db, key) {
                     visit(Path::Opaque, Value::Payload(&payload));
                 }
             }
         }
+    }
+
+    fn stream_part(&mut self, db: u32, key: &[u8], part: Part<'_>) -> Option<Payload> {
+        self.read_part(db, key, part)
+    }
+
+    fn stream_entries(&mut self, db: u32, key: &[u8], from: StreamId, to: StreamId, visit: &mut dyn FnMut(StreamId)) {
+        self.visit_entries(db, key, from, to, visit);
+    }
+
+    fn take_group(&mut self, db: u32, key: &[u8], group: &[u8]) {
+        self.destroy_group(db, key, group);
     }
 
     fn keys(&mut self, scope: FlushScope, visit: &mut dyn FnMut(u32, &[u8])) {
@@ -311,6 +330,7 @@ impl Keyspace for ServerKeyspace<'_> {
                 return functions::load(self.context, key, code);
             }
             (Path::Opaque, Value::Payload(payload)) => return self.put_payload(db, key, payload),
+            (Path::Stream(name), value) => self.put_part(db, key, name, value),
             // The decoder refuses any other pair.
             _ => debug_assert!(false, "a value of another type than its path"),
         }
@@ -320,6 +340,7 @@ impl Keyspace for ServerKeyspace<'_> {
     fn take(&mut self, db: u32, key: &[u8], path: Path<'_>) {
         match path {
             Path::String | Path::Opaque => self.delete(db, key, ClearReason::Deleted),
+            Path::Stream(name) => self.take_part(db, key, name),
             Path::Field(field) => {
                 if self.key(db, key).remove_field(OwnedText::new(field).text()) {
                     self.shrunk(db, key, Event::HDEL);
@@ -354,6 +375,7 @@ impl Keyspace for ServerKeyspace<'_> {
         if functions::is(db) {
             return functions::delete(self.context, key);
         }
+        self.at(db, key).forget_tail();
         let open = self.key(db, key);
         if open.key_type() != KeyType::Empty {
             open.delete();

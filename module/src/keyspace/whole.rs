@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use syncer_shared::effect::ClearReason;
 use syncer_shared::keyspace::Keyspace;
 
-use super::canonical;
 use super::event::Event;
 use super::payload::{self, Payload};
 use super::server::ServerKeyspace;
-use crate::redis::{KeyType, OwnedText, Reply, call, log};
+use crate::redis::{KeyType, OwnedText, call, log};
 
 /// How many whole values no command of this server could take.
 static PAYLOADS_REFUSED: AtomicU64 = AtomicU64::new(0);
@@ -42,12 +41,6 @@ impl ServerKeyspace<'_> {
     pub fn canonical(&mut self, db: u32, name: &[u8]) -> Vec<u8> {
         match self.key(db, name).key_type() {
             KeyType::List => self.list_payload(db, name),
-            KeyType::Stream => {
-                let entries = self.call(db, name, c"XRANGE", &[b"-", b"+"]);
-                let info = self.xinfo(db, name, b"STREAM");
-                let groups = self.xinfo(db, name, b"GROUPS");
-                canonical::stream(&entries, &info, &groups)
-            }
             _ => self.type_digest(db, name).unwrap_or_else(|| {
                 // Without the version, which differs between servers.
                 let payload = self.payload(db, name).unwrap_or_default();
@@ -66,13 +59,6 @@ impl ServerKeyspace<'_> {
         let mut digest = None;
         reply.each(|one| digest = one.bytes().map(<[u8]>::to_vec));
         digest.filter(|digest| !NO_DIGEST.contains(&digest.as_slice()))
-    }
-
-    fn xinfo(&mut self, db: u32, name: &[u8], what: &[u8]) -> Reply {
-        self.close();
-        self.select(db);
-        let (what, name) = (OwnedText::new(what), OwnedText::new(name));
-        call(self.context, c"XINFO", &[what.text(), name.text()])
     }
 
     /// Replaces the whole value and keeps the TTL. Whether this server could read it; if not, the key goes.

@@ -41,6 +41,15 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Takes a reply over, to be freed on drop.
+    pub(in crate::redis) fn adopt(raw: Option<NonNull<RedisModuleCallReply>>) -> Self {
+        Self { raw }
+    }
+
+    pub(in crate::redis) fn raw(&self) -> Option<NonNull<RedisModuleCallReply>> {
+        self.raw
+    }
+
     fn code(&self) -> isize {
         // SAFETY: the reply is valid until dropped.
         self.raw.map_or(raw::REDISMODULE_REPLY_ERROR, |raw| unsafe {

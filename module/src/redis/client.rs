@@ -16,6 +16,8 @@ pub struct ClientInfo {
     pub db: u32,
     /// Whether it is between MULTI and EXEC.
     pub in_multi: bool,
+    /// Whether it waits in a blocking command.
+    pub is_blocked: bool,
 }
 
 /// `None` for ids of no connection: scripts, other modules, clients gone.
@@ -26,8 +28,12 @@ pub fn info(id: u64) -> Option<ClientInfo> {
     raw.version = 1;
     // SAFETY: the structure's version is set and it outlives the call.
     ok(unsafe { api!(RedisModule_GetClientInfoById)((&raw mut raw).cast(), id) })?;
-    let in_multi = raw.flags & u64::from(raw::REDISMODULE_CLIENTINFO_FLAG_MULTI) != 0;
-    Some(ClientInfo { db: u32::from(raw.db), in_multi })
+    let has = |flag: u32| raw.flags & u64::from(flag) != 0;
+    Some(ClientInfo {
+        db: u32::from(raw.db),
+        in_multi: has(raw::REDISMODULE_CLIENTINFO_FLAG_MULTI),
+        is_blocked: has(raw::REDISMODULE_CLIENTINFO_FLAG_BLOCKED),
+    })
 }
 
 /// The name of the user that a connected client is authenticated as.

@@ -132,6 +132,12 @@ impl ContextFlags {
         self.0 & raw::REDISMODULE_CTX_FLAGS_LUA != 0
     }
 
+    /// Whether the client gets RESP3.
+    #[must_use]
+    pub fn is_resp3(self) -> bool {
+        self.0 & raw::REDISMODULE_CTX_FLAGS_RESP3 != 0
+    }
+
     /// Whether the client cannot be blocked (MULTI, script, ...).
     #[must_use]
     pub fn denies_blocking(self) -> bool {

@@ -157,7 +157,7 @@ impl Key {
         unsafe { api!(RedisModule_SetLRU)(self.raw(), idle_ms) };
     }
 
-    fn raw(&self) -> *mut RedisModuleKey {
+    pub(in crate::redis) fn raw(&self) -> *mut RedisModuleKey {
         self.raw.as_ptr()
     }
 

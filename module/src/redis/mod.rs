@@ -38,6 +38,7 @@ pub mod reply;
 mod required;
 pub mod scan;
 pub mod server;
+mod stream;
 pub mod string;
 mod text_config;
 pub mod timer;

@@ -7,6 +7,7 @@ use redis_module::raw;
 use redis_module::raw::RedisModuleCallReply;
 
 use super::Context;
+use super::call::{Element, Reply};
 use super::string::Args;
 
 /// How a command is run for a client.
@@ -20,19 +21,28 @@ pub struct As {
 /// client's protocol and rights, refused when out of memory.
 #[must_use]
 pub fn run(context: &Context, args: Args<'_>, run_as: As) -> Outcome {
-    let none = Outcome { raw: None };
+    run_with(context, args, if run_as.user { c"!v0EMC" } else { c"!v0EM" })
+}
+
+/// Runs a command of our own for a client whose rights were checked: replicated, with the client's protocol.
+#[must_use]
+pub fn run_replicated(context: &Context, args: Args<'_>) -> Outcome {
+    run_with(context, args, c"!v0E")
+}
+
+fn run_with(context: &Context, args: Args<'_>, format: &CStr) -> Outcome {
+    let none = Outcome { reply: Reply::adopt(None) };
     let Some(name) = args.bytes(0).and_then(|name| CString::new(name).ok()) else { return none };
     let rest = args.from(1);
-    let format: &CStr = if run_as.user { c"!v0EMC" } else { c"!v0EM" };
     // SAFETY: the context is valid, the strings are C strings, "v" takes a vector of strings and its length; the
     // server takes its own references.
     let raw = unsafe { api!(RedisModule_Call)(context.raw(), name.as_ptr(), format.as_ptr(), rest.raw(), rest.len()) };
-    Outcome { raw: NonNull::new(raw) }
+    Outcome { reply: Reply::adopt(NonNull::new(raw)) }
 }
 
-/// The reply of the command. Freed on drop.
+/// The reply of the command.
 pub struct Outcome {
-    raw: Option<NonNull<RedisModuleCallReply>>,
+    reply: Reply,
 }
 
 /// An element of a reply, without its nesting.
@@ -49,7 +59,7 @@ pub enum Leaf<'a> {
 impl Outcome {
     /// Gives the reply to the client.
     pub fn reply(&self, context: &Context) {
-        match self.raw {
+        match self.reply.raw() {
             // SAFETY: context and reply are valid.
             Some(raw) => unsafe { api!(RedisModule_ReplyWithCallReply)(context.raw(), raw.as_ptr()) },
             // SAFETY: the context is valid; the server copies the text.
@@ -62,23 +72,20 @@ impl Outcome {
     /// Whether the command failed.
     #[must_use]
     pub fn is_error(&self) -> bool {
-        self.raw.is_none_or(|raw| kind(raw) == raw::REDISMODULE_REPLY_ERROR)
+        self.reply.raw().is_none_or(|raw| kind(raw) == raw::REDISMODULE_REPLY_ERROR)
     }
 
     /// Visits the elements in order, arrays flattened.
     pub fn leaves(&self, visit: &mut dyn FnMut(Leaf<'_>)) {
-        if let Some(raw) = self.raw {
+        if let Some(raw) = self.reply.raw() {
             walk(raw, visit);
         }
     }
-}
 
-impl Drop for Outcome {
-    fn drop(&mut self) {
-        if let Some(raw) = self.raw {
-            // SAFETY: the reply is ours and freed once.
-            unsafe { api!(RedisModule_FreeCallReply)(raw.as_ptr()) };
-        }
+    /// The reply with its nesting.
+    #[must_use]
+    pub fn root(&self) -> Option<Element<'_>> {
+        self.reply.root()
     }
 }
 

@@ -85,6 +85,18 @@ impl Replier {
         unsafe { api!(RedisModule_ReplyWithArray)(self.raw, head(len)) };
     }
 
+    /// The head of a map for a client of RESP3, else of an array of as many elements. Whether it is a map.
+    pub fn map_if_resp3(self, context: &Context, len: usize) -> bool {
+        let is_map = context.flags().is_resp3();
+        if is_map {
+            // SAFETY: the context is valid.
+            unsafe { api!(RedisModule_ReplyWithMap)(self.raw, head(len)) };
+        } else {
+            self.array(len);
+        }
+        is_map
+    }
+
     /// A whole answer.
     pub fn answer(self, answer: &Answer) {
         match answer {

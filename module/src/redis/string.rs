@@ -112,6 +112,13 @@ impl<'a> Args<'a> {
         Self { raw: unsafe { slice::from_raw_parts(argv.cast(), len) } }
     }
 
+    /// Other arguments for a command.
+    #[must_use]
+    pub fn of(texts: &'a [Text<'a>]) -> Self {
+        // SAFETY: `Text` is a transparent pointer to a module string, and the strings live for 'a.
+        Self { raw: unsafe { slice::from_raw_parts(texts.as_ptr().cast(), texts.len()) } }
+    }
+
     pub(in crate::redis) fn raw(self) -> *mut *mut RedisModuleString {
         self.raw.as_ptr().cast_mut().cast()
     }

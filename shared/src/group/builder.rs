@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::code;
+use super::{code, streams};
 use crate::effect::{Effect, FlushScope, Op, Path, TtlNote, Value};
 use crate::number::Number;
 use crate::wire::writer;
@@ -60,6 +60,10 @@ impl GroupBuilder {
             writer::varint(&mut self.body, u64::from(effect.db));
         }
         match effect.op {
+            ref op if streams::is_stream(op) => {
+                self.head(code::STREAM, effect);
+                streams::encode(&mut self.body, op);
+            }
             Op::Set { value, expire_at } => {
                 self.head(if expire_at.is_some() { code::SET_EXPIRE } else { code::SET }, effect);
                 if let Some(at) = expire_at {
@@ -97,7 +101,8 @@ impl GroupBuilder {
                 writer::signed(&mut self.body, at);
             }
             Op::Persist => self.head(code::PERSIST, effect),
-            Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => {}
+            Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } => {}
+            Op::Publish { .. } | Op::Stream(_) => {}
         }
     }
 
@@ -141,7 +146,9 @@ impl GroupBuilder {
             Path::String => 0,
             Path::Field(_) => 1,
             Path::Scored(_) => 2,
-            Path::Member(_) | Path::Opaque => unreachable!("an Increment names a path that holds a number"),
+            Path::Member(_) | Path::Opaque | Path::Stream(_) => {
+                unreachable!("an Increment names a path that holds a number")
+            }
         };
         match delta {
             Number::Integer(delta) => {

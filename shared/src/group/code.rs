@@ -48,6 +48,9 @@ pub const REASSERT: u8 = 26;
 /// `Assign` of a hash field with a TTL, re-asserted or not.
 pub const ASSIGN_EXPIRING: u8 = 27;
 
+/// Everything on streams: a code of its own follows (`streams.rs`).
+pub const STREAM: u8 = 30;
+
 /// Place of a kind among the codes of its operation.
 #[must_use]
 pub const fn place(kind: Kind) -> u8 {

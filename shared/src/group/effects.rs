@@ -1,6 +1,6 @@
 //! Decodes the effects of a body.
 
-use super::code;
+use super::{code, streams};
 use crate::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
 use crate::number::Number;
 use crate::wire::{Reader, WireError, limits};
@@ -156,6 +156,7 @@ impl<'a> Effects<'a> {
             code::CLEAR => Ok(Op::Clear { reason: self.reason()? }),
             code::EXPIRE => Ok(Op::Expire { at: self.reader.signed("expiry")? }),
             code::PERSIST => Ok(Op::Persist),
+            code::STREAM => streams::decode(&mut self.reader),
             _ => Err(unknown),
         }
     }
@@ -167,6 +168,7 @@ impl<'a> Effects<'a> {
             Kind::Set => Value::Present,
             Kind::SortedSet => Value::Score(self.reader.f64("score")?),
             Kind::Opaque => Value::Payload(self.bytes("payload")?),
+            Kind::Stream => return Err(WireError::Code { what: "kind", code: kind as u8 }),
         };
         Ok(Op::Assign { path, value, reasserted })
     }
@@ -178,6 +180,7 @@ impl<'a> Effects<'a> {
             Kind::Set => Path::Member(self.reader.prefixed(limits::NAME_BYTES_MAX, "member")?),
             Kind::SortedSet => Path::Scored(self.reader.prefixed(limits::NAME_BYTES_MAX, "member")?),
             Kind::Opaque => Path::Opaque,
+            Kind::Stream => return Err(WireError::Code { what: "kind", code: kind as u8 }),
         })
     }
 

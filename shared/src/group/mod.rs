@@ -7,6 +7,7 @@ mod builder;
 mod code;
 mod effects;
 mod frame;
+mod streams;
 
 pub use builder::GroupBuilder;
 pub use effects::{Effects, check, effects};

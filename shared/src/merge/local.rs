@@ -1,5 +1,6 @@
 //! Local writes: the dataset has changed already, and their author has seen everything here.
 
+use super::stream::{LAST, is_entry};
 use super::{KeyRef, Merge, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, Kind, Op, Path, TtlNote, UnixMs, Value};
@@ -19,12 +20,14 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Set { expire_at, .. } => self.local_set(key, dot, expire_at),
             Op::Assign { path, value, reasserted } => {
                 self.local_assign(key, path, dot, reasserted, effect.ttl);
-                if matches!(value, Value::Expiring { .. }) && !self.keyspace.keeps_field_ttls() {
+                let is_kept = !matches!(value, Value::Expiring { .. }) || self.keyspace.keeps_field_ttls();
+                if !is_kept || value == Value::Acked {
                     self.keep_payload(key, path, value);
                 }
             }
             Op::Increment { path, delta } => return self.local_increment(key, path, delta, dot, effect.ttl, before),
             Op::Remove { path } => self.local_remove(key, path, dot, effect.ttl),
+            Op::Stream(op) => self.local_stream(key, op, dot, effect.ttl),
             Op::Clear { .. } => self.forget(key),
             Op::Expire { at } => self.local_ttl(key, dot, Some(at)),
             Op::Persist => self.local_ttl(key, dot, None),
@@ -97,7 +100,11 @@ impl<K: Keyspace> Merge<'_, K> {
         meta.kinds.retain(|k| k.kind == path.kind());
         let mut shown = PathMeta::shown(dot);
         shown.assigns.iter_mut().for_each(|a| a.reasserted = reasserted);
-        *meta.kind_or_insert(path.kind()).paths.get_or_insert(path) = shown;
+        let paths = &mut meta.kind_or_insert(path.kind()).paths;
+        if is_entry(path) {
+            paths.get_or_insert(LAST).clone_from(&shown);
+        }
+        *paths.get_or_insert(path) = shown;
         if weak {
             note_ttl(&mut meta.ttl, dot, ttl);
         }
@@ -200,6 +207,18 @@ impl<K: Keyspace> Merge<'_, K> {
         let id = self.table.entry(key.db, key.name);
         self.table.queue(id, &dot);
         note_ttl(&mut self.table.meta_mut(id).ttl, dot, TtlNote::Kept(at));
+    }
+
+    /// T2 and T3 of a change that adds no dot of its own to a value.
+    pub(super) fn local_note(&mut self, key: KeyRef<'_>, dot: Dot, ttl: TtlNote) {
+        match ttl {
+            TtlNote::None => {}
+            TtlNote::Kept(at) => self.local_kept(key, dot, at),
+            TtlNote::Created => {
+                let id = self.table.entry(key.db, key.name);
+                note_ttl(&mut self.table.meta_mut(id).ttl, dot, ttl);
+            }
+        }
     }
 
     fn local_ttl(&mut self, key: KeyRef<'_>, dot: Dot, at: Option<UnixMs>) {

@@ -70,7 +70,12 @@ impl Meeting<'_> {
     fn path(&self, source: &PathMeta, target: &PathMeta) -> PathMeta {
         let (at_source, at_target): (Dots, Dots) = (source.dots().copied().collect(), target.dots().copied().collect());
         let bases = (base(source), base(target));
-        let keep = self.base(bases.0.is_some(), bases.1.is_some(), &at_source, &at_target);
+        let keep = match self.base(bases.0.is_some(), bases.1.is_some(), &at_source, &at_target) {
+            // What is late at one side may have been handed out at the other, or not: better twice than never.
+            Keep::Neither if bases.1 == Some(&Payload::Late) => Keep::Target,
+            Keep::Neither if bases.0 == Some(&Payload::Late) => Keep::Source,
+            keep => keep,
+        };
         let mut met = match keep {
             Keep::Source => PathMeta::stable(bases.0.cloned()),
             Keep::Target => PathMeta::stable(bases.1.cloned()),

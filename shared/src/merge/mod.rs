@@ -6,6 +6,7 @@ mod meet;
 mod reassert;
 mod regressed;
 mod remote;
+mod stream;
 mod sync;
 mod unseen;
 pub mod view;
@@ -22,6 +23,7 @@ use crate::effect::{Path, Value};
 use crate::keyspace::Keyspace;
 use crate::metadata::{PathMeta, Payload, Table, Top};
 use crate::origin::Origins;
+use crate::stream::Part;
 
 /// Switches for the controls of the simulation: each rule has a counterexample without it. All on, always,
 /// outside tests.
@@ -118,6 +120,7 @@ impl<K: Keyspace> Merge<'_, K> {
             Path::Member(member) => keyspace.has_member(key.db, key.name, member).then_some(Payload::Present),
             Path::Scored(member) => keyspace.score(key.db, key.name, member).map(Payload::Score),
             Path::Opaque => keyspace.payload(key.db, key.name).map(|v| Payload::Bytes(v.into())),
+            Path::Stream(name) => keyspace.stream_part(key.db, key.name, Part::parse(name)?),
         }
     }
 

@@ -2,9 +2,10 @@
 //!
 //! What is asserted again is decided by S, not by what happens to be pruned: a replica prunes at other times than its primary (I-12).
 
+use super::stream::{LAST, is_entry, touches};
 use super::{Element, KeyRef, Merge};
 use crate::clock::VectorClock;
-use crate::effect::{Effect, FlushScope, Op, Path, TtlNote, UnixMs};
+use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs};
 use crate::keyspace::Keyspace;
 use crate::metadata::{PathMeta, TtlMeta};
 
@@ -63,7 +64,13 @@ impl<K: Keyspace> Merge<'_, K> {
             |wanted: &dyn Fn(Path<'_>) -> bool| self.stable_places(key, wanted, ttl, stable).into_iter().collect();
         match effect.op {
             Op::Set { .. } | Op::Clear { .. } => of_key(&|_| true),
+            Op::Assign { path, .. } if is_entry(path) => {
+                of_key(&|p| p == path || p == LAST || p.kind() != Kind::Stream)
+            }
             Op::Assign { path, .. } | Op::Remove { path } => of_key(&|p| p == path || p.kind() != path.kind()),
+            Op::Stream(op) => {
+                of_key(&|p| matches!(p, Path::Stream(name) if touches(op, name)) || p.kind() != Kind::Stream)
+            }
             Op::Increment { path, .. } => of_key(&|p| p.kind() != path.kind()),
             Op::Expire { .. } | Op::Persist => of_key(&|_| false),
             Op::Flush { scope } => self.stable_dataset(scope, stable),

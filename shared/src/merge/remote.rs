@@ -39,12 +39,18 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Set { value, expire_at } => self.remote_set(key, value, expire_at, dot, seen),
             Op::Assign { path, value, reasserted } => {
                 let reasserted = reasserted && self.rules.reassert_flag;
+                if let Path::Stream(name) = path {
+                    let change = Change::Assign { value, reasserted };
+                    self.remote_part(key, name, change, effect.ttl, dot, seen);
+                    return None;
+                }
                 self.remote_change(key, path, Change::Assign { value, reasserted }, effect.ttl, dot, seen);
             }
             Op::Increment { path, delta } => {
                 self.remote_change(key, path, Change::Increment(delta), effect.ttl, dot, seen);
             }
             Op::Remove { path } => self.remote_change(key, path, Change::Remove, effect.ttl, dot, seen),
+            Op::Stream(op) => self.remote_stream(key, op, effect.ttl, dot, seen),
             Op::Clear { reason } => return self.remote_clear(key, reason, seen),
             Op::Expire { at } => self.remote_ttl(key, Some(at), dot, seen),
             Op::Persist => self.remote_ttl(key, None, dot, seen),
@@ -104,7 +110,7 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// A change of one element.
-    fn remote_change(
+    pub(super) fn remote_change(
         &mut self,
         key: KeyRef<'_>,
         path: Path<'_>,
@@ -123,7 +129,7 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// Whether another type than `kind` is in the dataset or among the live dots of the key.
-    fn is_mixed(&self, key: KeyRef<'_>, native: Option<Kind>, kind: Kind) -> bool {
+    pub(super) fn is_mixed(&self, key: KeyRef<'_>, native: Option<Kind>, kind: Kind) -> bool {
         let parked = |meta: &KeyMeta| meta.kinds.iter().any(|k| k.kind != kind);
         native.is_some_and(|n| n != kind)
             || self.table.find(key.db, key.name).is_some_and(|id| parked(self.table.meta(id)))
@@ -159,9 +165,18 @@ impl<K: Keyspace> Merge<'_, K> {
         let mut meta = self.take_path(key, path);
         let stays = meta.survives(seen) || (meta.is_empty() && !seen.has_stable());
         if !stays {
-            let is_held = self.keyspace.put(key.db, key.name, path, value);
+            let is_held = if value == Value::Acked {
+                self.keyspace.take(key.db, key.name, path);
+                true
+            } else {
+                self.keyspace.put(key.db, key.name, path, value)
+            };
             let mut meta = PathMeta::shown(dot);
-            let is_kept = is_held && (!matches!(value, Value::Expiring { .. }) || self.keyspace.keeps_field_ttls());
+            let is_kept = is_held
+                && match value {
+                    Value::Expiring { .. } => self.keyspace.keeps_field_ttls(),
+                    _ => value != Value::Acked,
+                };
             let payload = (!is_kept).then(|| Payload::from_value(value));
             meta.assigns.iter_mut().for_each(|a| (a.reasserted, a.payload) = (reasserted, payload.clone()));
             if !is_held {
@@ -219,7 +234,7 @@ impl<K: Keyspace> Merge<'_, K> {
         let added = match path {
             Path::String => self.keyspace.add_integer(key.db, key.name, delta),
             Path::Field(field) => self.keyspace.add_integer_field(key.db, key.name, field, delta),
-            Path::Member(_) | Path::Scored(_) | Path::Opaque => return false,
+            Path::Member(_) | Path::Scored(_) | Path::Opaque | Path::Stream(_) => return false,
         };
         if added.is_ok() {
             meta.increment(dot, Number::Integer(delta), self.origins);
@@ -247,7 +262,7 @@ impl<K: Keyspace> Merge<'_, K> {
         }
     }
 
-    fn remove_element(&mut self, key: KeyRef<'_>, path: Path<'_>, seen: &Seen<'_>) {
+    pub(super) fn remove_element(&mut self, key: KeyRef<'_>, path: Path<'_>, seen: &Seen<'_>) {
         let mut meta = self.take_path(key, path);
         if !meta.survives(seen) && (seen.has_stable() || !meta.is_empty()) {
             self.keyspace.take(key.db, key.name, path);
@@ -283,7 +298,14 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// T2, T3 for a remote value effect. `before` is the key's type before it.
-    fn remote_note(&mut self, key: KeyRef<'_>, note: TtlNote, dot: Dot, seen: &Seen<'_>, before: Option<Kind>) {
+    pub(super) fn remote_note(
+        &mut self,
+        key: KeyRef<'_>,
+        note: TtlNote,
+        dot: Dot,
+        seen: &Seen<'_>,
+        before: Option<Kind>,
+    ) {
         let note = if self.rules.weak_ttl { note } else { TtlNote::None };
         let known = self.table.find(key.db, key.name).is_some_and(|id| !self.table.meta(id).ttl.is_empty());
         if note == TtlNote::None && !known {

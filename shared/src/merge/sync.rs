@@ -28,6 +28,7 @@ impl<K: Keyspace> Merge<'_, K> {
                 self.keyspace.delete(key.db, key.name, ClearReason::Deleted);
             }
             self.restore(key, met);
+            self.late_after_meeting(key, &before, meeting.source.clock);
             return true;
         }
         let mut changed = false;
@@ -50,7 +51,9 @@ impl<K: Keyspace> Merge<'_, K> {
             kind.paths = paths;
             met.drop_empty();
         }
-        changed | self.keep_met(key, met)
+        changed |= self.keep_met(key, met);
+        self.late_after_meeting(key, &before, meeting.source.clock);
+        changed
     }
 
     /// Writes an element if it shows something else than before.
@@ -61,8 +64,11 @@ impl<K: Keyspace> Merge<'_, K> {
         meta: &mut crate::metadata::PathMeta,
         before: &KeyMeta,
     ) -> bool {
-        let Some(shown) = view::view(meta, path.kind(), self.origins) else { return false };
         let was: Option<Payload> = before.path(path).and_then(|m| view::view(m, path.kind(), self.origins));
+        let Some(shown) = view::view(meta, path.kind(), self.origins) else {
+            self.keyspace.take(key.db, key.name, path);
+            return was.is_some();
+        };
         let differs = was.as_ref() != Some(&shown);
         if differs {
             self.put_view(key, path, &shown, meta);

@@ -3,11 +3,13 @@
 //!
 //! All that is unseen is explicit, so nothing is lost when a command has changed the dataset before the merge hears of it.
 
+use super::stream::{self, LAST, is_entry};
 use super::{KeyRef, Merge, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote};
 use crate::keyspace::Keyspace;
 use crate::metadata::{Assigned, KeyMeta, PathMeta, Payload, path_of};
+use crate::stream::entry_id;
 
 impl<K: Keyspace> Merge<'_, K> {
     /// Whether an effect touches something unseen.
@@ -48,6 +50,22 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Assign { path, value, reasserted } => {
                 replace_seen(&mut meta, path.kind(), Some(path), seen);
                 assign(&mut meta, path, Payload::from_value(value), dot, reasserted);
+                if let Path::Stream(name) = path
+                    && is_entry(path)
+                    && let Some(id) = entry_id(name)
+                {
+                    replace_seen(&mut meta, Kind::Stream, Some(LAST), seen);
+                    assign(&mut meta, LAST, Payload::Id(id), dot, reasserted);
+                }
+            }
+            Op::Stream(op) => {
+                replace_seen(&mut meta, Kind::Stream, None, seen);
+                stream::remove_seen(&mut meta, op, seen);
+                stream::deliver(&mut meta, op, |path, value| {
+                    path.remove_seen(seen);
+                    let payload = Some(Payload::from_value(value));
+                    path.assigns.push(Assigned { dot, reasserted: false, payload });
+                });
             }
             Op::Increment { path, .. } => replace_seen(&mut meta, path.kind(), None, seen),
             Op::Remove { path } => replace_seen(&mut meta, path.kind(), Some(path), seen),
@@ -116,10 +134,10 @@ impl<K: Keyspace> Merge<'_, K> {
         if is_implied {
             return;
         }
-        if let Some(shown) = view::view(meta, path.kind(), self.origins)
-            && self.native(key, path).as_ref() != Some(&shown)
-        {
-            self.put(key, path, &shown);
+        match view::view(meta, path.kind(), self.origins) {
+            Some(shown) if self.native(key, path).as_ref() != Some(&shown) => drop(self.put(key, path, &shown)),
+            Some(_) => {}
+            None => self.keyspace.take(key.db, key.name, path),
         }
     }
 }

@@ -16,6 +16,7 @@ pub fn view(meta: &PathMeta, kind: Kind, origins: &Origins) -> Option<Payload> {
     match kind {
         Kind::Set => Some(Payload::Present),
         Kind::Opaque => top.cloned(),
+        Kind::Stream => part(top, meta),
         Kind::SortedSet => Some(Payload::Score(score(top, meta, origins))),
         Kind::String | Kind::Hash => text(top, meta),
     }
@@ -29,6 +30,24 @@ fn score(top: Option<&Payload>, meta: &PathMeta, origins: &Origins) -> f64 {
     };
     let Some(sum) = &meta.sum else { return base };
     sum.increments.ordered(origins).iter().fold(base, |sum, i| add_scores(sum, i.delta.as_float()))
+}
+
+/// A part of a stream: an acknowledgement hides all deliveries, the highest of several ids shows.
+fn part(top: Option<&Payload>, meta: &PathMeta) -> Option<Payload> {
+    let mut payloads = meta.assigns.iter().filter_map(|a| a.payload.as_ref()).chain(meta.payload(Top::Base));
+    if payloads.clone().any(|payload| *payload == Payload::Acked) {
+        return None;
+    }
+    match top? {
+        Payload::Id(id) => {
+            let highest = payloads.try_fold(*id, |id, payload| match payload {
+                Payload::Id(other) => Some(id.max(*other)),
+                _ => None,
+            });
+            highest.map(Payload::Id)
+        }
+        top => Some(top.clone()),
+    }
 }
 
 /// Text = highest `Assign` + increments, if it is a number. Decimals need no order.
@@ -45,6 +64,10 @@ fn text(top: Option<&Payload>, meta: &PathMeta) -> Option<Payload> {
 /// Whether the dataset may hold the payload of the top: see the invariant of [`PathMeta`].
 #[must_use]
 pub fn may_imply(meta: &PathMeta, top: Top) -> bool {
+    if let Some(Payload::Id(_)) = meta.payload(top) {
+        // The dataset holds the highest of several.
+        return meta.assigns.len() + usize::from(meta.has_base()) == 1;
+    }
     meta.increments().is_empty()
         || match meta.payload(top) {
             Some(payload) => payload

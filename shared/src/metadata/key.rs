@@ -1,5 +1,8 @@
 //! What is known of one key.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
@@ -37,6 +40,8 @@ pub enum Paths {
     Whole(PathMeta),
     /// A few elements: a list is smaller and faster than a map.
     Few(Vec<(Box<[u8]>, PathMeta)>),
+    /// Of streams, by name: a trim takes a range of them.
+    Ordered(BTreeMap<Box<[u8]>, PathMeta>),
     /// Many elements.
     Many(HashMap<Box<[u8]>, PathMeta, foldhash::fast::RandomState>),
 }
@@ -126,7 +131,7 @@ impl KeyMeta {
 pub const fn element<'a>(path: Path<'a>) -> &'a [u8] {
     match path {
         Path::String | Path::Opaque => &[],
-        Path::Field(name) | Path::Member(name) | Path::Scored(name) => name,
+        Path::Field(name) | Path::Member(name) | Path::Scored(name) | Path::Stream(name) => name,
     }
 }
 
@@ -139,6 +144,7 @@ pub const fn path_of(kind: Kind, element: &[u8]) -> Path<'_> {
         Kind::Set => Path::Member(element),
         Kind::SortedSet => Path::Scored(element),
         Kind::Opaque => Path::Opaque,
+        Kind::Stream => Path::Stream(element),
     }
 }
 
@@ -152,6 +158,7 @@ impl Paths {
         match kind {
             Kind::String | Kind::Opaque => Paths::Whole(PathMeta::default()),
             Kind::Hash | Kind::Set | Kind::SortedSet => Paths::Few(Vec::new()),
+            Kind::Stream => Paths::Ordered(BTreeMap::new()),
         }
     }
 
@@ -161,6 +168,7 @@ impl Paths {
         match self {
             Paths::Whole(meta) => (!meta.is_empty()).then_some(meta),
             Paths::Few(list) => list.iter().find(|(name, _)| **name == *element(path)).map(|(_, meta)| meta),
+            Paths::Ordered(map) => map.get(element(path)),
             Paths::Many(map) => map.get(element(path)),
         }
     }
@@ -182,6 +190,7 @@ impl Paths {
                 });
                 &mut list[at].1
             }
+            Paths::Ordered(map) => map.entry(element(path).into()).or_default(),
             Paths::Many(map) => map.entry(element(path).into()).or_default(),
         }
     }
@@ -194,6 +203,7 @@ impl Paths {
                 let at = list.iter().position(|(name, _)| **name == *element(path))?;
                 Some(list.swap_remove(at).1)
             }
+            Paths::Ordered(map) => map.remove(element(path)),
             Paths::Many(map) => map.remove(element(path)),
         }
     }
@@ -207,6 +217,7 @@ impl Paths {
                 }
             }
             Paths::Few(list) => list.retain_mut(|(name, meta)| keep(name, meta)),
+            Paths::Ordered(map) => map.retain(|name, meta| keep(name, meta)),
             Paths::Many(map) => map.retain(|name, meta| keep(name, meta)),
         }
     }
@@ -216,8 +227,28 @@ impl Paths {
         match self {
             Paths::Whole(meta) => Box::new((!meta.is_empty()).then_some((&[][..], meta)).into_iter()),
             Paths::Few(list) => Box::new(list.iter().map(|(name, meta)| (&**name, meta))),
+            Paths::Ordered(map) => Box::new(map.iter().map(|(name, meta)| (&**name, meta))),
             Paths::Many(map) => Box::new(map.iter().map(|(name, meta)| (&**name, meta))),
         }
+    }
+
+    /// The names from `from` on, up to `below`, of a type whose paths are in order.
+    #[must_use]
+    pub fn range(&self, from: &[u8], below: &[u8]) -> Vec<Box<[u8]>> {
+        let Paths::Ordered(map) = self else { return Vec::new() };
+        if from >= below {
+            return Vec::new();
+        }
+        let range = map.range::<[u8], _>((Bound::Included(from), Bound::Excluded(below)));
+        range.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The names that begin with `prefix`, of a type whose paths are in order.
+    #[must_use]
+    pub fn with_prefix(&self, prefix: &[u8]) -> Vec<Box<[u8]>> {
+        let Paths::Ordered(map) = self else { return Vec::new() };
+        let range = map.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
+        range.map(|(name, _)| name).take_while(|name| name.starts_with(prefix)).cloned().collect()
     }
 
     /// Whether some entry is as `test` says.
@@ -226,6 +257,7 @@ impl Paths {
         match self {
             Paths::Whole(meta) => test(meta),
             Paths::Few(list) => list.iter().any(|(_, meta)| test(meta)),
+            Paths::Ordered(map) => map.values().any(test),
             Paths::Many(map) => map.values().any(test),
         }
     }
@@ -236,6 +268,7 @@ impl Paths {
         match self {
             Paths::Whole(meta) => usize::from(!meta.is_empty()),
             Paths::Few(list) => list.len(),
+            Paths::Ordered(map) => map.len(),
             Paths::Many(map) => map.len(),
         }
     }
@@ -252,6 +285,7 @@ impl Paths {
         let fixed = match self {
             Paths::Whole(_) => 0,
             Paths::Few(list) => list.capacity() * size_of::<(Box<[u8]>, PathMeta)>(),
+            Paths::Ordered(map) => map.len() * size_of::<(Box<[u8]>, PathMeta)>(),
             Paths::Many(map) => map.allocation_size(),
         };
         fixed + self.iter().map(|(name, meta)| name.len() + meta.heap_bytes()).sum::<usize>()

@@ -1,6 +1,7 @@
 //! Values that the metadata keeps because the dataset does not show them.
 
 use crate::effect::{Path, UnixMs, Value};
+use crate::stream::StreamId;
 
 /// An owned [`Value`].
 #[derive(Clone, Debug, PartialEq)]
@@ -14,8 +15,16 @@ pub enum Payload {
     Expiring(Box<Expiring>),
     /// A sorted-set score.
     Score(f64),
-    /// A set member.
+    /// A set member, a consumer of a stream.
     Present,
+    /// An id of a stream.
+    Id(StreamId),
+    /// Who an entry of a stream is pending for.
+    Owner(Box<[u8]>),
+    /// See [`Value::Acked`].
+    Acked,
+    /// See [`Value::Late`].
+    Late,
 }
 
 /// See [`Value::Expiring`].
@@ -36,6 +45,10 @@ impl Payload {
             Value::Expiring { bytes, at } => Payload::text_until(bytes.into(), Some(at)),
             Value::Score(score) => Payload::Score(score),
             Value::Present => Payload::Present,
+            Value::Id(id) => Payload::Id(id),
+            Value::Owner(consumer) => Payload::Owner(consumer.into()),
+            Value::Acked => Payload::Acked,
+            Value::Late => Payload::Late,
         }
     }
 
@@ -58,6 +71,10 @@ impl Payload {
             Payload::Expiring(expiring) => Value::Expiring { bytes: &expiring.bytes, at: expiring.at },
             Payload::Score(score) => Value::Score(*score),
             Payload::Present => Value::Present,
+            Payload::Id(id) => Value::Id(*id),
+            Payload::Owner(consumer) => Value::Owner(consumer),
+            Payload::Acked => Value::Acked,
+            Payload::Late => Value::Late,
         }
     }
 
@@ -67,7 +84,7 @@ impl Payload {
         match self {
             Payload::Bytes(bytes) => Some(bytes),
             Payload::Expiring(expiring) => Some(&expiring.bytes),
-            Payload::Unknown(_) | Payload::Score(_) | Payload::Present => None,
+            _ => None,
         }
     }
 
@@ -81,9 +98,9 @@ impl Payload {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Payload::Bytes(bytes) | Payload::Unknown(bytes) => bytes.len(),
+            Payload::Bytes(bytes) | Payload::Unknown(bytes) | Payload::Owner(bytes) => bytes.len(),
             Payload::Expiring(expiring) => size_of::<Expiring>() + expiring.bytes.len(),
-            Payload::Score(_) | Payload::Present => 0,
+            Payload::Score(_) | Payload::Present | Payload::Id(_) | Payload::Acked | Payload::Late => 0,
         }
     }
 }

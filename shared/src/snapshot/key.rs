@@ -6,6 +6,7 @@ use crate::metadata::{
     Assigned, Base, Incremented, Increments, KeyMeta, KindMeta, PathMeta, Payload, TtlDot, TtlMeta, path_of,
 };
 use crate::number::Number;
+use crate::stream::{Part, StreamId, check_fields};
 use crate::wire::{Reader, WireError, limits, writer};
 
 /// A key by name, and all that is known of it, complete and explicit.
@@ -25,6 +26,10 @@ const SCORE: u8 = 2;
 const PRESENT: u8 = 3;
 const EXPIRING: u8 = 4;
 const UNKNOWN: u8 = 5;
+const ID: u8 = 6;
+const OWNER: u8 = 7;
+const ACKED: u8 = 8;
+const LATE: u8 = 9;
 
 const INTEGER: u8 = 0;
 const FLOAT: u8 = 1;
@@ -100,6 +105,16 @@ fn encode_payload(out: &mut Vec<u8>, payload: Option<&Payload>) {
             writer::f64(out, *score);
         }
         Some(Payload::Present) => out.push(PRESENT),
+        Some(Payload::Id(id)) => {
+            out.push(ID);
+            out.extend_from_slice(&id.to_bytes());
+        }
+        Some(Payload::Owner(consumer)) => {
+            out.push(OWNER);
+            writer::prefixed(out, consumer);
+        }
+        Some(Payload::Acked) => out.push(ACKED),
+        Some(Payload::Late) => out.push(LATE),
     }
 }
 
@@ -135,6 +150,9 @@ impl<'a> SnapshotKey<'a> {
             let kind = Kind::from_code(code).ok_or(WireError::Code { what: "type of a key", code })?;
             for _ in 0..reader.varint("elements")? {
                 let path = path_of(kind, reader.prefixed(limits::NAME_BYTES_MAX, "element")?);
+                if matches!(path, Path::Stream(name) if Part::parse(name).is_none()) {
+                    return Err(WireError::Invalid { what: "part of a stream" });
+                }
                 let known = decode_path(reader, path)?;
                 let place = state.kind_or_insert(kind).paths.get_or_insert(path);
                 if !place.is_empty() {
@@ -180,6 +198,10 @@ fn decode_payload(reader: &mut Reader<'_>, path: Path<'_>) -> Result<Option<Payl
         }
         SCORE => Payload::Score(reader.f64("score")?),
         PRESENT => Payload::Present,
+        ID => Payload::Id(StreamId::from_bytes(reader.array("id")?)),
+        OWNER => Payload::Owner(reader.prefixed(limits::NAME_BYTES_MAX, "consumer")?.into()),
+        ACKED => Payload::Acked,
+        LATE => Payload::Late,
         code => return Err(WireError::Code { what: "value", code }),
     };
     let fits = matches!(
@@ -189,8 +211,19 @@ fn decode_payload(reader: &mut Reader<'_>, path: Path<'_>) -> Result<Option<Payl
             | (Path::Field(_), Payload::Expiring(_))
             | (Path::Scored(_), Payload::Score(_))
             | (Path::Member(_), Payload::Present)
-    );
+    ) || matches!(path, Path::Stream(name) if fits_part(name, &payload));
     if fits { Ok(Some(payload)) } else { Err(WireError::Invalid { what: "value of another type" }) }
+}
+
+/// Whether a value is one that a part of a stream may have.
+fn fits_part(name: &[u8], payload: &Payload) -> bool {
+    match (Part::parse(name), payload) {
+        (Some(Part::Entry(_)), Payload::Bytes(fields)) => check_fields(fields).is_ok(),
+        (Some(Part::Last | Part::Group(_)), Payload::Id(_))
+        | (Some(Part::Consumer { .. }), Payload::Present)
+        | (Some(Part::Delivery { .. }), Payload::Owner(_) | Payload::Acked | Payload::Late) => true,
+        _ => false,
+    }
 }
 
 fn decode_ttl(reader: &mut Reader<'_>) -> Result<TtlMeta, WireError> {

@@ -1,6 +1,8 @@
 //! Random effects, groups and names, for the property tests.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod streams;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use syncer_shared::context::Entry;
@@ -26,6 +28,7 @@ pub enum OwnedOp {
     Assign(Kind, Vec<u8>, Vec<u8>, f64, bool),
     Increment(Kind, Vec<u8>, Number),
     Remove(Kind, Vec<u8>),
+    Stream(streams::OwnedStream),
     Clear(ClearReason),
     Expire(i64),
     Persist,
@@ -43,6 +46,7 @@ fn path(kind: Kind, name: &[u8]) -> Path<'_> {
         Kind::Set => Path::Member(name),
         Kind::SortedSet => Path::Scored(name),
         Kind::Opaque => Path::Opaque,
+        Kind::Stream => Path::Stream(name),
     }
 }
 
@@ -57,11 +61,13 @@ impl Owned {
                     Kind::Set => Value::Present,
                     Kind::SortedSet => Value::Score(*score),
                     Kind::Opaque => Value::Payload(bytes),
+                    Kind::Stream => unreachable!("see OwnedOp::Stream"),
                 };
                 Op::Assign { path: path(*kind, name), value, reasserted: *reasserted }
             }
             OwnedOp::Increment(kind, name, delta) => Op::Increment { path: path(*kind, name), delta: *delta },
             OwnedOp::Remove(kind, name) => Op::Remove { path: path(*kind, name) },
+            OwnedOp::Stream(stream) => stream.op(),
             OwnedOp::Clear(reason) => Op::Clear { reason: *reason },
             OwnedOp::Expire(at) => Op::Expire { at: *at },
             OwnedOp::Persist => Op::Persist,
@@ -122,6 +128,7 @@ pub fn op() -> impl Strategy<Value = OwnedOp> {
         (kind(), name(), name(), float(), any::<bool>()).prop_map(|(k, n, v, s, r)| OwnedOp::Assign(k, n, v, s, r)),
         (number_kind, name(), number()).prop_map(|(k, n, d)| OwnedOp::Increment(k, n, d)),
         (kind(), name()).prop_map(|(k, n)| OwnedOp::Remove(k, n)),
+        streams::stream().prop_map(OwnedOp::Stream),
         reason.prop_map(OwnedOp::Clear),
         any::<i64>().prop_map(OwnedOp::Expire),
         Just(OwnedOp::Persist),

@@ -18,7 +18,7 @@ pub const KEYS: u64 = 100_000;
 pub const VALUE: &str = "0123456789abcdef";
 
 /// Every write makes something new, since a repeated SADD would measure something else.
-pub const WORKLOADS: [Workload; 6] = [
+pub const WORKLOADS: [Workload; 7] = [
     Workload { name: "GET", command: &["GET", "key:__rand_int__"], writes: false },
     SET,
     Workload { name: "INCR", command: &["INCR", "count:__rand_int__"], writes: true },
@@ -29,6 +29,7 @@ pub const WORKLOADS: [Workload; 6] = [
         command: &["ZADD", "board:__rand_int__", "__rand_int__", "member:__rand_int__"],
         writes: true,
     },
+    Workload { name: "XADD", command: &["XADD", "stream:__rand_int__", "*", "field", VALUE], writes: true },
 ];
 
 /// The plainest write.

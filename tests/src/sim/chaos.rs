@@ -5,6 +5,7 @@ use syncer_shared::instance::{InstanceId, InstanceSet};
 
 use super::client::Command;
 use super::plan::Failover;
+use super::streams::{self, StreamCommand};
 use super::{Check, World};
 
 /// Rounds of everybody pulling from everybody: far more than any chain of waits needs.
@@ -164,6 +165,10 @@ impl World {
     }
 
     fn random_command(&mut self, instance: usize) -> (u32, Vec<u8>, Command) {
+        if self.plan.streams && self.random.u8(0..3) == 0 {
+            let key = if self.random.u8(0..6) == 0 { b"k" } else { b"x" };
+            return (0, key.to_vec(), Command::Stream(StreamCommand::random(&mut self.random)));
+        }
         let db = u32::from(self.random.u8(0..8) == 0);
         let key = *self.random.choice(&["k", "k", "l", "m"]).unwrap_or(&"k");
         (db, key.as_bytes().to_vec(), self.random_kind(instance))
@@ -256,6 +261,7 @@ impl World {
             }
             if self.is_converged() {
                 self.check_equal()?;
+                streams::check_none_skipped(self.instances.iter().map(|instance| &instance.keyspace))?;
                 return self.check_all();
             }
             self.sync_all()?;

@@ -8,6 +8,8 @@ use syncer_shared::metadata::Payload;
 use syncer_shared::number::Number;
 use syncer_shared::record::Before;
 
+use super::streams::{self, StreamCommand};
+
 /// A command on one key, or a flush.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
@@ -43,6 +45,8 @@ pub enum Command {
     ZRem(String),
     /// A value captured whole.
     Whole(String),
+    /// On a stream.
+    Stream(StreamCommand),
     /// `DEL`
     Del,
     /// `SDIFFSTORE` and the like: the key becomes this set.
@@ -99,6 +103,11 @@ impl Client<'_> {
             Command::HDel(field) => self.remove(db, key, Path::Field(field.as_bytes())),
             Command::SRem(member) => self.remove(db, key, Path::Member(member.as_bytes())),
             Command::ZRem(member) => self.remove(db, key, Path::Scored(member.as_bytes())),
+            Command::Stream(command) => {
+                if self.is_of(db, key, Kind::Stream) {
+                    streams::run(self, db, key, command);
+                }
+            }
             Command::Del => {
                 if self.keyspace.kind(db, key).is_some() {
                     self.clear(db, key, ClearReason::Deleted);
@@ -126,7 +135,7 @@ impl Client<'_> {
         }
     }
 
-    fn log(&mut self, db: u32, key: &[u8], ttl: TtlNote, op: Op<'_>) {
+    pub(super) fn log(&mut self, db: u32, key: &[u8], ttl: TtlNote, op: Op<'_>) {
         self.group.push(&Effect { db, key, ttl, op });
     }
 
@@ -136,7 +145,7 @@ impl Client<'_> {
     }
 
     /// T2, T3: what a write sees of the TTL, before it.
-    fn note(&mut self, db: u32, key: &[u8]) -> TtlNote {
+    pub(super) fn note(&mut self, db: u32, key: &[u8]) -> TtlNote {
         match self.keyspace.kind(db, key) {
             None => TtlNote::Created,
             Some(_) => self.keyspace.expire_at(db, key).map_or(TtlNote::None, TtlNote::Kept),

@@ -16,6 +16,7 @@ pub mod members;
 pub mod oracle;
 pub mod plan;
 pub mod registry;
+pub mod streams;
 pub mod sync;
 #[cfg(test)]
 mod sync_cases;

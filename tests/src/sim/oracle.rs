@@ -14,6 +14,7 @@ use syncer_shared::replid::ReplId;
 use syncer_shared::timestamp::Timestamp;
 
 use super::registry::Context;
+use super::streams;
 
 /// Effect order: as the fields are (DESIGN 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +86,7 @@ fn split(path: Path<'_>) -> (Kind, &[u8]) {
         Path::Member(name) => (Kind::Set, name),
         Path::Scored(name) => (Kind::SortedSet, name),
         Path::Opaque => (Kind::Opaque, &[]),
+        Path::Stream(name) => (Kind::Stream, name),
     }
 }
 
@@ -94,6 +96,10 @@ fn payload(value: Value<'_>) -> Payload {
         Value::Expiring { bytes, at } => Payload::text_until(bytes.into(), Some(at)),
         Value::Score(score) => Payload::Score(score),
         Value::Present => Payload::Present,
+        Value::Id(id) => Payload::Id(id),
+        Value::Owner(consumer) => Payload::Owner(consumer.into()),
+        Value::Acked => Payload::Acked,
+        Value::Late => Payload::Late,
     }
 }
 
@@ -145,18 +151,18 @@ impl Oracle {
     /// Where a dataset differs, for people.
     #[must_use]
     pub fn difference(&self, native: &MemoryKeyspace) -> Option<String> {
-        let expected = self.view();
-        if expected == *native.entries() {
+        let (expected, native) = (self.view(), streams::shown(native));
+        if expected == native {
             return None;
         }
-        let names = expected.keys().chain(native.entries().keys());
-        let differs = |name: &&(u32, Vec<u8>)| expected.get(*name) != native.entries().get(*name);
+        let names = expected.keys().chain(native.keys());
+        let differs = |name: &&(u32, Vec<u8>)| expected.get(*name) != native.get(*name);
         let name = names.clone().find(differs)?;
         Some(format!(
             "key {:?} of db {}:\n  shows    {:?}\n  expected {:?}\n  live dots {:#?}",
             String::from_utf8_lossy(&name.1),
             name.0,
-            native.entries().get(name),
+            native.get(name),
             expected.get(name),
             self.keys.get(name)
         ))
@@ -209,10 +215,21 @@ impl Key {
                 let (kind, element) = split(path);
                 self.replace(kind, Some(element), author);
             }
+            Op::Stream(op) => {
+                self.values.retain(|live| {
+                    let dominated = live.kind != Kind::Stream || streams::removes(op, &live.element);
+                    !(dominated && author.saw(&live.dot))
+                });
+            }
             Op::Clear { .. } => self.clear(author),
             Op::Expire { at } => self.set_ttl(author, Some(at), true),
             Op::Persist => self.set_ttl(author, None, true),
             Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => {}
+        }
+        for (element, payload) in streams::assigns(&effect.op) {
+            self.replace(Kind::Stream, Some(&element), author);
+            let flagged = matches!(effect.op, Op::Assign { reasserted: true, .. });
+            self.add(author, Path::Stream(&element), What::Assign { payload, flagged });
         }
         match effect.ttl {
             TtlNote::None => {}
@@ -238,7 +255,11 @@ impl Key {
         for live in self.values.iter().filter(|live| live.kind == kind) {
             elements.entry(live.element.clone()).or_default().push(live);
         }
-        let elements = elements.into_iter().map(|(name, lives)| (name, show(kind, lives))).collect();
+        let shown = |(name, lives)| Some((name, show(kind, lives)?));
+        let elements: BTreeMap<_, _> = elements.into_iter().filter_map(shown).collect();
+        if elements.is_empty() {
+            return None;
+        }
         Some(Entry { kind, elements, expire_at: self.ttl_view() })
     }
 
@@ -253,18 +274,23 @@ impl Key {
 }
 
 /// One path.
-fn show(kind: Kind, mut lives: Vec<&Live>) -> Payload {
+fn show(kind: Kind, mut lives: Vec<&Live>) -> Option<Payload> {
     lives.sort_by_key(|live| live.dot);
     let assigns = lives.iter().filter_map(|live| match &live.what {
         What::Assign { payload, flagged } => Some(((!flagged, live.dot), payload)),
         What::Increment(_) => None,
     });
+    if kind == Kind::Stream {
+        let mut ranked: Vec<_> = assigns.collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        return streams::show(&ranked.into_iter().map(|(_, payload)| payload).collect::<Vec<_>>());
+    }
     let top = assigns.max_by_key(|(rank, _)| *rank).map(|(_, payload)| payload);
     let deltas: Vec<Number> = lives
         .iter()
         .filter_map(|live| if let What::Increment(delta) = live.what { Some(delta) } else { None })
         .collect();
-    match (kind, top) {
+    Some(match (kind, top) {
         (Kind::Set, _) => Payload::Present,
         (Kind::SortedSet, top) => {
             let base = if let Some(Payload::Score(score)) = top { *score } else { 0.0 };
@@ -285,5 +311,5 @@ fn show(kind: Kind, mut lives: Vec<&Live>) -> Payload {
                 (None, None) => Payload::Present,
             }
         }
-    }
+    })
 }

@@ -15,6 +15,8 @@ pub struct Plan {
     pub backlog_bytes: u64,
     /// TTLs, expiry.
     pub ttl: bool,
+    /// Streams, besides all else.
+    pub streams: bool,
     /// `FLUSHALL`, `FLUSHDB`.
     pub flush: bool,
     /// Primaries fail over to replicas that lag.
@@ -56,6 +58,7 @@ impl Plan {
             steps: random.u32(100..600),
             backlog_bytes: if small_backlog { random.u64(500..8000) } else { 1 << 30 },
             ttl: random.bool(),
+            streams: seed % 4 == 3,
             flush: random.u8(0..4) == 0,
             failover: match random.u8(0..6) {
                 0 => Failover::LosesAnything,

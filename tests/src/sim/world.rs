@@ -9,7 +9,7 @@ use super::instance::Instance;
 use super::link::{Delivered, Link};
 use super::registry::Registry;
 use super::sync::SyncRun;
-use super::{Check, Plan};
+use super::{Check, Plan, streams};
 
 /// When every run begins, Unix milliseconds.
 const START_MS: u64 = 1_700_000_000_000;
@@ -38,6 +38,7 @@ impl World {
     #[must_use]
     pub fn new(plan: &Plan, trace: bool) -> Self {
         let now_ms = START_MS;
+        streams::begin();
         let mut registry = Registry::default();
         let ids = (1..=plan.instances).filter_map(InstanceId::new);
         let start = |id| Instance::new(id, plan.backlog_bytes, plan.rules, now_ms, &mut registry);
@@ -306,7 +307,7 @@ impl World {
         match group.iter().find(|other| other.keyspace.digest() != first.keyspace.digest()) {
             None => Ok(()),
             Some(other) => {
-                let (here, there) = (first.keyspace.entries(), other.keyspace.entries());
+                let (here, there) = (streams::shown(&first.keyspace), streams::shown(&other.keyspace));
                 let differs = here.keys().chain(there.keys()).find(|name| here.get(*name) != there.get(*name));
                 let (ours, theirs) = (differs.and_then(|n| here.get(n)), differs.and_then(|n| there.get(n)));
                 Err(format!(

@@ -16,6 +16,7 @@ impl Sink for Told {
     fn push(&mut self, effect: &Effect<'_>, before: Option<Option<&[u8]>>) {
         let bytes = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let path = |path: Path<'_>| match path {
+            Path::Stream(name) => format!("part {}", name.escape_ascii()),
             Path::String => String::new(),
             Path::Field(name) | Path::Member(name) | Path::Scored(name) => format!(" {}", bytes(name)),
             Path::Opaque => " opaque".into(),

@@ -1,0 +1,240 @@
+//! Streams merge entry by entry, consumer groups by delivery (DESIGN 2.3, docs/SEMANTICS.md).
+
+use std::collections::BTreeMap;
+
+use redis::Value;
+
+use syncer_tests::client::Client;
+use syncer_tests::{on_all_kinds, reply, wait};
+
+/// The ids of a reply like that of `XRANGE`.
+fn ids(entries: &Value) -> Vec<String> {
+    reply::items(entries).iter().map(|entry| reply::text(&reply::items(entry)[0])).collect()
+}
+
+fn all_ids(client: &mut Client, key: &str) -> Vec<String> {
+    ids(&client.cmd(&format!("XRANGE {key} - +")))
+}
+
+/// The ids that a read of group `g` gives, of one stream.
+fn read(client: &mut Client, consumer: &str, rest: &str) -> Vec<String> {
+    let given = client.cmd(&format!("XREADGROUP GROUP g {consumer} {rest}"));
+    reply::items(&given).iter().flat_map(|stream| ids(&reply::items(stream)[1])).collect()
+}
+
+/// What is pending in group `g`: who has which entry.
+fn pending(client: &mut Client, key: &str) -> BTreeMap<String, String> {
+    let all = client.cmd(&format!("XPENDING {key} g - + 1000"));
+    let one = |entry: &Value| {
+        let entry = reply::items(entry);
+        (reply::text(&entry[0]), reply::text(&entry[1]))
+    };
+    reply::items(&all).iter().map(one).collect()
+}
+
+on_all_kinds! {
+    fn generated_ids_differ_between_sites_and_entries_are_in_order(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("XADD x * first 1");
+        cluster.converged();
+        cluster.cut(1, 2);
+        for n in 0..50 {
+            one.ok(&format!("XADD x * one {n}"));
+            two.ok(&format!("XADD x * two {n}"));
+            one.multi(&[format!("XADD x * multi {n}"), format!("XADD x 1900000000000-* part {n}"), "XDEL x 1-1".to_owned()]);
+            two.ok(&format!("EVAL \"return redis.call('XADD', KEYS[1], '*', 'script', ARGV[1])\" 1 y {n}"));
+            one.ok(&format!("XADD y * one {n}"));
+        }
+        cluster.heal();
+        cluster.converged();
+        for key in ["x", "y"] {
+            let all = all_ids(&mut one, key);
+            assert_eq!(all, all_ids(&mut two, key), "{key}");
+            let mut unique = all.clone();
+            unique.dedup();
+            assert_eq!(all.len(), unique.len());
+        }
+        assert_eq!(one.text("XLEN x"), "201");
+        let residue = |id: &String| id.split_once('-').map(|(_, seq)| seq.parse::<u64>().expect("a number") % 64);
+        assert!(all_ids(&mut one, "x").iter().all(|id| matches!(residue(id), Some(1 | 2))));
+        // Above what the other site has added meanwhile.
+        let last = all_ids(&mut two, "x").pop();
+        let next = two.text("XADD x * after everything");
+        assert_eq!(all_ids(&mut two, "x").pop(), Some(next));
+        assert_ne!(all_ids(&mut two, "x").pop(), last);
+    }
+
+    fn entries_below_the_last_id_come_to_their_places(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        for ms in [10, 20, 30] {
+            one.ok(&format!("XADD x {ms}-1 f {ms}"));
+        }
+        one.ok("XADD same 5-1 from before");
+        cluster.converged();
+        cluster.cut(1, 2);
+        // Deletions above the places, which servers take badly.
+        one.ok("XADD x 40-1 f gone");
+        one.ok("XDEL x 40-1");
+        one.ok("XADD x 50-1 f one");
+        one.ok("XADD same 7-1 v one");
+        two.ok("XADD x 31-1 f two");
+        two.ok("XADD x 45-1 f two");
+        two.ok("XDEL x 20-1 31-1");
+        two.ok("XADD x 46-1 f two");
+        two.ok("XADD same 7-1 v two");
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(all_ids(client, "x"), ["10-1", "30-1", "45-1", "46-1", "50-1"]);
+            assert_eq!(client.text("XRANGE same - +"), "[[5-1, [from, before]], [7-1, [v, two]]]");
+            let info = client.text("XINFO STREAM x");
+            assert!(info.contains("last-generated-id, 50-1"), "{info}");
+        }
+    }
+
+    fn a_trim_or_delete_spares_what_it_has_not_seen(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        for ms in 1..=20 {
+            one.ok(&format!("XADD x {ms}-1 f v"));
+            one.ok(&format!("XADD gone {ms}-1 f v"));
+        }
+        cluster.converged();
+        cluster.cut(1, 2);
+        one.ok("XADD x MAXLEN = 5 30-1 f one");
+        one.ok("DEL gone");
+        two.ok("XADD x 25-1 f two");
+        two.ok("XTRIM x MINID 3-1");
+        two.ok("XADD gone 21-1 f two");
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(all_ids(client, "x"), ["17-1", "18-1", "19-1", "20-1", "25-1", "30-1"]);
+            assert_eq!(all_ids(client, "gone"), ["21-1"]);
+        }
+        one.ok("XTRIM x MAXLEN 0");
+        two.ok("XADD gone NOMKSTREAM MAXLEN ~ 1 40-1 f v");
+        cluster.converged();
+        assert_eq!(two.text("XLEN x"), "0");
+        assert_eq!(two.text("XADD x 29-1 f v"), one.text("XADD x 29-1 f v"), "the last id stays");
+    }
+
+    fn groups_of_two_sites_lose_no_entry_and_give_no_acknowledged_one_again(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("XADD x 1-1 f v");
+        one.ok("XGROUP CREATE x g 0");
+        cluster.converged();
+        assert_eq!(read(&mut two, "b", "STREAMS x >"), ["1-1"]);
+        cluster.converged();
+        assert_eq!(read(&mut one, "a", "STREAMS x >"), [""; 0], "delivered elsewhere");
+        assert_eq!(one.text("XACK x g 1-1"), "1");
+        cluster.converged();
+        assert_eq!(pending(&mut two, "x"), BTreeMap::new());
+        // Both add and read what they have.
+        cluster.cut(1, 2);
+        for ms in [10, 30, 50] {
+            one.ok(&format!("XADD x {ms}-1 f one"));
+            two.ok(&format!("XADD x {}-1 f two", ms + 10));
+        }
+        assert_eq!(read(&mut one, "a", "COUNT 2 STREAMS x >"), ["10-1", "30-1"]);
+        assert_eq!(read(&mut two, "b", "STREAMS x >"), ["20-1", "40-1", "60-1"]);
+        assert_eq!(one.text("XACK x g 10-1"), "1");
+        assert_eq!(two.text("XACK x g 40-1"), "1");
+        cluster.heal();
+        cluster.converged();
+        // 50-1 was passed over by the other site's read: it is still to be had, once, at either site.
+        assert_eq!(read(&mut two, "b", "STREAMS x >"), ["50-1"]);
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(read(client, "c", "STREAMS x >"), [""; 0]);
+            let expected = [("20-1", "b"), ("30-1", "a"), ("50-1", "b"), ("60-1", "b")];
+            let expected = expected.map(|(id, owner)| (id.to_owned(), owner.to_owned()));
+            assert_eq!(pending(client, "x"), BTreeMap::from(expected));
+        }
+        let claimed = one.text("XCLAIM x g a 0 20-1 JUSTID");
+        assert_eq!(claimed, "[20-1]");
+        one.multi(&["XACK x g 20-1", "XAUTOCLAIM x g d 0 40-0"]);
+        cluster.converged();
+        let expected = [("30-1", "a"), ("50-1", "d"), ("60-1", "d")].map(|(id, owner)| (id.to_owned(), owner.to_owned()));
+        assert_eq!(pending(&mut two, "x"), BTreeMap::from(expected));
+    }
+
+    fn late_entries_are_handed_out_as_any_others(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2).resp3());
+        one.ok("XGROUP CREATE x g 0 MKSTREAM");
+        one.ok("XGROUP CREATE y g 0 MKSTREAM");
+        cluster.converged();
+        cluster.cut(1, 2);
+        for ms in 1..=5 {
+            one.ok(&format!("XADD x {ms}-1 f one"));
+        }
+        two.ok("XADD x 9-1 f two");
+        two.ok("XADD y 9-1 f two");
+        two.ok("XREADGROUP GROUP g b STREAMS x y > >");
+        cluster.heal();
+        cluster.converged();
+        one.ok("XDEL x 2-1");
+        cluster.converged();
+        let given = two.text("XREADGROUP GROUP g b COUNT 2 STREAMS y x > >");
+        assert_eq!(given, "{x: [[1-1, [f, one]]]}", "two were wanted, one of them is deleted");
+        cluster.converged();
+        assert_eq!(read(&mut one, "a", "BLOCK 0 NOACK STREAMS x >"), ["3-1", "4-1", "5-1"]);
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(read(client, "c", "STREAMS x >"), [""; 0]);
+            assert_eq!(pending(client, "x").len(), 2, "9-1 and 1-1");
+        }
+    }
+
+    fn a_blocked_reader_is_given_what_it_waits_for_and_others_hear_of_it(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("XGROUP CREATE x g $ MKSTREAM");
+        cluster.converged();
+        let (mut reader, mut observer) = (cluster.client(1), cluster.client(1));
+        reader.block("XREADGROUP GROUP g a BLOCK 0 STREAMS x >", &mut observer);
+        let added = two.text("XADD x * f v");
+        let given = reader.receive().expect("entries");
+        assert_eq!(reply::text(&given), format!("[[x, [[{added}, [f, v]]]]]"));
+        let delivered = || pending(&mut two, "x").get(&added).is_some_and(|owner| owner == "a");
+        wait::eventually("the other site hears of the delivery", delivered);
+        assert_eq!(read(&mut two, "b", "STREAMS x >"), [""; 0]);
+        cluster.converged();
+    }
+
+    fn groups_come_and_go(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        for ms in 1..=5 {
+            one.ok(&format!("XADD x {ms}-1 f v"));
+        }
+        one.ok("XGROUP CREATE x g 3-1");
+        one.ok("XGROUP CREATE x other 0");
+        one.ok("XGROUP CREATECONSUMER x g a");
+        cluster.converged();
+        assert_eq!(read(&mut two, "a", "STREAMS x >"), ["4-1", "5-1"]);
+        two.ok("XGROUP DELCONSUMER x g a");
+        two.ok("XGROUP DESTROY x other");
+        cluster.converged();
+        assert_eq!(pending(&mut one, "x"), BTreeMap::new());
+        assert_eq!(reply::items(&one.cmd("XINFO GROUPS x")).len(), 1);
+        one.ok("XGROUP SETID x g 0");
+        cluster.converged();
+        assert_eq!(read(&mut two, "a", "COUNT 1 STREAMS x >"), ["1-1"]);
+        cluster.converged();
+        // A group that is read while another site destroys it stays, and what it reads.
+        cluster.cut(1, 2);
+        one.ok("XGROUP DESTROY x g");
+        two.ok("XADD x 7-1 f v");
+        assert_eq!(read(&mut two, "a", "STREAMS x >"), ["2-1", "3-1", "4-1", "5-1", "7-1"]);
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(pending(client, "x").len(), 5, "1-1 was seen by who destroyed it");
+        }
+        // The whole stream written anew, its groups with it.
+        one.ok("RENAME x renamed");
+        one.ok("COPY renamed copied");
+        cluster.converged();
+        assert_eq!(pending(&mut two, "copied").len(), 5);
+        one.ok("FLUSHALL");
+        cluster.converged();
+    }
+}
