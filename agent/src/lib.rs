@@ -16,6 +16,7 @@
 //! | [`stream`] | the protocol core: no IO, no clock |
 //! | [`relay`] | who is asked for the effects of whom: no IO, no clock |
 //! | [`finder`] | which server of a site is the primary |
+//! | [`headroom`] | warns before a peer needs a full sync |
 //! | [`peer`], [`local`], [`run`] | tasks around them |
 //! | [`board`] | what the tasks tell each other |
 //! | [`status`], [`check`], [`verify`] | the other subcommands |
@@ -30,6 +31,7 @@ pub mod check;
 pub mod config;
 pub mod connection;
 pub mod finder;
+pub mod headroom;
 pub mod local;
 pub mod membership;
 pub mod peer;

@@ -13,6 +13,7 @@ use crate::board::{Board, LocalServer};
 use crate::config::{Config, Endpoint};
 use crate::connection::{Connection, ConnectionError, within};
 use crate::finder::{Finder, NotFound, SEARCH_PAUSE_MAX};
+use crate::headroom::HeadroomWatch;
 use crate::peer::PeerState;
 use crate::protocol::{Code, PeerInfo, Refusal, SyncStatus};
 use crate::resp::Reply;
@@ -28,6 +29,7 @@ pub struct LocalTask {
     config: Rc<Config>,
     board: Rc<Board>,
     finder: Finder,
+    headroom: HeadroomWatch,
     /// What the server knows of the peers; it forgets when it restarts.
     told: BTreeMap<InstanceId, (PeerState, String)>,
     /// How often it was found.
@@ -53,7 +55,15 @@ impl LocalTask {
     #[must_use]
     pub fn new(config: Rc<Config>, board: Rc<Board>) -> Self {
         let finder = Finder::new(config.local.clone(), config.settings.connect_timeout);
-        Self { config, board, finder, told: BTreeMap::new(), generation: 0, trouble: None }
+        Self {
+            config,
+            board,
+            finder,
+            headroom: HeadroomWatch::default(),
+            told: BTreeMap::new(),
+            generation: 0,
+            trouble: None,
+        }
     }
 
     /// Runs for ever.
@@ -98,6 +108,7 @@ impl LocalTask {
                 clock_asked = Some(now);
                 self.fetch_clock(server).await?;
                 self.fetch_resync(server).await?;
+                self.look_at_readers(server).await?;
             }
             tokio::select! {
                 () = tokio::time::sleep(self.config.settings.report_every) => {}
@@ -148,6 +159,14 @@ impl LocalTask {
         if let Reply::Bulk(clock) | Reply::Status(clock) = server.call(&[b"SYNCER.CLOCK"]).await? {
             self.board.set_local_clock(clock, Instant::now());
         }
+        Ok(())
+    }
+
+    /// Warns before somebody who reads here needs a full sync.
+    async fn look_at_readers(&mut self, server: &mut Server) -> Result<(), LocalError> {
+        let peers = crate::status::value(&server.call(&[b"SYNCER.PEERS"]).await?);
+        // Refused where the user may not: that is no reason to stop.
+        self.headroom.look(peers.as_array().map_or(&[][..], Vec::as_slice));
         Ok(())
     }
 

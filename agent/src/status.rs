@@ -38,11 +38,30 @@ impl Status {
     /// # Errors
     /// When it is unreachable, or the module isn't there.
     pub async fn ask(local: &Site, timeout: Duration) -> Result<Self, StatusError> {
-        let local = &Finder::new(local.clone(), timeout).find().await?;
+        Self::ask_at(&Finder::new(local.clone(), timeout).find().await?, timeout).await
+    }
+
+    /// Asks this server.
+    ///
+    /// # Errors
+    /// As [`Status::ask`].
+    pub async fn ask_at(local: &Endpoint, timeout: Duration) -> Result<Self, StatusError> {
         let mut connection = Connection::open(local, timeout).await?;
         let status = ask(&mut connection, local, timeout, b"SYNCER.STATUS").await?;
         let peers = ask(&mut connection, local, timeout, b"SYNCER.PEERS").await?;
         Ok(Self { local: value(&status), peers: peers.elements().iter().map(value).collect() })
+    }
+
+    /// What `SYNCER.STATUS` said.
+    #[must_use]
+    pub fn local(&self) -> &Value {
+        &self.local
+    }
+
+    /// What `SYNCER.PEERS` said.
+    #[must_use]
+    pub fn peers(&self) -> &[Value] {
+        &self.peers
     }
 
     /// `{"local": {...}, "peers": [{...}, ...]}` with the fields as the module names them.
@@ -60,6 +79,7 @@ impl Status {
         let (first, end) = (local("backlog_first_offset"), local("backlog_end_offset"));
         let _ = writeln!(text, "backlog  {first} to {end}, of {} bytes at most", local("backlog_size"));
         let _ = writeln!(text, "members  {}, stability held back by {}\n", local("members"), local("held_back_by"));
+        text.push_str(&full_sync(&self.local));
         if self.peers.is_empty() {
             text.push_str("no peers yet: is `syncer-agent run` running beside this server?\n");
             return text;
@@ -82,7 +102,7 @@ async fn ask(
 }
 
 /// RESP2 has no maps: an array of names and values is taken for one.
-fn value(reply: &Reply) -> Value {
+pub fn value(reply: &Reply) -> Value {
     match reply {
         Reply::Integer(number) => (*number).into(),
         Reply::Status(text) | Reply::Bulk(text) => String::from_utf8_lossy(text).into_owned().into(),
@@ -120,13 +140,25 @@ fn cell(of: &Value, key: &str) -> String {
     }
 }
 
+/// The full sync that comes in, if one does.
+fn full_sync(local: &Value) -> String {
+    let Some(sync) = local.get("full_sync").filter(|sync| sync.is_object()) else { return String::new() };
+    let [source, keys, total, percent, bytes, rate, left] =
+        ["source", "keys", "keys_total", "percent", "bytes", "keys_per_second", "seconds_left"]
+            .map(|key| cell(sync, key));
+    format!(
+        "full sync  from instance {source}: {keys} of {total} keys ({percent} %), {bytes} bytes, {rate} keys/s, {left} s left\n\n"
+    )
+}
+
 /// Heading and field of each column.
-const COLUMNS: [(&str, &str); 6] = [
+const COLUMNS: [(&str, &str); 7] = [
     ("PEER", "instance"),
     ("STATE", "state"),
     ("LAG ms", "lag_ms"),
     ("LAG bytes", "lag_bytes"),
     ("OFFSET", "applied_offset"),
+    ("HEADROOM s", "headroom_seconds"),
     ("CAUSE", "last_error"),
 ];
 
@@ -135,7 +167,7 @@ fn peer_table(peers: &[Value]) -> String {
     rows.extend(peers.iter().map(|peer| COLUMNS.map(|(_, field)| cell(peer, field))));
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<_> = (0..COLUMNS.len()).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &[String; 6]| {
+    let line = |row: &[String; 7]| {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
@@ -185,6 +217,6 @@ mod tests {
     fn aligns_the_table() {
         let table = status().table();
         assert!(table.contains("members  1 2, stability held back by -"), "{table}");
-        assert!(table.contains("PEER  STATE  LAG ms  LAG bytes  OFFSET  CAUSE\n2     down   -       -          -       connection refused\n"), "{table}");
+        assert!(table.contains("PEER  STATE  LAG ms  LAG bytes  OFFSET  HEADROOM s  CAUSE\n2     down   -       -          -       -           connection refused\n"), "{table}");
     }
 }

@@ -192,3 +192,30 @@ fn a_source_that_saves_is_waited_for() {
         assert_eq!(figure(&mut two, "sync_full_in"), 1);
     }
 }
+
+/// The source knows how far its readers are from losing their place, and its agent says so before they do.
+#[test]
+fn a_reader_that_falls_behind_is_told_of_before_it_needs_a_full_sync() {
+    for kind in ServerKind::ALL {
+        let cluster = small_backlogs(&[kind, kind]);
+        let mut one = cluster.client(1);
+        one.ok("SET k v");
+        cluster.converged();
+        let peers = one.text("SYNCER.PEERS");
+        assert!(peers.contains("reading, 1, headroom_bytes, 10"), "{peers}");
+        cluster.cut(1, 2);
+        let value = "x".repeat(100_000);
+        (0..7).for_each(|key| drop(one.ok(&format!("SET big:{key} {value}"))));
+        let agent = &cluster.site(1).agent;
+        wait::eventually("the agent of the source warns", || agent.log().contains("backlog: the peer is behind"));
+        let peers = one.text("SYNCER.PEERS");
+        assert!(peers.contains("reading, 0, headroom_bytes, 3"), "{peers}");
+        (7..20).for_each(|key| drop(one.ok(&format!("SET big:{key} {value}"))));
+        wait::eventually("and says when it is too late", || {
+            agent.log().contains("it needs a full sync; raise backlog-size")
+        });
+        cluster.heal();
+        cluster.converged();
+        wait::eventually("and when it is over", || agent.log().contains("backlog: the peer has caught up"));
+    }
+}

@@ -43,6 +43,21 @@ struct Progress {
     told: Instant,
     logged: Instant,
     bytes: u64,
+    keys: u64,
+    keys_total: u64,
+}
+
+impl Progress {
+    /// In hundredths of the keys; their number is an estimate.
+    fn percent(&self) -> u64 {
+        (self.keys * 100).checked_div(self.keys_total).unwrap_or(0).min(100)
+    }
+
+    /// Seconds until the rest is merged, at the rate so far.
+    fn seconds_left(&self) -> u64 {
+        let rate = self.keys as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
+        (self.keys_total.saturating_sub(self.keys) as f64 / rate.max(0.001)) as u64
+    }
 }
 
 impl FullSync<'_> {
@@ -68,11 +83,15 @@ impl FullSync<'_> {
         let token = self.begin(&mut target, begun.keys, &head).await?;
         info!(peer = %self.peer, keys = begun.keys, reason = self.reason, "full sync begins");
         let now = Instant::now();
-        let mut progress = Progress { begun: now, told: now, logged: now, bytes: 0 };
+        let mut progress = Progress { begun: now, told: now, logged: now, bytes: 0, keys: 0, keys_total: begun.keys };
         loop {
             source.send(&read);
             match self.piece(&mut source).await? {
-                Piece::Keys(keys) => self.merge(&mut target, &token, keys, &mut progress, herald).await?,
+                Piece::Keys { bytes, keys } => {
+                    self.merge(&mut target, &token, bytes, &mut progress).await?;
+                    progress.keys = keys;
+                    self.tell(&mut progress, herald);
+                }
                 Piece::End => break,
                 Piece::Head(_) => return Err(out_of_order()),
             }
@@ -100,7 +119,6 @@ impl FullSync<'_> {
         token: &str,
         mut keys: Bytes,
         progress: &mut Progress,
-        herald: &mut Herald,
     ) -> Result<(), End> {
         while !keys.is_empty() {
             let args: [&[u8]; 3] = [b"SYNCER.SYNC", b"KEYS", token.as_bytes()];
@@ -112,7 +130,6 @@ impl FullSync<'_> {
             let _ = keys.split_to(used);
             progress.bytes += used as u64;
         }
-        self.tell(progress, herald);
         Ok(())
     }
 
@@ -123,10 +140,15 @@ impl FullSync<'_> {
         }
         progress.told = now;
         let per_second = progress.bytes as f64 / progress.begun.elapsed().as_secs_f64();
-        let text = format!("{}; {} bytes so far, {per_second:.0} per second", self.reason, progress.bytes);
+        let Progress { bytes, keys, keys_total, .. } = *progress;
+        let (percent, left) = (progress.percent(), progress.seconds_left());
+        let text = format!(
+            "{}; {keys} of {keys_total} keys ({percent} %), {bytes} bytes so far, {per_second:.0} per second, {left} s left",
+            self.reason
+        );
         if now.duration_since(progress.logged) >= LOG_EVERY {
             progress.logged = now;
-            info!(peer = %self.peer, bytes = progress.bytes, per_second, "full sync goes on");
+            info!(peer = %self.peer, keys, keys_total, percent, bytes, per_second = per_second as u64, seconds_left = left, "full sync goes on");
         }
         herald.tell(PeerState::Syncing, text, now);
     }

@@ -121,7 +121,12 @@ pub enum Piece {
     /// What goes before the keys.
     Head(Bytes),
     /// Keys.
-    Keys(Bytes),
+    Keys {
+        /// Their encoding.
+        bytes: Bytes,
+        /// Keys up to here, these included.
+        keys: u64,
+    },
     /// There is no more.
     End,
 }
@@ -307,10 +312,10 @@ impl Piece {
     pub fn parse(reply: &Reply) -> Result<Self, Refusal> {
         let mut fields = Fields::of("SYNCER.SNAPSHOT READ", reply)?;
         let word = fields.text()?;
-        let (_keys, _total) = (fields.number()?, fields.number()?);
+        let (keys, _total) = (fields.number()?, fields.number()?);
         match word {
             "HEAD" => Ok(Self::Head(fields.bytes()?)),
-            "KEYS" => Ok(Self::Keys(fields.bytes()?)),
+            "KEYS" => Ok(Self::Keys { bytes: fields.bytes()?, keys }),
             "END" => Ok(Self::End),
             _ => Err(Refusal::shape("SYNCER.SNAPSHOT READ")),
         }

@@ -1,12 +1,14 @@
 //! What runs by the clock: ten times a second, bounded work.
 
 use std::cell::Cell;
+use std::time::Instant;
 
 use syncer_shared::replid::ReplId;
 use syncer_shared::shard::Shard;
 
 use super::{VOLATILE, refuse, replication, role, touch};
 use crate::keyspace::with_keyspace;
+use crate::commands::headroom;
 use crate::redis::timer::{self, Tick};
 use crate::redis::{Context, is_handing_over, log, server};
 use crate::{durable, state};
@@ -41,6 +43,7 @@ impl Tick for Heartbeat {
         VOLATILE.set(volatile > 0);
         touch::flush(context);
         if let Ok(mut shard) = state::shard() {
+            headroom::beat(shard.backlog().end_offset(), Instant::now());
             shard.prune(PRUNE_STEPS);
             if shard.renewals_left().is_some() && role::mode() == role::Mode::Primary {
                 with_keyspace(context, |keyspace| shard.go_on_joining(keyspace, timer::now_ms(), RENEWALS));

@@ -12,6 +12,7 @@ mod assembler;
 mod clock;
 mod digest;
 mod forget;
+pub mod headroom;
 mod help;
 mod join;
 mod key;

@@ -3,6 +3,7 @@
 use syncer_shared::instance::InstanceId;
 use syncer_shared::shard::Peer;
 
+use super::headroom::{self, Headroom};
 use crate::redis::{Answer, Args, Command, CommandResult, Context, Run, entry};
 use crate::state;
 
@@ -23,17 +24,23 @@ struct Peers;
 
 impl Run for Peers {
     fn run(context: &Context, _: Args<'_>) -> CommandResult {
-        let peers = state::shard()?.peers().map(|(id, peer)| answer(id, peer)).collect();
+        let shard = state::shard()?;
+        let peers = shard
+            .peers()
+            .map(|(id, peer)| answer(id, peer, headroom::of(id, shard.backlog()), shard.backlog().capacity()))
+            .collect();
         context.reply().answer(&Answer::Array(peers));
         Ok(())
     }
 }
 
-fn answer(id: InstanceId, peer: &Peer) -> Answer {
+fn answer(id: InstanceId, peer: &Peer, headroom: Option<Headroom>, backlog_bytes: u64) -> Answer {
     let (replid, offset) = match peer.position {
         Some((replid, offset)) => (replid.to_string().into(), offset.into()),
         None => (Answer::Null, Answer::Null),
     };
+    let left = headroom.and_then(|headroom| headroom.bytes);
+    let number = |number: Option<u64>| number.map_or(Answer::Null, Answer::from);
     Answer::Map(vec![
         ("instance", u64::from(id.get()).into()),
         ("state", peer.state.name().into()),
@@ -44,6 +51,11 @@ fn answer(id: InstanceId, peer: &Peer) -> Answer {
         ("lag_ms", peer.lag_ms().into()),
         ("applied_groups", peer.groups.into()),
         ("last_report_ms", peer.report_ms.into()),
+        ("reads_offset", number(headroom.map(|headroom| headroom.offset))),
+        ("reading", u64::from(headroom.is_some_and(|headroom| headroom.is_reading)).into()),
+        ("headroom_bytes", number(left)),
+        ("headroom_percent", number(left.and_then(|left| (left * 100).checked_div(backlog_bytes)))),
+        ("headroom_seconds", number(left.and_then(headroom::seconds))),
         ("last_error", peer.error.as_str().into()),
     ])
 }

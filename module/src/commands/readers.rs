@@ -1,7 +1,7 @@
 //! Agents that read the backlog: a cursor for each connection, and the clients that wait for more.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use syncer_shared::backlog::Chunk;
@@ -41,6 +41,8 @@ struct Reader {
 #[derive(Default)]
 struct Readers {
     cursors: HashMap<u64, Cursor>,
+    /// Where each instance reads on, also while it is away.
+    places: BTreeMap<InstanceId, u64>,
     waiting: Vec<Reader>,
 }
 
@@ -61,13 +63,29 @@ pub struct Piece {
 /// The next `READ` of the client begins at `offset`.
 pub fn bind(client: u64, reader: InstanceId, offset: u64, wanted: InstanceSet) {
     let cursor = Cursor { reader, offset, wanted, answered: None, announce: false };
-    READERS.with_borrow_mut(|readers| readers.cursors.insert(client, cursor));
+    READERS.with_borrow_mut(|readers| {
+        readers.cursors.insert(client, cursor);
+        readers.places.insert(reader, offset);
+    });
+}
+
+/// Where an instance reads on, and whether it is connected; `None` when it has never read here.
+pub fn place_of(instance: InstanceId) -> Option<(u64, bool)> {
+    READERS.with_borrow(|readers| {
+        let connected = readers.cursors.values().filter(|cursor| cursor.reader == instance).map(|cursor| cursor.offset);
+        match connected.max() {
+            Some(offset) => Some((offset, true)),
+            None => readers.places.get(&instance).map(|offset| (*offset, false)),
+        }
+    })
 }
 
 /// The client is gone, or has nothing to read.
 pub fn forget(client: u64) {
     READERS.with_borrow_mut(|readers| {
-        readers.cursors.remove(&client);
+        if let Some(cursor) = readers.cursors.remove(&client) {
+            readers.places.insert(cursor.reader, cursor.offset);
+        }
         readers.waiting.retain(|reader| reader.client != client);
     });
 }
@@ -75,7 +93,8 @@ pub fn forget(client: u64) {
 /// Nobody may read on without a new handshake.
 pub fn forget_all() {
     let waiting = READERS.with_borrow_mut(|readers| {
-        readers.cursors.clear();
+        let cursors = std::mem::take(&mut readers.cursors);
+        readers.places.extend(cursors.into_values().map(|cursor| (cursor.reader, cursor.offset)));
         std::mem::take(&mut readers.waiting)
     });
     for reader in waiting {
@@ -128,7 +147,7 @@ pub fn announce(context: &Context) {
 
 /// Answers the readers that have something to read, or have waited long enough; gives when to look again.
 pub fn serve(shard: &mut Shard, now: Instant) -> Option<Instant> {
-    READERS.with_borrow_mut(|Readers { cursors, waiting }| {
+    READERS.with_borrow_mut(|Readers { cursors, waiting, .. }| {
         let mut next: Option<Instant> = None;
         let mut index = 0;
         while let Some(reader) = waiting.get(index) {

@@ -6,7 +6,7 @@ use syncer_shared::shard::Status as Figures;
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::token::ClockToken;
 
-use super::progress;
+use super::{headroom, progress};
 use crate::keyspace::field_ttls;
 use crate::redis::{Answer, Args, Command, CommandResult, Context, Run, entry};
 use crate::state;
@@ -47,6 +47,7 @@ fn answer(figures: &Figures) -> Answer {
         ("backlog_first_offset", figures.backlog_first.into()),
         ("backlog_end_offset", figures.backlog_end.into()),
         ("backlog_size", figures.backlog_capacity.into()),
+        ("backlog_bytes_per_second", headroom::bytes_per_second().into()),
         ("clock", clock(&figures.clock)),
         ("stable_clock", clock(&figures.stable)),
         ("held_back_by", Answer::Array(ids(figures.held_back_by))),
