@@ -46,6 +46,7 @@ pub fn load(context: &Context, args: Args<'_>) -> Result<(), LoadError> {
     config::load(context, args)?;
     let instance = u8::try_from(INSTANCE_ID.get()).ok().and_then(InstanceId::new).ok_or(LoadError::NoInstance)?;
     state::init(instance);
+    state::configure(|config| config.databases = server::databases(context));
     settings_changed();
 
     crate::redis::signal_explicitly(context);

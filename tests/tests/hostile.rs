@@ -225,3 +225,19 @@ fn the_log_is_for_the_replication_stream_only() {
         assert_eq!(state(&mut target), before);
     });
 }
+
+/// Not into another one, which is what selecting a database that is not there would come to.
+#[test]
+fn a_database_that_the_target_does_not_have_is_refused() {
+    for kind in ServerKind::ALL {
+        let source = Server::start(kind, ServerOptions::instance(1).config("databases", "32"));
+        let target = Server::start(kind, ServerOptions::instance(2));
+        let stream = Source::handshake(source.client(), 1, &mut target.client());
+        let mut pair = Pair { source, target, stream };
+        let mut client = pair.target.client();
+        client.ok("SET k here");
+        let chunk = pair.write(&["SELECT 20", "SET k there", "FLUSHDB"]);
+        refused(&mut client, &chunk, &["SYNCERDATABASE"]);
+        assert_eq!(client.text("GET k"), "here");
+    }
+}

@@ -93,3 +93,33 @@ fn a_site_that_cannot_read_a_value_keeps_it_and_passes_it_on() {
     cluster.converged();
     assert_eq!((three.text("SMEMBERS v"), figure(&mut two, "payloads_unknown")), ("[m]".into(), "0".into()));
 }
+
+/// From the append-only file: from its records, and from the state in its preamble. A server must not try to read what it cannot
+/// while it loads: it would take the file for corrupt, and exit.
+#[test]
+fn values_survive_restarts_where_they_are_kept_and_where_they_are_read() {
+    let options = ClusterOptions { config: vec![("appendonly", "yes")], ..ClusterOptions::default() };
+    let mut cluster = Cluster::with(&[Redis8, Valkey9, Redis8], &options);
+    cluster.client(1).ok(ADD);
+    cluster.settled();
+    for rewritten in [false, true] {
+        for instance in [2, 3] {
+            if rewritten {
+                let mut client = cluster.client(instance);
+                client.ok("BGREWRITEAOF");
+                wait::eventually("the file is rewritten", || {
+                    let info = client.text("INFO persistence");
+                    info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+                });
+            }
+            cluster.site_mut(instance).server.restart();
+        }
+        let mut two = cluster.client(2);
+        assert_eq!(figure(&mut two, "payloads_unknown"), "1", "rewritten: {rewritten}");
+        assert_eq!((two.text("EXISTS v"), cluster.client(3).text("VCARD v")), ("0".into(), "1".into()));
+        cluster.settled();
+    }
+    cluster.client(1).ok("DEL v");
+    cluster.converged();
+    assert_eq!(figure(&mut cluster.client(2), "payloads_unknown"), "0");
+}

@@ -30,6 +30,8 @@ pub enum Code {
     Role,
     /// Clocks too far apart.
     Drift,
+    /// The local server has fewer databases than the peer's.
+    Database,
     /// A frame was damaged on its way.
     Frame,
     /// Effects before these are missing.
@@ -71,6 +73,7 @@ impl Code {
                 | Self::Forgotten
                 | Self::Fenced
                 | Self::Drift
+                | Self::Database
                 | Self::NoModule
                 | Self::Denied
         )
@@ -101,6 +104,7 @@ impl Code {
             "SYNCERFENCED" => Self::Fenced,
             "SYNCERROLE" | "READONLY" => Self::Role,
             "SYNCERDRIFT" => Self::Drift,
+            "SYNCERDATABASE" => Self::Database,
             "SYNCERFRAME" => Self::Frame,
             "SYNCERGAP" => Self::Gap,
             "SYNCERNOTHELD" => Self::NotHeld,

@@ -6,6 +6,7 @@ use syncer_shared::effect::ClearReason;
 use syncer_shared::keyspace::Keyspace;
 
 use super::event::Event;
+use super::module_type;
 use super::payload::{self, Payload};
 use super::server::ServerKeyspace;
 use crate::redis::{KeyType, OwnedText, call, log};
@@ -69,7 +70,7 @@ impl ServerKeyspace<'_> {
                 self.put_list(db, name, &elements);
                 None
             }
-            Some(Payload::Dump(dump)) => self.call(db, name, c"RESTORE", &[b"0", &dump, b"REPLACE"]).error(),
+            Some(Payload::Dump(dump)) => self.restore(db, name, &dump),
             None => Some("it is broken".to_owned()),
         };
         match refused {
@@ -83,6 +84,17 @@ impl ServerKeyspace<'_> {
                 false
             }
         }
+    }
+
+    /// Returns why the server does not take it.
+    fn restore(&mut self, db: u32, name: &[u8], dump: &[u8]) -> Option<String> {
+        if self.context.flags().is_loading()
+            && let Some(kind) = module_type::of(dump)
+            && !module_type::is_known(self.context, &kind)
+        {
+            return Some(format!("there is no module for values of type {kind}"));
+        }
+        self.call(db, name, c"RESTORE", &[b"0", dump, b"REPLACE"]).error()
     }
 
     fn put_list(&mut self, db: u32, name: &[u8], elements: &[&[u8]]) {

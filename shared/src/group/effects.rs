@@ -1,7 +1,7 @@
 //! Decodes the effects of a body.
 
 use super::{code, streams};
-use crate::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
+use crate::effect::{ClearReason, Effect, FUNCTIONS_DB, FlushScope, Kind, Op, Path, TtlNote, Value};
 use crate::number::Number;
 use crate::wire::{Reader, WireError, limits};
 
@@ -10,12 +10,33 @@ use crate::wire::{Reader, WireError, limits};
 /// # Errors
 /// The first thing that is wrong.
 pub fn check(body: &[u8]) -> Result<u32, WireError> {
+    survey(body).map(|survey| survey.effects)
+}
+
+/// What there is to know of a body as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Survey {
+    /// How many effects.
+    pub effects: u32,
+    /// The highest database that they touch; libraries of functions are in none.
+    pub db_max: u32,
+}
+
+/// Checks a body from elsewhere and looks at all of it.
+pub(super) fn survey(body: &[u8]) -> Result<Survey, WireError> {
     let mut effects = effects(body);
-    let mut count = 0;
-    while effects.next_checked()?.is_some() {
-        count += 1;
+    let mut survey = Survey::default();
+    while let Some(effect) = effects.next_checked()? {
+        survey.effects += 1;
+        let db = match effect.op {
+            Op::Flush { scope: FlushScope::Db(db) } => db,
+            _ => effect.db,
+        };
+        if db > survey.db_max && db != FUNCTIONS_DB {
+            survey.db_max = db;
+        }
     }
-    Ok(count)
+    Ok(survey)
 }
 
 /// The effects of a body that [`check`] has accepted, or that a builder made. Ends early on any other.

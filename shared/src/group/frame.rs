@@ -52,6 +52,8 @@ pub struct GroupView<'a> {
     pub body: &'a [u8],
     /// All bytes of the frame.
     pub frame: &'a [u8],
+    /// The highest database that the effects touch.
+    pub db_max: u32,
 }
 
 /// What the backlog needs to know of a frame, read without checking the rest.
@@ -152,8 +154,8 @@ fn parse_group(frame: &[u8]) -> Result<GroupView<'_>, WireError> {
     let ts = reader.timestamp_above(prev, "timestamp")?;
     let change = context::take_change(&mut reader)?;
     let body = reader.rest();
-    effects::check(body)?;
-    Ok(GroupView { instance, replid, prev, ts, change, body, frame })
+    let db_max = effects::survey(body)?.db_max;
+    Ok(GroupView { instance, replid, prev, ts, change, body, frame, db_max })
 }
 
 fn parse_skip(frame: &[u8]) -> Result<Skip, WireError> {

@@ -103,6 +103,18 @@ pub enum ApplyError {
         /// What is allowed.
         limit_ms: u64,
     },
+    /// The author's server has more databases.
+    #[error(
+        "SYNCERDATABASE an effect of instance {instance} is for database {db}, but this server has only {databases}; start it with the `databases` of the others"
+    )]
+    Database {
+        /// Whose effect.
+        instance: InstanceId,
+        /// Its database.
+        db: u32,
+        /// How many there are here.
+        databases: u32,
+    },
     /// An instance id is used twice, or an instance came back without its state.
     #[error("SYNCERID {0}")]
     Identity(String),
@@ -268,6 +280,10 @@ impl Shard {
         if ahead_ms > self.config.drift_ms_max {
             let limit_ms = self.config.drift_ms_max;
             return Err(ApplyError::Drift { instance: group.instance, ahead_ms, limit_ms });
+        }
+        if group.db_max >= self.config.databases {
+            let (instance, db, databases) = (group.instance, group.db_max, self.config.databases);
+            return Err(ApplyError::Database { instance, db, databases });
         }
         self.origins.check(group.replid, group.instance, reached.len())?;
         if group.ts <= self.have(group.replid) {

@@ -57,6 +57,8 @@ pub struct ShardConfig {
     pub backlog_bytes: u64,
     /// How far ahead of the local wall clock an effect's timestamp may be, in milliseconds.
     pub drift_ms_max: u64,
+    /// How many logical databases the server has: effects in others are refused.
+    pub databases: u32,
     /// How many past replication IDs are remembered: who stopped reading in a reign before them goes on by its clock.
     pub past_replids_max: usize,
     /// Controls of the simulation.
@@ -78,6 +80,7 @@ impl ShardConfig {
             instance,
             backlog_bytes: Self::BACKLOG_BYTES_DEFAULT,
             drift_ms_max: Self::DRIFT_MS_DEFAULT,
+            databases: u32::MAX,
             past_replids_max: Self::PAST_REPLIDS_DEFAULT,
             rules: Rules::default(),
         }

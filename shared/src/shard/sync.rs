@@ -12,6 +12,7 @@ use super::{Shard, stream::Stream};
 use crate::clock::VectorClock;
 use crate::context::StreamContext;
 use crate::dot::{Dot, Seen};
+use crate::effect::FUNCTIONS_DB;
 use crate::instance::{InstanceId, InstanceSet};
 use crate::keyspace::Keyspace;
 use crate::merge::{AtRisk, KeyRef, Meeting, Side};
@@ -35,6 +36,16 @@ pub enum SyncError {
     /// A replication ID has two owners.
     #[error("SYNCERID {0}")]
     Identity(#[from] OriginError),
+    /// The source's server has more databases.
+    #[error(
+        "SYNCERDATABASE a key of the snapshot is in database {db}, but this server has only {databases}; start it with the `databases` of the others"
+    )]
+    Database {
+        /// Of the key.
+        db: u32,
+        /// How many there are here.
+        databases: u32,
+    },
     /// Keys without a beginning.
     #[error("SYNCERSYNC no full sync is going on; begin one first")]
     NotBegun,
@@ -230,6 +241,9 @@ impl Shard {
                 Err(error) => break Err(error.into()),
             };
             let name = KeyRef { db: key.db, name: key.name };
+            if key.db >= self.config.databases && key.db != FUNCTIONS_DB {
+                break Err(SyncError::Database { db: key.db, databases: self.config.databases });
+            }
             if self.is_news_of_the_past(&key.state) {
                 // In this order on replicas, too.
                 self.record_keys(&keys[from..used]);

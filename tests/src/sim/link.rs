@@ -233,6 +233,7 @@ impl Link {
                     | ApplyError::Span { .. }
                     | ApplyError::Gap { .. }
                     | ApplyError::FromBefore(..)
+                    | ApplyError::Database { .. }
                     | ApplyError::Identity(_) => Err(format!("{} refuses a batch of {peer}: {error}", target.id)),
                 }
             }
