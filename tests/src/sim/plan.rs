@@ -73,7 +73,10 @@ impl Plan {
             rules: Rules::default(),
         };
         // Drawn last, so that older seeds play what they did.
-        plan.forgets = plan.instances > 2 && plan.failover != Failover::LosesAnything && random.u8(0..4) == 0;
+        // Not with late comers or full syncs: see docs/SIMULATION.md.
+        let is_plain = plan.joins_after.is_none() && !plan.forces_full_syncs();
+        let may_forget = plan.instances > 2 && plan.failover != Failover::LosesAnything && is_plain;
+        plan.forgets = may_forget && random.u8(0..4) == 0;
         plan
     }
 
