@@ -47,6 +47,13 @@ fn new_seeds() -> Args {
     Args { seeds: u64::MAX / 2, from: now.as_secs() << 20, seconds: Some(CI_SECONDS), one: None, ci: false }
 }
 
+/// Old backups together with full syncs: about one random seed in 1,000 of these still fails at rest (docs/SIMULATION.md). New ones are told and
+/// counted; only the fixed set decides for them. Everything else must hold for every seed.
+fn is_known_weak(seed: u64) -> bool {
+    let plan = sim::Plan::from_seed(seed);
+    plan.forces_full_syncs() && plan.failover == sim::plan::Failover::LosesAnything
+}
+
 /// A panic is a failure of its seed, too.
 fn run(seed: u64, trace: bool) -> sim::Check {
     std::panic::catch_unwind(|| sim::run(seed, trace)).unwrap_or_else(|_| Err("it panicked, see above".into()))
@@ -62,7 +69,10 @@ fn main() -> ExitCode {
         None => run_many(&args),
     };
     if args.ci {
-        failed.extend(run_many(&new_seeds()));
+        let (known_weak, news) = run_many(&new_seeds()).into_iter().partition(|(seed, _)| is_known_weak(*seed));
+        println!("of the new seeds, failures that docs/SIMULATION.md knows of: {}", Vec::len(&known_weak));
+        print(&known_weak);
+        failed.extend(news);
     }
     print(&failed);
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
