@@ -46,10 +46,16 @@ impl World {
             }
             for link in 0..self.links.len() {
                 let (source, target) = (self.links[link].source, self.links[link].target);
-                self.report(source, target)?;
+                self.tell(source, target)?;
             }
         }
         (0..self.instances.len()).try_for_each(|instance| self.prune(instance, usize::MAX))
+    }
+
+    /// One reports to another what it has. All that anybody has is durable.
+    pub(super) fn tell(&mut self, from: usize, to: usize) -> Check {
+        (0..self.instances.len()).for_each(|instance| self.persist(instance));
+        self.report(from, to)
     }
 
     pub(super) fn shows(&mut self, instance: usize, key: &str, value: Option<&str>) -> Check {
@@ -112,8 +118,8 @@ fn a2_a_report_counts_only_when_it_is_covered() {
         world.pull(C, B)?;
         world.pull(C, A)?;
         world.pull(B, A)?;
-        world.report(B, A)?;
-        world.report(C, A)?;
+        world.tell(B, A)?;
+        world.tell(C, A)?;
         world.prune(A, usize::MAX)?;
         let relay = world.link(C, A);
         world.links[relay].want(syncer_shared::instance::InstanceSet::ALL);
@@ -137,8 +143,8 @@ fn a3_a_path_is_pruned_as_a_whole() {
         world.pull(A, B)?;
         world.pull(A, C)?;
         world.pull(B, A)?;
-        world.report(B, A)?;
-        world.report(C, A)?;
+        world.tell(B, A)?;
+        world.tell(C, A)?;
         world.prune(A, usize::MAX)?;
         world.command(C, "k", Command::IncrBy(1))?;
         world.pull(C, A)?;
@@ -158,7 +164,7 @@ fn a4_a_type_is_a_conflict_domain() {
         world.command(B, "k", Command::SAdd("a".into()))?;
         world.pull(A, B)?;
         world.pull(B, A)?;
-        world.report(B, A)?;
+        world.tell(B, A)?;
         world.prune(A, usize::MAX)?;
         world.command(A, "k", Command::SRem("a".into()))?;
         world.pull(A, B)?;
@@ -319,7 +325,7 @@ fn a_pruned_float_sum_goes_on_as_one_that_is_not_pruned() -> Check {
     world.command(A, "k", set("0.1"))?;
     world.command(A, "k", Command::IncrByFloat(-1e16))?;
     world.pull(A, B)?;
-    world.report(B, A)?;
+    world.tell(B, A)?;
     world.prune(A, usize::MAX)?;
     world.command(A, "k", Command::IncrByFloat(-5.0))?;
     world.pull(A, B)?;
@@ -349,11 +355,11 @@ fn a_report_that_came_too_early_counts_later() -> Check {
     let all = world.instances[A].logged();
     world.fail_over(A, all)?;
     world.command(A, "k", set("w"))?;
-    world.report(A, B)?;
+    world.tell(A, B)?;
     world.pull(A, B)?;
-    world.report(A, B)?;
-    world.report(B, A)?;
-    world.report(A, B)?;
+    world.tell(A, B)?;
+    world.tell(B, A)?;
+    world.tell(A, B)?;
     world.prune(B, usize::MAX)?;
     match world.instances[B].shard.table().len() {
         0 => Ok(()),
@@ -442,7 +448,7 @@ fn a_write_to_a_key_that_was_emptied_brings_its_ttl_along() -> Check {
     world.pull(A, B)?;
     world.pull(B, A)?;
     world.command(A, "k", Command::HDel("f".into()))?;
-    world.report(B, A)?;
+    world.tell(B, A)?;
     world.prune(A, usize::MAX)?;
     world.command(B, "k", Command::HSet("g".into(), "2".into()))?;
     world.pull(B, A)?;
@@ -463,7 +469,7 @@ fn a_stable_key_without_ttl_stays_so_until_all_know_what_was_removed() {
         world.pull(B, A)?;
         world.command(B, "k", Command::Del)?;
         world.pull(A, B)?;
-        world.report(A, B)?;
+        world.tell(A, B)?;
         world.prune(B, usize::MAX)?;
         world.command(A, "k", Command::HSet("g".into(), "2".into()))?;
         world.pull(A, B)?;
@@ -488,8 +494,8 @@ fn a_ttl_without_a_key_stays_until_all_know_that_the_key_is_gone() {
         world.command(A, "k", Command::ExpireAt(now + 40_000))?;
         world.pull(A, C)?;
         world.pull(A, B)?;
-        world.report(A, C)?;
-        world.report(B, C)?;
+        world.tell(A, C)?;
+        world.tell(B, C)?;
         world.prune(C, usize::MAX)?;
         world.command(B, "k", Command::HSet("g".into(), "2".into()))?;
         world.pull(B, C)?;
@@ -529,7 +535,7 @@ fn what_an_old_backup_endangers_keeps_having_no_ttl() -> Check {
     world.fail_over(C, backup)?;
     world.command(C, "k", set("w"))?;
     world.pull(C, A)?;
-    world.report(C, A)?;
+    world.tell(C, A)?;
     world.command(C, "k", Command::Del)?;
     world.pull(C, A)?;
     world.heal()

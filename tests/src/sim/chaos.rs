@@ -253,6 +253,7 @@ impl World {
                 let (source, target) = (self.links[link].source, self.links[link].target);
                 self.pull(source, target)?;
             }
+            (0..self.instances.len()).for_each(|instance| self.persist(instance));
             for instance in 0..self.instances.len() {
                 self.go_on_joining(instance)?;
             }

@@ -275,7 +275,7 @@ impl Instance {
         self.reigns += 1;
         self.synced.clear();
         self.take_records(registry)?;
-        self.durable = self.logged();
+        self.persist();
         self.check()
     }
 

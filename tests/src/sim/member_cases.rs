@@ -26,12 +26,12 @@ fn m3_who_was_forgotten_holds_the_stable_clock_until_all_know() {
         world.forget(A, F)?;
         for (source, target) in [(A, B), (B, A)] {
             world.pull(source, target)?;
-            world.report(source, target)?;
+            world.tell(source, target)?;
         }
         // C has A's write, not yet the Forget: its report lacks that.
         world.pull(A, C)?;
-        world.report(C, A)?;
-        world.report(B, A)?;
+        world.tell(C, A)?;
+        world.tell(B, A)?;
         world.prune(A, usize::MAX)?;
         let relay = world.link(C, A);
         world.links[relay].want(InstanceSet::ALL);
@@ -90,13 +90,13 @@ fn m5_who_is_forgotten_later_has_effects_of_who_was_forgotten_before() -> Check 
     world.forget(A, F)?;
     world.pull(A, C)?;
     world.pull(C, A)?;
-    world.report(C, A)?;
+    world.tell(C, A)?;
     world.pull(F, B)?;
     let relay = world.link(B, C);
     world.links[relay].want(InstanceSet::ALL);
     world.pull(B, C)?;
     world.forget(A, B)?;
-    world.report(C, A)?;
+    world.tell(C, A)?;
     world.heal()?;
     assert_eq!(world.group(), [A, C]);
     world.shows(A, "k", Some("f"))
@@ -132,7 +132,7 @@ fn m6_effects_from_before_a_settled_forget_are_refused() -> Check {
     for _ in 0..3 {
         for (from, to) in [(A, B), (B, A), (A, C), (C, A), (B, C), (C, B)] {
             world.pull(from, to)?;
-            world.report(from, to)?;
+            world.tell(from, to)?;
         }
     }
     assert!(world.instances[A].shard.membership().forgotten(world.instances[F].id).is_some_and(|f| f.settled));

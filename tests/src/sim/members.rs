@@ -16,7 +16,7 @@ impl World {
         by.shard.forget(id, now_ms).map_err(|error| format!("{} forgets {id}: {error}", by.id))?;
         by.take_records(&mut self.registry)?;
         // A forgotten instance could be the only one that keeps what its forgetter loses.
-        by.durable = by.logged();
+        by.persist();
         by.check()
     }
 
@@ -55,7 +55,7 @@ impl World {
             Err(error) => return Ok(Some(error.to_string())),
         };
         by.take_records(&mut self.registry)?;
-        by.durable = by.logged();
+        by.persist();
         by.check()?;
         self.say(|| format!("{} joins by {}", target + 1, sponsor + 1));
         let now_ms = self.wall(target);

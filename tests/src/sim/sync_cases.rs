@@ -17,7 +17,7 @@ fn a5_a_snapshot_with_pruned_elements_meets_their_dots() {
         world.command(A, "k", Command::IncrBy(1))?;
         world.command(A, "h", Command::HSet("f".into(), "v".into()))?;
         world.pull(A, B)?;
-        world.report(A, B)?;
+        world.tell(A, B)?;
         world.prune(B, usize::MAX)?;
         world.command(A, "k", Command::IncrBy(10))?;
         world.command(B, "k", Command::IncrBy(100))?;

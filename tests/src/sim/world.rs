@@ -159,7 +159,7 @@ impl World {
         }
         if has_admitted {
             // M9.
-            self.instances[s].durable = self.instances[s].logged();
+            self.instances[s].persist();
         }
     }
 
