@@ -44,6 +44,7 @@ pub fn counters(figures: &Status) -> Vec<(&'static str, u64)> {
         ("groups_applied", shard.groups_applied),
         ("duplicates", shard.duplicates),
         ("captured_whole", capture.captured_whole.values().sum()),
+        ("lists_rewritten", shard.lists_rewritten),
         ("touches", capture.touches),
         ("conflicts", shard.conflicts),
         ("reasserted", shard.reasserted),

@@ -1,6 +1,7 @@
 //! Effects: what a local write changed, in a form that commutes with concurrent effects (DESIGN 2).
 
 use crate::instance::InstanceId;
+use crate::list::{Ranges, RunRef, Values};
 use crate::number::Number;
 use crate::stream::{Ids, StreamId};
 
@@ -70,6 +71,20 @@ pub enum Op<'a> {
     },
     /// A change of many parts of a stream at once.
     Stream(StreamOp<'a>),
+    /// New list elements, each with its own dot: `first` and up are their places among all that their group makes.
+    ListInsert {
+        /// Where: a run of the author's reign.
+        run: RunRef<'a>,
+        /// The place of the first.
+        first: u32,
+        /// The elements, in the order in which the run grows.
+        values: Values<'a>,
+    },
+    /// Removes every observed dot of list elements.
+    ListRemove {
+        /// Which.
+        ranges: Ranges<'a>,
+    },
     /// Removes every observed dot of the key, TTL dots included.
     Clear {
         /// Why: an expiry is re-asserted against a longer TTL (T6), the others are not.
@@ -148,13 +163,15 @@ pub enum Path<'a> {
     Member(&'a [u8]),
     /// A sorted-set member.
     Scored(&'a [u8]),
-    /// A whole value of a type that is not merged by element (yet): lists, module types.
+    /// A whole value of a type that is not merged by element: module types.
     Opaque,
     /// A part of a stream by its name ([`crate::stream::Part`]).
     Stream(&'a [u8]),
+    /// A list element: its position, as [`crate::list::position`] writes it.
+    Element(&'a [u8]),
 }
 
-/// The value type that a key or a path has. Lists and module types are `Opaque` for now.
+/// The value type that a key or a path has. Module types are `Opaque`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -168,6 +185,8 @@ pub enum Kind {
     SortedSet = 4,
     /// Everything captured whole.
     Opaque = 5,
+    /// Lists.
+    List = 6,
     /// Streams.
     Stream = 7,
 }
@@ -182,6 +201,7 @@ impl Kind {
             3 => Some(Self::Set),
             4 => Some(Self::SortedSet),
             5 => Some(Self::Opaque),
+            6 => Some(Self::List),
             7 => Some(Self::Stream),
             _ => None,
         }
@@ -191,7 +211,7 @@ impl Kind {
 /// The payload of an `Assign`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
-    /// Of `Path::String` and `Path::Field`; of an entry of a stream ([`crate::stream::fields`]).
+    /// Of `Path::String`, `Path::Field` and `Path::Element`; of an entry of a stream ([`crate::stream::fields`]).
     Bytes(&'a [u8]),
     /// Of `Path::Field`: a field with a TTL of its own. Field and TTL are one value: what sets the TTL writes the field again.
     Expiring {
@@ -248,6 +268,7 @@ impl Path<'_> {
             Path::Scored(_) => Kind::SortedSet,
             Path::Opaque => Kind::Opaque,
             Path::Stream(_) => Kind::Stream,
+            Path::Element(_) => Kind::List,
         }
     }
 }

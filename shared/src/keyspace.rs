@@ -43,7 +43,8 @@ pub trait Keyspace {
     /// Removes a consumer group with its consumers and deliveries.
     fn take_group(&mut self, db: u32, key: &[u8], group: &[u8]);
 
-    /// Visits every element of the key, of whatever kind, in no particular order.
+    /// Visits every element of the key, of whatever kind, in no particular order; those of a list in list order, each with its
+    /// [index](crate::keyspace::place) in place of its position, which only the metadata knows.
     fn elements(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(Path<'_>, Value<'_>));
 
     /// Visits every key of the scope. Long: asked for only when an old backup comes back and flushes (2.2 rule 5).
@@ -70,6 +71,7 @@ pub trait Keyspace {
 
     /// Writes one element; creates the key (without TTL) if absent. The key's kind is already the path's.
     /// `Path::Field` gets the TTL of its value, or none. `Path::String` keeps the TTL. `Path::Opaque` replaces the whole value and keeps the TTL.
+    /// Not for list elements.
     ///
     /// Of a stream: an entry is put in its place, also below the last id, and raises the last id. An entry that is new and lies at
     /// or below the position of a group is late for it ([`Value::Late`]). A consumer or delivery without its group or entry may be left out.
@@ -79,8 +81,24 @@ pub trait Keyspace {
     fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) -> bool;
 
     /// Removes one element if it is there; the key goes with its last element, a stream with its last part. What is late because of
-    /// an entry or a group goes with it.
+    /// an entry or a group goes with it. Not for list elements.
     fn take(&mut self, db: u32, key: &[u8], path: Path<'_>);
+
+    /// How many elements the list has; 0 without a list.
+    fn list_len(&mut self, db: u32, key: &[u8]) -> usize;
+
+    /// The element at an index of a list.
+    fn list_get(&mut self, db: u32, key: &[u8], index: usize) -> Option<Vec<u8>>;
+
+    /// Puts an element in front of that at `index`, which is at most the length; creates the key (without TTL) if absent. The key's
+    /// kind is already a list.
+    fn list_insert(&mut self, db: u32, key: &[u8], index: usize, value: &[u8]);
+
+    /// Removes `count` elements from `index` on; the key goes with its last element.
+    fn list_remove(&mut self, db: u32, key: &[u8], index: usize, count: usize);
+
+    /// Replaces the element at an index.
+    fn list_set(&mut self, db: u32, key: &[u8], index: usize, value: &[u8]);
 
     /// Sets or removes the TTL of an existing key. A time in the past is kept as such, not executed.
     fn set_expire_at(&mut self, db: u32, key: &[u8], at: Option<UnixMs>);
@@ -96,6 +114,12 @@ pub trait Keyspace {
 
     /// No more calls for now: close keys, send what notifications are due.
     fn finish(&mut self);
+}
+
+/// What stands for the position of the element at an index of a list: bytes that sort like indexes.
+#[must_use]
+pub fn place(index: usize) -> [u8; 8] {
+    (index as u64).to_be_bytes()
 }
 
 /// What [`Keyspace::set_string`] does with the TTL.

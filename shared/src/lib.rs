@@ -12,6 +12,7 @@ pub mod glob;
 pub mod group;
 pub mod instance;
 pub mod keyspace;
+pub mod list;
 pub mod membership;
 pub mod memory;
 pub mod merge;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::digest::{Digest, KeyDigest};
 use crate::effect::{ClearReason, FlushScope, Kind, Path, UnixMs, Value};
-use crate::keyspace::{Keyspace, NotAdded, SetTtl};
+use crate::keyspace::{Keyspace, NotAdded, SetTtl, place};
 use crate::metadata::{Payload, element, path_of};
 use crate::number::Number;
 use crate::stream::{Part, StreamId};
@@ -26,7 +26,7 @@ pub struct MemoryKeyspace {
 pub struct Entry {
     /// Its type.
     pub kind: Kind,
-    /// Its elements; a string has one with an empty name.
+    /// Its elements; a string has one with an empty name, those of a list are named by [`place`].
     pub elements: BTreeMap<Vec<u8>, Payload>,
     /// Its TTL.
     pub expire_at: Option<UnixMs>,
@@ -60,6 +60,23 @@ impl MemoryKeyspace {
 
     fn element(&self, db: u32, key: &[u8], path: Path<'_>) -> Option<&Payload> {
         self.get(db, key).filter(|e| e.kind == path.kind())?.elements.get(element(path))
+    }
+
+    fn list(&self, db: u32, key: &[u8]) -> Option<&BTreeMap<Vec<u8>, Payload>> {
+        self.get(db, key).filter(|entry| entry.kind == Kind::List).map(|entry| &entry.elements)
+    }
+
+    fn change_list(&mut self, db: u32, key: &[u8], change: impl FnOnce(&mut Vec<Payload>)) {
+        let name = (db, key.to_vec());
+        let fresh = || Entry { kind: Kind::List, elements: BTreeMap::new(), expire_at: None };
+        let entry = self.keys.entry(name.clone()).or_insert_with(fresh);
+        assert_eq!(entry.kind, Kind::List, "the merge writes a list element only to a list");
+        let mut list = std::mem::take(&mut entry.elements).into_values().collect();
+        change(&mut list);
+        entry.elements = list.into_iter().enumerate().map(|(index, value)| (place(index).to_vec(), value)).collect();
+        if entry.elements.is_empty() {
+            self.keys.remove(&name);
+        }
     }
 
     fn bytes(&self, db: u32, key: &[u8], path: Path<'_>) -> Option<Vec<u8>> {
@@ -197,6 +214,26 @@ impl Keyspace for MemoryKeyspace {
         if entry.elements.is_empty() {
             self.keys.remove(&(db, key.to_vec()));
         }
+    }
+
+    fn list_len(&mut self, db: u32, key: &[u8]) -> usize {
+        self.list(db, key).map_or(0, BTreeMap::len)
+    }
+
+    fn list_get(&mut self, db: u32, key: &[u8], index: usize) -> Option<Vec<u8>> {
+        self.list(db, key)?.get(&place(index)[..])?.text().map(<[u8]>::to_vec)
+    }
+
+    fn list_insert(&mut self, db: u32, key: &[u8], index: usize, value: &[u8]) {
+        self.change_list(db, key, |list| list.insert(index, Payload::Bytes(value.into())));
+    }
+
+    fn list_remove(&mut self, db: u32, key: &[u8], index: usize, count: usize) {
+        self.change_list(db, key, |list| drop(list.drain(index..index + count)));
+    }
+
+    fn list_set(&mut self, db: u32, key: &[u8], index: usize, value: &[u8]) {
+        self.change_list(db, key, |list| list[index] = Payload::Bytes(value.into()));
     }
 
     fn set_expire_at(&mut self, db: u32, key: &[u8], at: Option<UnixMs>) {

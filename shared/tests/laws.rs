@@ -7,13 +7,15 @@ mod arbitrary;
 
 use std::collections::BTreeMap;
 
-use arbitrary::{Owned, OwnedOp, build, streams};
+use arbitrary::{Owned, OwnedOp, OwnedRun, build, ranges, side, streams, values};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use syncer_shared::context::{Entry as ClockEntry, StreamContext};
 use syncer_shared::effect::{ClearReason, FlushScope, Kind, TtlNote};
 use syncer_shared::group;
 use syncer_shared::instance::InstanceId;
+use syncer_shared::list::wire::Begun;
+use syncer_shared::list::{At, Reign, RunName, Side};
 use syncer_shared::memory::{Entry, MemoryKeyspace};
 use syncer_shared::metadata::Payload;
 use syncer_shared::number::Number;
@@ -55,6 +57,7 @@ fn effect() -> impl Strategy<Value = Owned> {
         2 => prop_oneof![Just(0.5), Just(0.1), Just(1e16), Just(-1e16)].prop_map(Number::Float),
         1 => Just(Number::Integer(i64::MAX)),
     ];
+    let places = || vec((0..AUTHORS, side(), prop::option::of(0..3_u32)), 1..3);
     let reason = prop_oneof![Just(ClearReason::Deleted), Just(ClearReason::Expired), Just(ClearReason::Evicted)];
     let op = prop_oneof![
         3 => (text(), prop::option::of(at())).prop_map(|(value, at)| OwnedOp::Set(value, at)),
@@ -63,6 +66,10 @@ fn effect() -> impl Strategy<Value = Owned> {
         5 => (number_kind, name(), delta).prop_map(|(kind, name, delta)| OwnedOp::Increment(kind, name, delta)),
         3 => (kind, name()).prop_map(|(kind, name)| OwnedOp::Remove(kind, name)),
         12 => streams::stream().prop_map(OwnedOp::Stream),
+        5 => (side(), prop::option::of(0..3_u32), vec(text(), 1..4)).prop_map(|(side, anchor, items)| list_insert(side, anchor, &items)),
+        2 => (0..3_u32, text(), prop::bool::weighted(0.2))
+            .prop_map(|(at, text, again)| OwnedOp::Assign(Kind::List, pool(at), text, 0.0, again)),
+        3 => places().prop_map(|places| list_remove(&places)),
         2 => reason.prop_map(OwnedOp::Clear),
         1 => at().prop_map(OwnedOp::Expire),
         1 => Just(OwnedOp::Persist),
@@ -71,15 +78,60 @@ fn effect() -> impl Strategy<Value = Owned> {
     let ttl = prop_oneof![4 => Just(TtlNote::None), 1 => Just(TtlNote::Created), 2 => at().prop_map(TtlNote::Kept)];
     (prop::bool::weighted(0.8), op, ttl).prop_map(|(hot, op, ttl)| {
         let is_value =
-            matches!(op, OwnedOp::Stream(_) | OwnedOp::Assign(..) | OwnedOp::Increment(..) | OwnedOp::Remove(..));
+            matches!(op, OwnedOp::Stream(_) | OwnedOp::Assign(..) | OwnedOp::Increment(..) | OwnedOp::Remove(..))
+                || matches!(op, OwnedOp::ListInsert(..) | OwnedOp::ListRemove(..));
         let key = if hot { b"k".to_vec() } else { b"l".to_vec() };
         Owned { db: 0, key, ttl: if is_value { ttl } else { TtlNote::None }, op }
     })
 }
 
+/// Where all runs of these authors begin: they go on for ever.
+const BEGUN: Timestamp = Timestamp::from_bits(5);
+
+fn pool_run() -> RunName {
+    RunName::new(&[], Side::Before, BEGUN, Reign { instance: instance(0), replid: replid(0) })
+}
+
+fn pool_at(index: u32) -> At {
+    At { ts: Timestamp::from_bits(6), index }
+}
+
+/// A position that everybody assigns at.
+fn pool(index: u32) -> Vec<u8> {
+    pool_run().element(pool_at(index)).to_vec()
+}
+
+fn anchor(index: Option<u32>) -> Vec<u8> {
+    index.map(|index| pool_run().segments(pool_at(index)).to_vec()).unwrap_or_default()
+}
+
+fn list_insert(side: Side, at: Option<u32>, items: &[Vec<u8>]) -> OwnedOp {
+    OwnedOp::ListInsert(OwnedRun { anchor: anchor(at), side, begun: Begun::Own(BEGUN) }, 0, values(items))
+}
+
+/// All of some runs, the pool with them.
+fn list_remove(places: &[(usize, Side, Option<u32>)]) -> OwnedOp {
+    let whole = |(author, side, at): &(usize, Side, Option<u32>)| {
+        let reign = Reign { instance: instance(*author), replid: replid(*author) };
+        let run = OwnedRun { anchor: anchor(*at), side: *side, begun: Begun::Other(reign, BEGUN) };
+        (run, At { ts: Timestamp::ZERO, index: 0 }, At { ts: Timestamp::MAX, index: u32::MAX })
+    };
+    OwnedOp::ListRemove(ranges(&places.iter().map(whole).collect::<Vec<_>>()))
+}
+
+/// Elements that one group makes in one run have their own places.
+fn placed(mut effects: Vec<Owned>) -> Vec<Owned> {
+    for (place, effect) in (0..).zip(&mut effects) {
+        if let OwnedOp::ListInsert(_, first, _) = &mut effect.op {
+            *first = place * 10;
+        }
+    }
+    effects
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        5 => (0..AUTHORS, vec(effect(), 1..4)).prop_map(|(author, effects)| Step::Write(author, effects)),
+        5 => (0..AUTHORS, vec(effect(), 1..4)).prop_map(|(author, effects)| Step::Write(author, placed(effects))),
         3 => (0..AUTHORS, 0..AUTHORS).prop_map(|(author, other)| Step::See(author, other)),
         2 => (0..AUTHORS).prop_map(Step::Report),
     ]

@@ -2,7 +2,7 @@
 
 mod arbitrary;
 
-use arbitrary::{float, instance, kind, name, number, replid, timestamp};
+use arbitrary::{element_name, float, instance, kind, name, number, replid, timestamp};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -37,7 +37,7 @@ fn payload(kind: Kind) -> BoxedStrategy<Payload> {
             )
             .boxed(),
         // Streams are in a test of their own.
-        Kind::String | Kind::Stream => name().prop_map(|bytes| Payload::Bytes(bytes.into())).boxed(),
+        Kind::String | Kind::List | Kind::Stream => name().prop_map(|bytes| Payload::Bytes(bytes.into())).boxed(),
     }
 }
 
@@ -56,7 +56,11 @@ fn path(kind: Kind) -> impl Strategy<Value = PathMeta> {
 }
 
 fn paths() -> impl Strategy<Value = (Kind, Vec<(Vec<u8>, PathMeta)>)> {
-    kind().prop_flat_map(|kind| (Just(kind), vec((name(), path(kind)), 0..12)))
+    let of = |kind, name| (Just(kind), vec((name, path(kind)), 0..12));
+    prop_oneof![
+        4 => kind().prop_flat_map(move |kind| of(kind, name().boxed())),
+        1 => of(Kind::List, element_name().boxed()),
+    ]
 }
 
 fn state() -> impl Strategy<Value = KeyMeta> {

@@ -104,6 +104,26 @@ impl Keyspace for ServerDataset<'_> {
         self.with(|keyspace| keyspace.take(db, key, path));
     }
 
+    fn list_len(&mut self, db: u32, key: &[u8]) -> usize {
+        self.with(|keyspace| keyspace.list_len(db, key))
+    }
+
+    fn list_get(&mut self, db: u32, key: &[u8], index: usize) -> Option<Vec<u8>> {
+        self.with(|keyspace| keyspace.list_get(db, key, index))
+    }
+
+    fn list_insert(&mut self, db: u32, key: &[u8], index: usize, value: &[u8]) {
+        self.with(|keyspace| keyspace.list_insert(db, key, index, value));
+    }
+
+    fn list_remove(&mut self, db: u32, key: &[u8], index: usize, count: usize) {
+        self.with(|keyspace| keyspace.list_remove(db, key, index, count));
+    }
+
+    fn list_set(&mut self, db: u32, key: &[u8], index: usize, value: &[u8]) {
+        self.with(|keyspace| keyspace.list_set(db, key, index, value));
+    }
+
     fn set_expire_at(&mut self, db: u32, key: &[u8], at: Option<UnixMs>) {
         self.with(|keyspace| keyspace.set_expire_at(db, key, at));
     }

@@ -3,6 +3,7 @@
 use syncer_shared::effect::{ClearReason, Effect, FUNCTIONS_DB, FlushScope, Kind, Op, Path, TtlNote, Value};
 use syncer_shared::group;
 use syncer_shared::keyspace::Keyspace;
+use syncer_shared::list::{Edit, End};
 use syncer_shared::number::Number;
 
 use super::event::Event;
@@ -17,6 +18,12 @@ pub trait Sink {
 
     /// This key is captured whole for want of a better way.
     fn whole(&mut self, db: u32, key: &[u8]);
+
+    /// Takes new elements of a list.
+    fn list_push<'v>(&mut self, write: (u32, &[u8]), ttl: TtlNote, end: End, values: impl Iterator<Item = &'v [u8]>);
+
+    /// Takes any other change of a list.
+    fn list(&mut self, write: (u32, &[u8]), ttl: TtlNote, edit: Edit<'_>);
 }
 
 /// Turns a unit into effects. `volatile`: whether any key may have a TTL; when not, looking for TTLs is saved (T2).
@@ -136,7 +143,15 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
                 }
             }
             Unstaged::Final => self.final_string(event, write, at),
-            Unstaged::Whole => {}
+            Unstaged::Pop(end) if !self.emptied(at, write.db, write.key) => self.list(write, Edit::Pop(end, None)),
+            Unstaged::Push(end) => {
+                let index =
+                    if end == End::Head { 0 } else { self.dataset.list_len(write.db, write.key).saturating_sub(1) };
+                if let Some(element) = self.dataset.list_get(write.db, write.key, index) {
+                    self.list_push(write, end, std::iter::once(&element[..]));
+                }
+            }
+            Unstaged::Pop(_) | Unstaged::Whole => {}
         }
     }
 
@@ -170,6 +185,16 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             return self.push(write, TtlNote::None, Op::Set { value: &value, expire_at });
         }
         self.push(write, TtlNote::None, Op::Clear { reason: ClearReason::Deleted });
+        if self.dataset.kind(db, key) == Some(Kind::List) {
+            let mut values: Vec<Vec<u8>> = Vec::new();
+            self.dataset.elements(db, key, &mut |_, value| {
+                if let Value::Bytes(value) = value {
+                    values.push(value.to_vec());
+                }
+            });
+            self.sink.list_push((db, key), TtlNote::None, End::Tail, values.iter().map(Vec::as_slice));
+            return self.push(write, TtlNote::None, expire_at.map_or(Op::Persist, |at| Op::Expire { at }));
+        }
         let sink = &mut *self.sink;
         let mut any = false;
         self.dataset.elements(db, key, &mut |path, value| {
@@ -256,9 +281,53 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             Shape::ZPop { .. } | Shape::ZRemByRank | Shape::ZRemByScore | Shape::ZRemByLex => {
                 self.push_all(write, args.told().map(|member| remove(Path::Scored(member))));
             }
+            Shape::ListPush(end) => self.list_push(write, end, args.from(2)),
+            Shape::ListPop(end) => {
+                let count = args.get(2).map_or(1, |count| integer(Some(count)));
+                self.list(write, Edit::Pop(end, u64::try_from(count).ok()));
+            }
+            Shape::ListPopOne(end) => self.list(write, Edit::Pop(end, Some(1))),
+            Shape::ListPopMany(keys) => {
+                let direction = usize::from(keys) + usize::try_from(integer(args.get(keys.into()))).unwrap_or(0) + 1;
+                let count = args.get(direction + 2).map_or(1, |count| integer(Some(count)));
+                self.list(write, Edit::Pop(end_of(args.get(direction), End::Head), u64::try_from(count).ok()));
+            }
+            Shape::ListTrim => self.list(write, Edit::Trim(integer(args.get(2)), integer(args.get(3)))),
+            Shape::ListSet => {
+                if let Some(element) = args.get(3) {
+                    self.list(write, Edit::Set(integer(args.get(2)), element));
+                }
+            }
+            Shape::ListInsert => {
+                if let (Some(element), Some(place)) = (args.get(4), args.told().next()) {
+                    self.list(write, Edit::Insert(place_of(place), element));
+                }
+            }
+            Shape::ListRemove => {
+                let places: Vec<u64> = args.told().map(place_of).collect();
+                self.list(write, Edit::Remove(&places));
+            }
+            Shape::ListMove => self.list_move(&args, arg, write),
             Shape::Ttl(_) | Shape::Copy | Shape::Move | Shape::Publish { .. } => {}
             Shape::Functions | Shape::Stream | Shape::Whole => {}
         }
+    }
+
+    fn list(&mut self, write: Write<'_>, edit: Edit<'_>) {
+        let note = self.note(write);
+        self.sink.list((write.db, write.key), note, edit);
+    }
+
+    fn list_push<'b>(&mut self, write: Write<'_>, end: End, values: impl Iterator<Item = &'b [u8]>) {
+        let note = self.note(write);
+        self.sink.list_push((write.db, write.key), note, end, values);
+    }
+
+    /// The event of the push comes first, the element went first.
+    fn list_move(&mut self, args: &StageArgs<'a>, arg: usize, write: Write<'a>) {
+        let (Some(source), Some(element), 2) = (args.get(1), args.told().next(), arg) else { return };
+        self.list(Write { key: source, created: false, ..write }, Edit::Pop(end_of(args.get(3), End::Tail), Some(1)));
+        self.list_push(write, end_of(args.get(4), End::Head), std::iter::once(element));
     }
 
     /// `SET`, `MSETEX`: with KEEPTTL the TTL stays, else it is replaced. Where the value is, and where options begin.
@@ -397,6 +466,20 @@ fn assign_score(member: &[u8], score: f64) -> Op<'_> {
 
 fn remove(path: Path<'_>) -> Op<'_> {
     Op::Remove { path }
+}
+
+/// `LEFT` or `RIGHT`, where there is one.
+fn end_of(argument: Option<&[u8]>, otherwise: End) -> End {
+    match argument {
+        Some(word) if word.eq_ignore_ascii_case(b"left") => End::Head,
+        Some(word) if word.eq_ignore_ascii_case(b"right") => End::Tail,
+        _ => otherwise,
+    }
+}
+
+/// An index that a look has told.
+fn place_of(told: &[u8]) -> u64 {
+    told.try_into().map(u64::from_le_bytes).unwrap_or_default()
 }
 
 /// An integer that the server has accepted.

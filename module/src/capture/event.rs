@@ -57,6 +57,22 @@ pub enum Event {
     ZPop,
     /// A range was removed from a sorted set.
     ZRemRange,
+    /// Elements came at the left of a list.
+    LPush,
+    /// Elements came at the right of a list.
+    RPush,
+    /// Elements went from the left of a list.
+    LPop,
+    /// Elements went from the right of a list.
+    RPop,
+    /// Both ends of a list were cut, or nothing.
+    LTrim,
+    /// An element came into a list.
+    LInsert,
+    /// An element of a list was replaced.
+    LSet,
+    /// Elements of a value went from a list.
+    LRem,
     /// The whole key was made by the command: `RENAME`, `COPY`, `*STORE`, `RESTORE`.
     Replaced,
     /// Something happened to a stream; what, its command tells.
@@ -108,6 +124,14 @@ impl Event {
         const XTRIM: u128 = short(b"xtrim");
         const XDEL: u128 = short(b"xdel");
         const XSETID: u128 = short(b"xsetid");
+        const LPUSH: u128 = short(b"lpush");
+        const RPUSH: u128 = short(b"rpush");
+        const LPOP: u128 = short(b"lpop");
+        const RPOP: u128 = short(b"rpop");
+        const LTRIM: u128 = short(b"ltrim");
+        const LINSERT: u128 = short(b"linsert");
+        const LSET: u128 = short(b"lset");
+        const LREM: u128 = short(b"lrem");
         const RENAME_TO: u128 = short(b"rename_to");
         const MOVE_TO: u128 = short(b"move_to");
         const COPY_TO: u128 = short(b"copy_to");
@@ -148,6 +172,14 @@ impl Event {
             SADD => Self::SAdd,
             SREM => Self::SRem,
             SPOP => Self::SPop,
+            LPUSH => Self::LPush,
+            RPUSH => Self::RPush,
+            LPOP => Self::LPop,
+            RPOP => Self::RPop,
+            LTRIM => Self::LTrim,
+            LINSERT => Self::LInsert,
+            LSET => Self::LSet,
+            LREM => Self::LRem,
             ZADD => Self::ZAdd,
             ZINCR => Self::ZIncr,
             ZREM => Self::ZRem,

@@ -1,7 +1,9 @@
 //! The group of a unit as it is being built.
 
-use syncer_shared::effect::{Effect, Op, Path, Value};
+use syncer_shared::effect::{Effect, Op, Path, TtlNote, Value};
 use syncer_shared::group::GroupBuilder;
+use syncer_shared::list::End;
+use syncer_shared::list::draft::{Draft, Drafts, Edit};
 use syncer_shared::shard::Before;
 
 use super::effects::Sink;
@@ -16,6 +18,8 @@ pub struct Group {
     pub before: Before,
     /// Keys captured whole for want of a better way.
     pub whole: Vec<(u32, Box<[u8]>)>,
+    /// Edits of lists.
+    pub drafts: Drafts,
 }
 
 impl Group {
@@ -24,6 +28,7 @@ impl Group {
         self.builder.clear();
         self.before.clear();
         self.whole.clear();
+        self.drafts.clear();
     }
 }
 
@@ -47,5 +52,15 @@ impl Sink for Group {
 
     fn whole(&mut self, db: u32, key: &[u8]) {
         self.whole.push((db, key.into()));
+    }
+
+    #[inline]
+    fn list_push<'v>(&mut self, write: (u32, &[u8]), ttl: TtlNote, end: End, values: impl Iterator<Item = &'v [u8]>) {
+        self.drafts.push(self.builder.count(), write, ttl, end, values);
+    }
+
+    #[inline]
+    fn list(&mut self, (db, key): (u32, &[u8]), ttl: TtlNote, edit: Edit<'_>) {
+        self.drafts.add(&Draft { place: self.builder.count(), db, key, ttl, edit });
     }
 }

@@ -10,7 +10,7 @@ use super::stream::{self, Changes, Given};
 use super::unit::Unit;
 use crate::keyspace::functions::{self, Library};
 use crate::redis::passthrough::{self, As, Leaf, Outcome};
-use crate::redis::{Args, Context, call};
+use crate::redis::{Args, Context, OwnedText, Text, call};
 
 /// What was there before the command.
 pub struct Before {
@@ -30,6 +30,8 @@ enum Kind {
     Digests(Vec<(usize, u128)>),
     /// See there.
     Stream(stream::Before),
+    /// Places in a list.
+    Places(Vec<u64>),
     /// The keys that may change: whether they did, the reply tells.
     Keys(Vec<usize>),
     /// The libraries of functions.
@@ -84,6 +86,8 @@ impl Before {
             Shape::ZRemByLex => Kind::Leaving(range(context, c"ZRANGEBYLEX", args)),
             Shape::Functions => Kind::Libraries(functions::list(context)),
             Shape::Stream => Kind::Stream(stream::Before::look(context, args)),
+            Shape::ListInsert => Kind::Places(pivot(context, args).into_iter().collect()),
+            Shape::ListRemove => Kind::Places(places(context, args, 3, args.bytes(2))),
             Shape::Whole => {
                 let digest = |at| (at, digest(dataset, db, args.bytes(at).unwrap_or_default()));
                 Kind::Digests(written(context, args).into_iter().map(digest).collect())
@@ -111,6 +115,7 @@ impl Before {
         match &self.kind {
             Kind::Element(Some(before)) => unit.tell(before),
             Kind::Leaving(members) => members.iter().for_each(|member| unit.tell(member)),
+            Kind::Places(places) => places.iter().for_each(|place| unit.tell(&place.to_le_bytes())),
             _ => {}
         }
     }
@@ -205,7 +210,7 @@ fn is_out_of_range(before: &Option<Vec<u8>>, delta: Option<&[u8]>) -> bool {
 /// The members that the reply of a pop names.
 fn popped(shape: Shape, outcome: &Outcome) -> Vec<Vec<u8>> {
     let (first, step) = match shape {
-        Shape::SPop => (0, 1),
+        Shape::SPop | Shape::ListMove => (0, 1),
         // Members and scores by turns, after the key if there is one.
         Shape::ZPop { names_key } => (usize::from(names_key), 2),
         _ => return Vec::new(),
@@ -248,6 +253,30 @@ fn range(context: &Context, command: &std::ffi::CStr, args: Args<'_>) -> Vec<Vec
     let mut members = Vec::new();
     call(context, command, &args).each(|member| members.extend(member.bytes().map(<[u8]>::to_vec)));
     members
+}
+
+/// The places of an element of a list, in order; `count` as `LREM` takes it.
+fn places(context: &Context, args: Args<'_>, element: usize, count: Option<&[u8]>) -> Vec<u64> {
+    let count = count.and_then(|text| std::str::from_utf8(text).ok()?.parse::<i64>().ok()).unwrap_or(0);
+    let (rank, count) = (if count < 0 { "-1" } else { "1" }, count.unsigned_abs().to_string());
+    let words = [c_text("RANK"), c_text(rank), c_text("COUNT"), c_text(&count)];
+    let mut all: smallvec::SmallVec<[Text<'_>; 6]> = [args.get(1), args.get(element)].into_iter().flatten().collect();
+    all.extend(words.iter().map(OwnedText::text));
+    let mut places = Vec::new();
+    call(context, c"LPOS", &all).each(|place| places.extend(place.integer().and_then(|at| u64::try_from(at).ok())));
+    places.sort_unstable();
+    places
+}
+
+/// Where `LINSERT` puts its element.
+fn pivot(context: &Context, args: Args<'_>) -> Option<u64> {
+    let first = places(context, args, 3, Some(b"1")).first().copied()?;
+    let is_after = args.bytes(2).is_some_and(|word| word.eq_ignore_ascii_case(b"after"));
+    Some(first + u64::from(is_after))
+}
+
+fn c_text(word: &str) -> OwnedText {
+    OwnedText::new(word.as_bytes())
 }
 
 /// How many flags follow the key of `ZADD` or `GEOADD`.

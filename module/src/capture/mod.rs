@@ -351,14 +351,19 @@ impl Capture {
 
     /// Logs the group that was built. I-1: within the propagation unit of the write.
     fn commit(&mut self, context: &Context, dataset: &mut ServerDataset<'_>) {
-        if self.group.builder.is_empty() {
+        if self.group.builder.is_empty() && self.group.drafts.is_empty() {
             return;
         }
         match state::shard() {
             Ok(mut shard) => {
                 replication::drain(context, &mut shard);
                 let now_ms = timer::cached_ms();
-                let record = shard.commit(&self.group.builder, &self.group.before, dataset, now_ms);
+                let Group { builder, before, drafts, whole: _ } = &self.group;
+                let record = if drafts.is_empty() {
+                    shard.commit(builder, before, dataset, now_ms)
+                } else {
+                    shard.commit_edits(builder, before, drafts, dataset, now_ms)
+                };
                 if replication::needed() {
                     notify::replicate_log(context, record);
                 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use syncer_shared::effect::ClearReason;
+use syncer_shared::list::End;
 
 use super::event::Event;
 use super::shape::Shape;
@@ -17,6 +18,10 @@ pub enum Unstaged {
     Ttl,
     /// The final value of the string is looked at, and seals the key.
     Final,
+    /// Elements of this end of a list are gone: how many, its length tells.
+    Pop(End),
+    /// An element has come to this end of a list: a look tells which.
+    Push(End),
     /// The key is captured whole.
     Whole,
 }
@@ -30,8 +35,20 @@ pub fn unstaged(event: Event) -> Unstaged {
         Event::Evicted => Unstaged::Clear(ClearReason::Evicted),
         Event::Expire | Event::Persist => Unstaged::Ttl,
         Event::Set | Event::Patched | Event::IncrFloat => Unstaged::Final,
+        Event::LPop => Unstaged::Pop(End::Head),
+        Event::RPop => Unstaged::Pop(End::Tail),
+        Event::LPush => Unstaged::Push(End::Head),
+        Event::RPush => Unstaged::Push(End::Tail),
         _ => Unstaged::Whole,
     }
+}
+
+/// Whether something else happened to the key after the item `at`.
+fn concerned_later(unit: &Unit, at: usize, name: (u32, &[u8])) -> bool {
+    unit.items().iter().skip(at + 1).any(|item| match *item {
+        Item::Staged { key, db, .. } | Item::Event { key, db, .. } => (db, unit.bytes(key)) == name,
+        _ => false,
+    })
 }
 
 /// Keys whose final state was looked at, so that no other effect of the unit may count on top of it.
@@ -62,7 +79,11 @@ impl<'a> Seals<'a> {
             Item::Event { event, key, db, .. } => Some((unstaged(event), db, key)),
             _ => None,
         };
-        for (way, db, key) in unit.items().iter().filter_map(way) {
+        for (at, (way, db, key)) in unit.items().iter().enumerate().filter_map(|(at, item)| Some((at, way(item)?))) {
+            let way = match way {
+                Unstaged::Push(_) if concerned_later(unit, at, (db, unit.bytes(key))) => Unstaged::Whole,
+                way => way,
+            };
             if matches!(way, Unstaged::Final | Unstaged::Whole) {
                 let seal = seals.keys.entry((db, unit.bytes(key))).or_default();
                 seal.whole |= way == Unstaged::Whole;

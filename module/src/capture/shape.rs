@@ -1,5 +1,7 @@
 //! What we know about the write commands of the servers: how their arguments say what they change.
 
+use syncer_shared::list::End;
+
 /// How to read the arguments of a staged command, once its event has told that it did something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -60,6 +62,24 @@ pub enum Shape {
     ZRemByLex,
     /// `GEOADD key [flags] longitude latitude member ...`.
     GeoAdd,
+    /// `LPUSH key element ...`, `LPUSHX`; `RPUSH`, `RPUSHX`.
+    ListPush(End),
+    /// `LPOP key [count]`, `RPOP`.
+    ListPop(End),
+    /// `BLPOP key ... timeout`, `BRPOP`: one element of one of the keys.
+    ListPopOne(End),
+    /// `LMPOP count key ... LEFT|RIGHT [COUNT n]` (1), `BLMPOP timeout count key ...` (2): where the number of keys is.
+    ListPopMany(u8),
+    /// `LTRIM key start stop`.
+    ListTrim,
+    /// `LSET key index element`.
+    ListSet,
+    /// `LINSERT key BEFORE|AFTER pivot element`: the place is looked up before.
+    ListInsert,
+    /// `LREM key count element`: the places are looked up before.
+    ListRemove,
+    /// `LMOVE source target LEFT|RIGHT LEFT|RIGHT`, `BLMOVE`; without ends `RPOPLPUSH`, `BRPOPLPUSH`. The reply tells the element.
+    ListMove,
     /// `EXPIRE key ttl`, `GETEX key [options]`, ...: the event tells all, but for a time in the past.
     Ttl(TtlUnit),
     /// `COPY source target [DB db]`.
@@ -226,24 +246,24 @@ pub const KNOWN: &[(&str, Class)] = &[
     ("flushdb", Class::Events),
     ("flushall", Class::Events),
     ("swapdb", Class::Events),
-    ("lpush", Class::Events),
-    ("rpush", Class::Events),
-    ("lpushx", Class::Events),
-    ("rpushx", Class::Events),
-    ("lpop", Class::Events),
-    ("rpop", Class::Events),
-    ("ltrim", Class::Events),
-    ("linsert", Class::Events),
-    ("lset", Class::Events),
-    ("lrem", Class::Events),
-    ("lmove", Class::Events),
-    ("rpoplpush", Class::Events),
-    ("lmpop", Class::Events),
-    ("blpop", Class::Events),
-    ("brpop", Class::Events),
-    ("blmove", Class::Events),
-    ("brpoplpush", Class::Events),
-    ("blmpop", Class::Events),
+    ("lpush", Class::Stage(Shape::ListPush(End::Head))),
+    ("rpush", Class::Stage(Shape::ListPush(End::Tail))),
+    ("lpushx", Class::Stage(Shape::ListPush(End::Head))),
+    ("rpushx", Class::Stage(Shape::ListPush(End::Tail))),
+    ("lpop", Class::Stage(Shape::ListPop(End::Head))),
+    ("rpop", Class::Stage(Shape::ListPop(End::Tail))),
+    ("ltrim", Class::Stage(Shape::ListTrim)),
+    ("linsert", Class::Call(Shape::ListInsert)),
+    ("lset", Class::Stage(Shape::ListSet)),
+    ("lrem", Class::Call(Shape::ListRemove)),
+    ("lmove", Class::Call(Shape::ListMove)),
+    ("rpoplpush", Class::Call(Shape::ListMove)),
+    ("lmpop", Class::Stage(Shape::ListPopMany(1))),
+    ("blpop", Class::Stage(Shape::ListPopOne(End::Head))),
+    ("brpop", Class::Stage(Shape::ListPopOne(End::Tail))),
+    ("blmove", Class::Block(Shape::ListMove)),
+    ("brpoplpush", Class::Block(Shape::ListMove)),
+    ("blmpop", Class::Stage(Shape::ListPopMany(2))),
     ("xadd", Class::Call(Shape::Stream)),
     ("xtrim", Class::Call(Shape::Stream)),
     ("xdel", Class::Call(Shape::Stream)),

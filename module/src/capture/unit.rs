@@ -1,6 +1,7 @@
 //! One execution unit as the filter and the events see it: staged commands and what happened, in order.
 
 use syncer_shared::effect::FlushScope;
+use syncer_shared::list::End;
 
 use super::event::Event;
 use super::shape::{Shape, TtlUnit};
@@ -364,7 +365,22 @@ impl Unit {
             | (Shape::ZIncrBy, Event::ZIncr)
             | (Shape::ZRem, Event::ZRem)
             | (Shape::ZRemByRank | Shape::ZRemByScore | Shape::ZRemByLex, Event::ZRemRange)
-            | (Shape::ZPop { names_key: false }, Event::ZPop) => 1,
+            | (Shape::ZPop { names_key: false }, Event::ZPop)
+            | (Shape::ListPush(End::Head), Event::LPush)
+            | (Shape::ListPush(End::Tail), Event::RPush)
+            | (Shape::ListPop(End::Head), Event::LPop)
+            | (Shape::ListPop(End::Tail), Event::RPop)
+            | (Shape::ListTrim, Event::LTrim)
+            | (Shape::ListSet, Event::LSet)
+            | (Shape::ListInsert, Event::LInsert)
+            | (Shape::ListRemove, Event::LRem)
+            | (Shape::ListMove, Event::LPop | Event::RPop) => 1,
+            (Shape::ListMove, Event::LPush | Event::RPush) => 2,
+            (Shape::ListPopOne(End::Head), Event::LPop)
+            | (Shape::ListPopOne(End::Tail), Event::RPop)
+            | (Shape::ListPopMany(_), Event::LPop | Event::RPop) => {
+                return self.consume_popped(last, db, key, created);
+            }
             // A time in the past deletes the field.
             (Shape::HSetEx, Event::HTtl | Event::HDel | Event::HExpired) => return self.stages[last].used,
             (Shape::HTtl, Event::HTtl | Event::HDel | Event::HExpired) if self.stages[last].used => return true,

@@ -69,7 +69,7 @@ impl Capture {
             Some(info) if shape == Shape::Stream => {
                 detached().is_some_and(|context| blocking::will_not_block(context, call, info.db))
             }
-            Some(info) => has_any_key(call, info.db),
+            Some(info) => has_any_key(call, info.db, shape),
         };
         if runs {
             self.wrap(call, spec);
@@ -101,12 +101,18 @@ fn wrapper(client: u64, outer: u64, args: &[Text<'_>], deny_oom: bool) -> Option
     }
 }
 
-/// Whether one of the keys of `BZPOPMIN key ... timeout` or `BZMPOP timeout count key ...` exists.
-fn has_any_key(call: &Call, db: u32) -> bool {
+/// Whether one of the keys of `BZPOPMIN key ... timeout` or `BZMPOP timeout count key ...`, or the source of `BLMOVE`, exists.
+fn has_any_key(call: &Call, db: u32, shape: Shape) -> bool {
     let Some(context) = detached() else { return false };
     let is_multi = call.bytes(0).is_some_and(|name| name.eq_ignore_ascii_case(b"bzmpop"));
     let count = |at| call.arg(at).and_then(Text::as_integer).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-    let keys = if is_multi { 3..(3 + count(2)).min(call.len()) } else { 1..call.len().saturating_sub(1) };
+    let keys = if shape == Shape::ListMove {
+        1..2
+    } else if is_multi {
+        3..(3 + count(2)).min(call.len())
+    } else {
+        1..call.len().saturating_sub(1)
+    };
     let mut dataset = ServerDataset::new(context);
     let now_ms = i64::try_from(timer::now_ms()).unwrap_or(i64::MAX);
     let mut is_there = |key| dataset.kind(db, key).is_some() && dataset.expire_at(db, key).is_none_or(|at| at > now_ms);

@@ -2,7 +2,7 @@
 
 use syncer_shared::effect::{Kind, UnixMs};
 use syncer_shared::instance::InstanceId;
-use syncer_shared::shard::{DotInfo, KeyInfo};
+use syncer_shared::shard::{DotInfo, KeyInfo, ListInfo};
 use syncer_shared::stream::Part;
 use syncer_shared::timestamp::Timestamp;
 
@@ -39,6 +39,7 @@ fn answer(info: &KeyInfo) -> Answer {
         ("unknown_payload", u64::from(info.unknown).into()),
         ("dots", Answer::Array(info.dots.iter().map(dot).collect())),
         ("ttls", Answer::Array(info.ttl.iter().map(ttl).collect())),
+        ("list", info.list.as_ref().map_or(Answer::Null, list)),
     ])
 }
 
@@ -51,6 +52,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::SortedSet => "zset",
         Kind::Opaque => "whole",
         Kind::Stream => "stream",
+        Kind::List => "list",
     }
 }
 
@@ -79,6 +81,16 @@ fn shown(dot: &DotInfo) -> Vec<u8> {
         Some(Part::Consumer { group, name }) => format!("group {} consumer {}", text(group), text(name)).into_bytes(),
         Some(Part::Delivery { group, id }) => format!("group {} entry {id}", text(group)).into_bytes(),
     }
+}
+
+fn list(list: &ListInfo) -> Answer {
+    Answer::Map(vec![
+        ("elements", (list.elements as u64).into()),
+        ("runs", (list.runs as u64).into()),
+        ("depth", (list.depth as u64).into()),
+        ("steps", list.steps.into()),
+        ("bytes", (list.bytes as u64).into()),
+    ])
 }
 
 type Ttl = (InstanceId, Timestamp, Option<UnixMs>, bool);

@@ -22,9 +22,15 @@ impl Event {
     pub const HDEL: Self = Self { class: EventClass::Hash, name: c"hdel" };
     pub const ZADD: Self = Self { class: EventClass::SortedSet, name: c"zadd" };
     pub const ZREM: Self = Self { class: EventClass::SortedSet, name: c"zrem" };
+    pub const LPUSH: Self = Self { class: EventClass::List, name: c"lpush" };
     pub const RPUSH: Self = Self { class: EventClass::List, name: c"rpush" };
     pub const XADD: Self = Self { class: EventClass::Stream, name: c"xadd" };
     pub const XDEL: Self = Self { class: EventClass::Stream, name: c"xdel" };
+    pub const LINSERT: Self = Self { class: EventClass::List, name: c"linsert" };
+    pub const LPOP: Self = Self { class: EventClass::List, name: c"lpop" };
+    pub const RPOP: Self = Self { class: EventClass::List, name: c"rpop" };
+    pub const LREM: Self = Self { class: EventClass::List, name: c"lrem" };
+    pub const LSET: Self = Self { class: EventClass::List, name: c"lset" };
     pub const EXPIRE: Self = Self { class: EventClass::Generic, name: c"expire" };
     pub const PERSIST: Self = Self { class: EventClass::Generic, name: c"persist" };
     pub const DEL: Self = Self { class: EventClass::Generic, name: c"del" };

@@ -3,6 +3,7 @@
 mod event;
 pub mod field_ttls;
 pub mod functions;
+mod list;
 mod module_type;
 mod open;
 mod payload;

@@ -59,6 +59,12 @@ impl OpenKey {
         self.key.get_or_insert_with(|| Key::open_quietly(context, self.name.text(), expiry))
     }
 
+    /// Closes the raw key and keeps what is due: the server forgets where it was in a list, which it must before anything but going on
+    /// there (else it crashes).
+    pub fn release(&mut self) {
+        self.key = None;
+    }
+
     /// Notes an event; the key was changed through the raw API.
     pub fn changed(&mut self, event: Event) {
         self.events.push(event);

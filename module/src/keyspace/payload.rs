@@ -1,6 +1,5 @@
 //! Whole values of the types that are not merged by element (yet), in a form that every server reads.
 //!
-//! - `L` elements: a list, each element a little-endian `u32` length and its bytes.
 //! - `D` version body: what `DUMP` gives without its footer (RDB version and CRC64), the version little-endian.
 //!   `RESTORE` refuses a dump of a newer RDB version than its own, though streams and module values are encoded
 //!   alike since version 11 (Redis 7.2, Valkey 8.0): these get a footer that says 11.
@@ -14,21 +13,9 @@ const FOOTER_LEN: usize = 10;
 
 /// A decoded payload.
 #[derive(Debug, PartialEq)]
-pub enum Payload<'a> {
-    /// The elements of a list.
-    List(Vec<&'a [u8]>),
+pub enum Payload {
     /// What `RESTORE` takes.
     Dump(Vec<u8>),
-}
-
-/// The payload of a list.
-pub fn encode_list<'a>(elements: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    let mut payload = vec![b'L'];
-    for element in elements {
-        payload.extend_from_slice(&(element.len() as u32).to_le_bytes());
-        payload.extend_from_slice(element);
-    }
-    payload
 }
 
 /// The payload of what `DUMP` answered; `None` when that is no dump.
@@ -43,24 +30,11 @@ pub fn encode_dump(dump: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Decodes a payload from a peer; `None` when it is broken.
-pub fn decode(payload: &[u8]) -> Option<Payload<'_>> {
+pub fn decode(payload: &[u8]) -> Option<Payload> {
     match payload.split_first()? {
-        (b'L', elements) => decode_list(elements).map(Payload::List),
         (b'D', dump) => decode_dump(dump).map(Payload::Dump),
         _ => None,
     }
-}
-
-fn decode_list(mut rest: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut elements = Vec::new();
-    while !rest.is_empty() {
-        let (len, tail) = rest.split_first_chunk::<4>()?;
-        let (element, tail) = tail.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-        elements.push(element);
-        rest = tail;
-    }
-    // An empty list does not exist.
-    (!elements.is_empty()).then_some(elements)
 }
 
 fn decode_dump(dump: &[u8]) -> Option<Vec<u8>> {
@@ -105,20 +79,8 @@ mod tests {
     }
 
     #[test]
-    fn lists_come_back() {
-        let elements: [&[u8]; 3] = [b"a", b"", b"\0\xff"];
-        let payload = encode_list(elements.into_iter());
-        assert_eq!(decode(&payload), Some(Payload::List(elements.to_vec())));
-    }
-
-    #[test]
     fn broken_payloads_are_refused() {
-        let whole = encode_list([b"abc".as_slice(), b"de"].into_iter());
-        let ends_between_elements = 1 + 4 + 3;
-        for len in (0..whole.len()).filter(|len| *len != ends_between_elements) {
-            assert_eq!(decode(&whole[..len]), None, "cut at {len}");
-        }
-        assert_eq!(decode(b"L"), None);
+        assert_eq!(decode(b""), None);
         assert_eq!(decode(b"D\x0b"), None);
         assert_eq!(decode(b"D\x0b\0"), None);
         assert_eq!(decode(b"X1234"), None);

@@ -53,6 +53,13 @@ impl<'a> ServerKeyspace<'a> {
         }
     }
 
+    /// See [`OpenKey::release`].
+    pub(super) fn release(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.release();
+        }
+    }
+
     pub(super) fn select(&mut self, db: u32) {
         if self.selected != db && self.context.select(db) {
             self.selected = db;
@@ -76,7 +83,7 @@ impl<'a> ServerKeyspace<'a> {
     }
 
     /// After an element went: whether the key went with it.
-    fn shrunk(&mut self, db: u32, name: &[u8], event: Event) {
+    pub(super) fn shrunk(&mut self, db: u32, name: &[u8], event: Event) {
         self.changed(event);
         if self.key(db, name).key_type() == KeyType::Empty {
             self.changed(Event::DEL);
@@ -154,8 +161,9 @@ impl Keyspace for ServerKeyspace<'_> {
             KeyType::Hash => Some(Kind::Hash),
             KeyType::Set => Some(Kind::Set),
             KeyType::SortedSet => Some(Kind::SortedSet),
+            KeyType::List => Some(Kind::List),
             KeyType::Stream => Some(Kind::Stream),
-            KeyType::List | KeyType::Other => Some(Kind::Opaque),
+            KeyType::Other => Some(Kind::Opaque),
         }
     }
 
@@ -199,7 +207,6 @@ impl Keyspace for ServerKeyspace<'_> {
             return functions::code(self.context, key);
         }
         match self.key(db, key).key_type() {
-            KeyType::List => Some(self.list_payload(db, key)),
             KeyType::Other => self.call(db, key, c"DUMP", &[]).bytes().and_then(payload::encode_dump),
             _ => None,
         }
@@ -223,6 +230,7 @@ impl Keyspace for ServerKeyspace<'_> {
                 visit(Path::Scored(member), Value::Score(score.unwrap_or_default()));
             }),
             Some(Kind::Stream) => self.stream_elements(db, key, visit),
+            Some(Kind::List) => self.each_of_list(db, key, visit),
             Some(Kind::Opaque) => {
                 if let Some(payload) = self.payload(db, key) {
                     visit(Path::Opaque, Value::Payload(&payload));
@@ -355,7 +363,28 @@ impl Keyspace for ServerKeyspace<'_> {
                     self.shrunk(db, key, Event::ZREM);
                 }
             }
+            Path::Element(_) => debug_assert!(false, "list elements go by index"),
         }
+    }
+
+    fn list_len(&mut self, db: u32, key: &[u8]) -> usize {
+        self.length_of_list(db, key)
+    }
+
+    fn list_get(&mut self, db: u32, key: &[u8], index: usize) -> Option<Vec<u8>> {
+        self.element_of_list(db, key, index)
+    }
+
+    fn list_insert(&mut self, db: u32, key: &[u8], index: usize, value: &[u8]) {
+        self.insert_into_list(db, key, index, value);
+    }
+
+    fn list_remove(&mut self, db: u32, key: &[u8], index: usize, count: usize) {
+        self.remove_from_list(db, key, index, count);
+    }
+
+    fn list_set(&mut self, db: u32, key: &[u8], index: usize, value: &[u8]) {
+        self.set_in_list(db, key, index, value);
     }
 
     fn set_expire_at(&mut self, db: u32, key: &[u8], at: Option<UnixMs>) {

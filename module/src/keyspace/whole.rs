@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use syncer_shared::effect::ClearReason;
 use syncer_shared::keyspace::Keyspace;
 
-use super::event::Event;
 use super::module_type;
 use super::payload::{self, Payload};
 use super::server::ServerKeyspace;
-use crate::redis::{KeyType, OwnedText, call, log};
+use crate::redis::{OwnedText, call, log};
 
 /// How many whole values no command of this server could take.
 static PAYLOADS_REFUSED: AtomicU64 = AtomicU64::new(0);
@@ -31,17 +30,9 @@ impl ServerKeyspace<'_> {
         String::from_utf8_lossy(reply.bytes().unwrap_or_default()).into_owned()
     }
 
-    pub(super) fn list_payload(&mut self, db: u32, name: &[u8]) -> Vec<u8> {
-        let reply = self.call(db, name, c"LRANGE", &[b"0", b"-1"]);
-        let mut elements = Vec::new();
-        reply.each(|element| elements.extend(element.bytes()));
-        payload::encode_list(elements.into_iter())
-    }
-
     /// The value of a key of kind `Opaque` in a form that is equal for equal values on every server.
     pub fn canonical(&mut self, db: u32, name: &[u8]) -> Vec<u8> {
         match self.key(db, name).key_type() {
-            KeyType::List => self.list_payload(db, name),
             _ => self.type_digest(db, name).unwrap_or_else(|| {
                 // Without the version, which differs between servers.
                 let payload = self.payload(db, name).unwrap_or_default();
@@ -66,10 +57,6 @@ impl ServerKeyspace<'_> {
     pub(super) fn put_payload(&mut self, db: u32, name: &[u8], payload: &[u8]) -> bool {
         let expire_at = self.expire_at(db, name);
         let refused = match payload::decode(payload) {
-            Some(Payload::List(elements)) => {
-                self.put_list(db, name, &elements);
-                None
-            }
             Some(Payload::Dump(dump)) => self.restore(db, name, &dump),
             None => Some("it is broken".to_owned()),
         };
@@ -95,15 +82,6 @@ impl ServerKeyspace<'_> {
             return Some(format!("there is no module for values of type {kind}"));
         }
         self.call(db, name, c"RESTORE", &[b"0", dump, b"REPLACE"]).error()
-    }
-
-    fn put_list(&mut self, db: u32, name: &[u8], elements: &[&[u8]]) {
-        let key = self.key(db, name);
-        key.delete();
-        for element in elements {
-            key.push(OwnedText::new(element).text());
-        }
-        self.changed(Event::RPUSH);
     }
 }
 

@@ -282,10 +282,42 @@ impl Key {
         deleted == 1
     }
 
-    /// Appends to a list; creates it.
-    pub fn push(&mut self, element: Text<'_>) {
+    /// How many elements the value has; bytes of a string.
+    #[must_use]
+    pub fn value_len(&self) -> usize {
+        // SAFETY: the key is open.
+        unsafe { api!(RedisModule_ValueLength)(self.raw()) }
+    }
+
+    /// An element of a list. Going on to the next one is quick: the server remembers where it was.
+    #[must_use]
+    pub fn element(&self, index: usize) -> Option<OwnedText> {
+        let index = index.try_into().ok()?;
+        // SAFETY: the key is open for reading and writing; the server makes a string for us.
+        let element = unsafe { api!(RedisModule_ListGet)(self.raw(), index) };
+        // SAFETY: as above: ours to free.
+        NonNull::new(element).map(|element| unsafe { OwnedText::adopt(element) })
+    }
+
+    /// Puts an element in front of that at `index`, or at the end; creates the list. False when the key is of another type.
+    pub fn insert_element(&mut self, index: usize, element: Text<'_>) -> bool {
+        let Ok(index) = index.try_into() else { return false };
         // SAFETY: the key is open for writing; the server copies the element.
-        unsafe { api!(RedisModule_ListPush)(self.raw(), raw::REDISMODULE_LIST_TAIL as c_int, element.raw()) };
+        ok(unsafe { api!(RedisModule_ListInsert)(self.raw(), index, element.raw()) }).is_some()
+    }
+
+    /// Removes an element of a list, and the key with its last one. Whether it was there.
+    pub fn remove_element(&mut self, index: usize) -> bool {
+        let Ok(index) = index.try_into() else { return false };
+        // SAFETY: the key is open for writing.
+        ok(unsafe { api!(RedisModule_ListDelete)(self.raw(), index) }).is_some()
+    }
+
+    /// Replaces an element of a list. Whether it was there.
+    pub fn set_element(&mut self, index: usize, element: Text<'_>) -> bool {
+        let Ok(index) = index.try_into() else { return false };
+        // SAFETY: the key is open for writing; the server copies the element.
+        ok(unsafe { api!(RedisModule_ListSet)(self.raw(), index, element.raw()) }).is_some()
     }
 
     /// Visits every field, member or scored member with its value or score text. Hashes, sets and sorted sets.

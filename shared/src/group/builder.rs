@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{code, streams};
-use crate::effect::{Effect, FlushScope, Op, Path, TtlNote, Value};
+use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
 use crate::number::Number;
 use crate::wire::writer;
 
@@ -28,8 +28,8 @@ impl GroupBuilder {
     /// Adds an effect behind the others.
     ///
     /// # Panics
-    /// When the value of an `Assign` is not of its path's type, or an `Increment` names a path that holds no number:
-    /// the caller's mistake, which no outside data can cause.
+    /// When the value of an `Assign` is not of its path's type, an `Increment` names a path that holds no number, or a `Remove`
+    /// a list element: the caller's mistake, which no outside data can cause.
     pub fn push(&mut self, effect: &Effect<'_>) {
         self.count += 1;
         match effect.op {
@@ -78,6 +78,21 @@ impl GroupBuilder {
                 writer::signed(&mut self.body, at);
                 writer::prefixed(&mut self.body, bytes);
             }
+            Op::ListInsert { run, first, values } => {
+                self.list(code::LIST_INSERT, effect);
+                run.encode_own(&mut self.body);
+                writer::varint(&mut self.body, u64::from(first));
+                values.encode(&mut self.body);
+            }
+            Op::ListRemove { ranges } => {
+                self.list(code::LIST_REMOVE, effect);
+                ranges.encode(&mut self.body);
+            }
+            Op::Assign { path: Path::Element(name), value: Value::Bytes(bytes), reasserted } => {
+                self.list(if reasserted { code::LIST_REASSERT } else { code::LIST_ASSIGN }, effect);
+                writer::prefixed(&mut self.body, name);
+                writer::prefixed(&mut self.body, bytes);
+            }
             Op::Assign { path, value, reasserted } => {
                 let place = code::place(path.kind());
                 self.head(if reasserted { code::REASSERT } else { code::ASSIGN + place }, effect);
@@ -88,6 +103,7 @@ impl GroupBuilder {
                 self.value(path, value);
             }
             Op::Remove { path } => {
+                debug_assert!(path.kind() != Kind::List, "list elements are removed by ListRemove");
                 self.head(code::REMOVE + code::place(path.kind()), effect);
                 self.name(path);
             }
@@ -104,6 +120,11 @@ impl GroupBuilder {
             Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } => {}
             Op::Publish { .. } | Op::Stream(_) => {}
         }
+    }
+
+    fn list(&mut self, what: u8, effect: &Effect<'_>) {
+        self.head(code::LIST, effect);
+        self.body.push(what);
     }
 
     /// Tag, key and TTL note.
@@ -146,7 +167,7 @@ impl GroupBuilder {
             Path::String => 0,
             Path::Field(_) => 1,
             Path::Scored(_) => 2,
-            Path::Member(_) | Path::Opaque | Path::Stream(_) => {
+            Path::Member(_) | Path::Opaque | Path::Stream(_) | Path::Element(_) => {
                 unreachable!("an Increment names a path that holds a number")
             }
         };

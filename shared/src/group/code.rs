@@ -48,6 +48,16 @@ pub const REASSERT: u8 = 26;
 /// `Assign` of a hash field with a TTL, re-asserted or not.
 pub const ASSIGN_EXPIRING: u8 = 27;
 
+/// Lists: what is done follows, [`LIST_INSERT`] and so on.
+pub const LIST: u8 = 29;
+/// `Op::ListInsert`.
+pub const LIST_INSERT: u8 = 1;
+/// `Op::ListRemove`.
+pub const LIST_REMOVE: u8 = 2;
+/// `Op::Assign` of a list element.
+pub const LIST_ASSIGN: u8 = 3;
+/// The same, flagged (T7).
+pub const LIST_REASSERT: u8 = 4;
 /// Everything on streams: a code of its own follows (`streams.rs`).
 pub const STREAM: u8 = 30;
 

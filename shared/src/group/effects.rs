@@ -2,6 +2,7 @@
 
 use super::{code, streams};
 use crate::effect::{ClearReason, Effect, FUNCTIONS_DB, FlushScope, Kind, Op, Path, TtlNote, Value};
+use crate::list::{Ranges, RunName, RunRef, Values, position};
 use crate::number::Number;
 use crate::wire::{Reader, WireError, limits};
 
@@ -174,6 +175,7 @@ impl<'a> Effects<'a> {
                 let path = self.number_path(code - code::ADD_FLOAT)?;
                 Ok(Op::Increment { path, delta: Number::Float(self.reader.f64("increment")?) })
             }
+            code::LIST => self.list(),
             code::CLEAR => Ok(Op::Clear { reason: self.reason()? }),
             code::EXPIRE => Ok(Op::Expire { at: self.reader.signed("expiry")? }),
             code::PERSIST => Ok(Op::Persist),
@@ -190,8 +192,31 @@ impl<'a> Effects<'a> {
             Kind::SortedSet => Value::Score(self.reader.f64("score")?),
             Kind::Opaque => Value::Payload(self.bytes("payload")?),
             Kind::Stream => return Err(WireError::Code { what: "kind", code: kind as u8 }),
+            Kind::List => Value::Bytes(self.bytes("list element")?),
         };
         Ok(Op::Assign { path, value, reasserted })
+    }
+
+    fn list(&mut self) -> Result<Op<'a>, WireError> {
+        match self.reader.u8("list effect")? {
+            code::LIST_INSERT => {
+                let run = RunRef::decode_own(&mut self.reader)?;
+                let first = self.reader.limited(u64::from(u32::MAX), "place of a list element")? as u32;
+                let values = Values::decode(&mut self.reader)?;
+                match first.checked_add(values.len()) {
+                    Some(_) => Ok(Op::ListInsert { run, first, values }),
+                    None => Err(WireError::Invalid { what: "place of a list element" }),
+                }
+            }
+            code::LIST_REMOVE => Ok(Op::ListRemove { ranges: Ranges::decode(&mut self.reader)? }),
+            code @ (code::LIST_ASSIGN | code::LIST_REASSERT) => self.assign(Kind::List, code == code::LIST_REASSERT),
+            code => Err(WireError::Code { what: "list effect", code }),
+        }
+    }
+
+    fn element(&mut self) -> Result<Path<'a>, WireError> {
+        let name = self.reader.prefixed(position::NAME_BYTES_MAX, "position")?;
+        RunName::split(name).map(|_| Path::Element(name))
     }
 
     fn path(&mut self, kind: Kind) -> Result<Path<'a>, WireError> {
@@ -202,6 +227,7 @@ impl<'a> Effects<'a> {
             Kind::SortedSet => Path::Scored(self.reader.prefixed(limits::NAME_BYTES_MAX, "member")?),
             Kind::Opaque => Path::Opaque,
             Kind::Stream => return Err(WireError::Code { what: "kind", code: kind as u8 }),
+            Kind::List => self.element()?,
         })
     }
 

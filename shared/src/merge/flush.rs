@@ -21,8 +21,7 @@ impl<K: Keyspace> Merge<'_, K> {
     /// Sets the keys with unseen dots aside (only keys with metadata can have them), flushes, puts them back.
     pub(super) fn remote_flush(&mut self, scope: FlushScope, seen: &Seen<'_>) {
         let unseen = |meta: &KeyMeta| {
-            meta.ttl.dots.iter().any(|t| !seen.has(&t.dot))
-                || meta.kinds.iter().any(|k| k.paths.iter().any(|(_, path)| path.survives(seen)))
+            meta.ttl.dots.iter().any(|t| !seen.has(&t.dot)) || meta.kinds.iter().any(|k| k.paths.may_survive(seen))
         };
         let names: Vec<(u32, Box<[u8]>)> = self
             .table
@@ -57,6 +56,6 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// The table forgot the key's place in the pruning queues.
     fn queue_again(&mut self, key: KeyRef<'_>, meta: &KeyMeta) {
-        meta.dots().for_each(|dot| self.queue(key, dot));
+        meta.dots().for_each(|dot| self.queue(key, &dot));
     }
 }

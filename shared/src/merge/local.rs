@@ -18,6 +18,9 @@ impl<K: Keyspace> Merge<'_, K> {
         let key = KeyRef { db: effect.db, name: effect.key };
         match effect.op {
             Op::Set { expire_at, .. } => self.local_set(key, dot, expire_at),
+            Op::ListInsert { .. } | Op::ListRemove { .. } | Op::Assign { path: Path::Element(_), .. } => {
+                self.local_list(effect, dot, list_base(before));
+            }
             Op::Assign { path, value, reasserted } => {
                 self.local_assign(key, path, dot, reasserted, effect.ttl);
                 let is_kept = !matches!(value, Value::Expiring { .. }) || self.keyspace.keeps_field_ttls();
@@ -183,8 +186,8 @@ impl<K: Keyspace> Merge<'_, K> {
 
     fn local_remove(&mut self, key: KeyRef<'_>, path: Path<'_>, dot: Dot, ttl: TtlNote) {
         let Some(id) = self.table.find(key.db, key.name) else {
-            if let TtlNote::Kept(at) = ttl {
-                self.local_kept(key, dot, at);
+            if let TtlNote::Kept(_) = ttl {
+                self.note_local(key, dot, ttl);
             }
             return;
         };
@@ -194,26 +197,27 @@ impl<K: Keyspace> Merge<'_, K> {
             kind.paths.remove(path);
         }
         meta.drop_empty();
-        if let TtlNote::Kept(at) = ttl {
-            self.local_kept(key, dot, at);
+        if let TtlNote::Kept(_) = ttl {
+            self.note_local(key, dot, ttl);
         }
         self.table.remove_if_empty(id);
     }
 
-    fn local_kept(&mut self, key: KeyRef<'_>, dot: Dot, at: UnixMs) {
-        if !self.rules.weak_ttl {
+    /// T2 and T3 by a write that has an entry in no pruning queue otherwise.
+    pub(super) fn note_local(&mut self, key: KeyRef<'_>, dot: Dot, note: TtlNote) {
+        if note == TtlNote::None || !self.rules.weak_ttl {
             return;
         }
         let id = self.table.entry(key.db, key.name);
         self.table.queue(id, &dot);
-        note_ttl(&mut self.table.meta_mut(id).ttl, dot, TtlNote::Kept(at));
+        note_ttl(&mut self.table.meta_mut(id).ttl, dot, note);
     }
 
     /// T2 and T3 of a change that adds no dot of its own to a value.
     pub(super) fn local_note(&mut self, key: KeyRef<'_>, dot: Dot, ttl: TtlNote) {
         match ttl {
             TtlNote::None => {}
-            TtlNote::Kept(at) => self.local_kept(key, dot, at),
+            TtlNote::Kept(at) => self.note_local(key, dot, TtlNote::Kept(at)),
             TtlNote::Created => {
                 let id = self.table.entry(key.db, key.name);
                 note_ttl(&mut self.table.meta_mut(id).ttl, dot, ttl);
@@ -260,6 +264,16 @@ fn note_ttl(ttl: &mut TtlMeta, dot: Dot, note: TtlNote) {
             ttl.kept(dot, at);
         }
     }
+}
+
+/// What a list without ids had before a local write is said like this, so that replicas give it the same ids (rule L10).
+pub fn write_list_base(len: usize) -> Vec<u8> {
+    (len as u64).to_le_bytes().to_vec()
+}
+
+pub(super) fn list_base(before: Option<&[u8]>) -> usize {
+    let len = before.and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+    len.and_then(|len| u32::try_from(len).ok()).unwrap_or_default() as usize
 }
 
 /// A text as the payload of a path.

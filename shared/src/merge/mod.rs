@@ -1,6 +1,8 @@
 //! The merge: what an effect does to the live dots, and what the live dots show in the dataset (DESIGN 2).
 
 mod flush;
+mod list;
+mod list_whole;
 mod local;
 mod meet;
 mod reassert;
@@ -12,6 +14,8 @@ mod unseen;
 pub mod view;
 mod whole;
 
+pub use list::Author;
+pub use local::write_list_base;
 pub use meet::{Meeting, Side};
 pub use reassert::{Aside, Revival};
 pub use regressed::{AtRisk, StableTtl};
@@ -121,6 +125,8 @@ impl<K: Keyspace> Merge<'_, K> {
             Path::Scored(member) => keyspace.score(key.db, key.name, member).map(Payload::Score),
             Path::Opaque => keyspace.payload(key.db, key.name).map(|v| Payload::Bytes(v.into())),
             Path::Stream(name) => keyspace.stream_part(key.db, key.name, Part::parse(name)?),
+            // What goes by position is in `list.rs`.
+            Path::Element(_) => None,
         }
     }
 

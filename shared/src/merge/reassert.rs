@@ -2,10 +2,10 @@
 
 use super::{Element, KeyRef, Merge};
 use crate::dot::{Dot, Seen};
-use crate::effect::UnixMs;
+use crate::effect::{Kind, UnixMs};
 use crate::instance::InstanceSet;
 use crate::keyspace::Keyspace;
-use crate::metadata::{PathMeta, Top, TtlDot};
+use crate::metadata::{PathMeta, Top, TtlDot, TtlMeta};
 
 /// What an expiry removed although a TTL that its author had not seen lives on.
 #[derive(Clone, Debug)]
@@ -43,6 +43,15 @@ impl<K: Keyspace> Merge<'_, K> {
         let known = meta.kind(kind);
         let older = |dot: &Dot| seen.has(dot) && dot.effect_order(&newest, self.origins).is_lt();
         let mut elements = Vec::new();
+        if kind == Kind::List {
+            let origins = self.origins;
+            self.items(key, |path, meta, value| {
+                if loses(&meta, seen, older, meta.top(origins)) {
+                    elements.push(Element::new(path, value));
+                }
+            });
+            return self.revived(key, elements, &unseen, &ttl);
+        }
         self.keyspace.elements(key.db, key.name, &mut |path, value| {
             let is_lost = match known.and_then(|k| k.paths.get(path)) {
                 Some(meta) => loses(meta, seen, older, meta.top(self.origins)),
@@ -52,6 +61,10 @@ impl<K: Keyspace> Merge<'_, K> {
                 elements.push(Element::new(path, value));
             }
         });
+        self.revived(key, elements, &unseen, &ttl)
+    }
+
+    fn revived(&self, key: KeyRef<'_>, elements: Vec<Element>, unseen: &[TtlDot], ttl: &TtlMeta) -> Option<Revival> {
         let authors = unseen.iter().map(|t| self.origins.instance(t.dot.origin)).collect();
         let expire_at = if ttl.is_empty() { None } else { ttl.view() };
         (!elements.is_empty()).then(|| Revival { db: key.db, name: key.name.into(), elements, expire_at, authors })

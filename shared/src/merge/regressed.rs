@@ -3,7 +3,7 @@
 //! What is asserted again is decided by S, not by what happens to be pruned: a replica prunes at other times than its primary (I-12).
 
 use super::stream::{LAST, is_entry, touches};
-use super::{Element, KeyRef, Merge};
+use super::{Author, Element, KeyRef, Merge};
 use crate::clock::VectorClock;
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs};
 use crate::keyspace::Keyspace;
@@ -57,9 +57,13 @@ impl<K: Keyspace> Merge<'_, K> {
     /// What is stable here and would be removed by a regressed effect at those who still have its dots, or who count it as seen.
     /// The receiver authors it anew, flagged, *before* it applies the effect: so the new dots are concurrent to it, stay, and
     /// rank below everything newer.
-    pub fn at_risk(&mut self, effect: &Effect<'_>, stable: &VectorClock) -> Vec<AtRisk> {
+    pub fn at_risk(&mut self, effect: &Effect<'_>, author: Author, stable: &VectorClock) -> Vec<AtRisk> {
         let key = KeyRef { db: effect.db, name: effect.key };
         let ttl = TtlChange::of(effect);
+        let removed = match effect.op {
+            Op::ListRemove { ranges } => self.names_in(key, ranges, author),
+            _ => Vec::new(),
+        };
         let mut of_key =
             |wanted: &dyn Fn(Path<'_>) -> bool| self.stable_places(key, wanted, ttl, stable).into_iter().collect();
         match effect.op {
@@ -72,6 +76,11 @@ impl<K: Keyspace> Merge<'_, K> {
                 of_key(&|p| matches!(p, Path::Stream(name) if touches(op, name)) || p.kind() != Kind::Stream)
             }
             Op::Increment { path, .. } => of_key(&|p| p.kind() != path.kind()),
+            Op::ListInsert { .. } => of_key(&|p| p.kind() != Kind::List),
+            Op::ListRemove { .. } => of_key(&|p| match p {
+                Path::Element(name) => removed.iter().any(|removed| **removed == *name),
+                _ => true,
+            }),
             Op::Expire { .. } | Op::Persist => of_key(&|_| false),
             Op::Flush { scope } => self.stable_dataset(scope, stable),
             Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => Vec::new(),
@@ -99,11 +108,19 @@ impl<K: Keyspace> Merge<'_, K> {
         change: TtlChange,
         stable: &VectorClock,
     ) -> Option<AtRisk> {
-        let meta = self.table.find(key.db, key.name).map(|id| self.table.meta(id));
         let kind = self.keyspace.kind(key.db, key.name);
-        let known = kind.and_then(|kind| meta?.kind(kind));
         let mut elements = Vec::new();
-        if kind.is_some() {
+        if kind == Some(Kind::List) {
+            // Positions keep their dots for ever, so only what never had one is at risk.
+            self.items(key, |path, meta, value| {
+                if wanted(path) && meta.has_base() {
+                    elements.push(Element::new(path, value));
+                }
+            });
+        }
+        let meta = self.table.find(key.db, key.name).map(|id| self.table.meta(id));
+        let known = kind.and_then(|kind| meta?.kind(kind));
+        if kind.is_some_and(|kind| kind != Kind::List) {
             self.keyspace.elements(key.db, key.name, &mut |path, value| {
                 if wanted(path) && has_stable(known.and_then(|k| k.paths.get(path)), stable) {
                     elements.push(Element::new(path, value));

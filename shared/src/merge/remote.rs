@@ -1,7 +1,7 @@
 //! Remote effects: what their authors had seen goes, what they had not seen stays.
 
 use super::whole::Scope;
-use super::{KeyRef, Merge, Revival, view};
+use super::{KeyRef, Merge, OwnedPath, Revival, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{ClearReason, Effect, FUNCTIONS_DB, Kind, Op, Path, TtlNote, UnixMs, Value};
 use crate::keyspace::{Keyspace, SetTtl};
@@ -51,6 +51,10 @@ impl<K: Keyspace> Merge<'_, K> {
             }
             Op::Remove { path } => self.remote_change(key, path, Change::Remove, effect.ttl, dot, seen),
             Op::Stream(op) => self.remote_stream(key, op, effect.ttl, dot, seen),
+            Op::ListInsert { run, first, values } => {
+                self.remote_insert(key, (run, first, values), effect.ttl, dot, seen);
+            }
+            Op::ListRemove { ranges } => self.remote_remove(key, ranges, effect.ttl, dot, seen),
             Op::Clear { reason } => return self.remote_clear(key, reason, seen),
             Op::Expire { at } => self.remote_ttl(key, Some(at), dot, seen),
             Op::Persist => self.remote_ttl(key, None, dot, seen),
@@ -70,7 +74,8 @@ impl<K: Keyspace> Merge<'_, K> {
         }
         *self.conflicts += 1;
         let change = Change::Assign { value: Value::Bytes(value), reasserted: false };
-        self.rewrite(key, seen, Scope::Key, Some((Path::String, change, dot)), |ttl| ttl.assign(dot, expire_at, seen));
+        let changes = [(OwnedPath::new(Path::String), change, dot)];
+        self.rewrite(key, seen, Scope::Key, &changes, |ttl| ttl.assign(dot, expire_at, seen));
     }
 
     fn remote_clear(&mut self, key: KeyRef<'_>, reason: ClearReason, seen: &Seen<'_>) -> Option<Revival> {
@@ -83,7 +88,7 @@ impl<K: Keyspace> Merge<'_, K> {
             self.forget(key);
         } else {
             *self.conflicts += 1;
-            self.rewrite(key, seen, Scope::Key, None, |ttl| ttl.remove_seen(seen));
+            self.rewrite(key, seen, Scope::Key, &[], |ttl| ttl.remove_seen(seen));
         }
         revival
     }
@@ -105,8 +110,7 @@ impl<K: Keyspace> Merge<'_, K> {
         }
         let Some(id) = self.table.find(key.db, key.name) else { return true };
         let meta = self.table.meta(id);
-        meta.ttl.dots.iter().all(|t| seen.has(&t.dot))
-            && !meta.kinds.iter().any(|k| k.paths.any(|path| path.dots().any(|dot| !seen.has(dot))))
+        meta.ttl.dots.iter().all(|t| seen.has(&t.dot)) && !meta.kinds.iter().any(|k| k.paths.may_survive(seen))
     }
 
     /// A change of one element.
@@ -121,7 +125,8 @@ impl<K: Keyspace> Merge<'_, K> {
     ) {
         let native = self.keyspace.kind(key.db, key.name);
         if self.is_mixed(key, native, path.kind()) {
-            self.rewrite(key, seen, Scope::OtherTypes, Some((path, change, dot)), |_| {});
+            let changes = [(OwnedPath::new(path), change, dot)];
+            self.rewrite(key, seen, Scope::OtherTypes(path.kind()), &changes, |_| {});
         } else {
             self.change_element(key, path, change, dot, seen, native.is_some());
         }
@@ -146,6 +151,9 @@ impl<K: Keyspace> Merge<'_, K> {
         exists: bool,
     ) {
         match change {
+            Change::Assign { value, reasserted } if let Path::Element(name) = path => {
+                self.assign_item(key, name, value, (dot, reasserted), seen);
+            }
             Change::Assign { value, reasserted } => self.assign_element(key, path, value, reasserted, dot, seen),
             Change::Increment(delta) => self.increment_element(key, path, delta, dot, seen, exists),
             Change::Remove => self.remove_element(key, path, seen),
@@ -234,7 +242,7 @@ impl<K: Keyspace> Merge<'_, K> {
         let added = match path {
             Path::String => self.keyspace.add_integer(key.db, key.name, delta),
             Path::Field(field) => self.keyspace.add_integer_field(key.db, key.name, field, delta),
-            Path::Member(_) | Path::Scored(_) | Path::Opaque | Path::Stream(_) => return false,
+            Path::Member(_) | Path::Scored(_) | Path::Opaque | Path::Stream(_) | Path::Element(_) => return false,
         };
         if added.is_ok() {
             meta.increment(dot, Number::Integer(delta), self.origins);

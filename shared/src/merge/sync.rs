@@ -2,7 +2,7 @@
 
 use super::meet::Meeting;
 use super::{KeyRef, Merge, view};
-use crate::effect::{ClearReason, Path};
+use crate::effect::{ClearReason, Kind, Path};
 use crate::keyspace::Keyspace;
 use crate::metadata::{KeyMeta, Paths, Payload, TtlMeta, path_of};
 
@@ -17,9 +17,10 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// Merges the state of a key at another instance into this one. Returns whether something changed for clients.
     pub fn meet(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, meeting: &Meeting<'_>) -> bool {
-        let before = self.exposed(key);
+        let mut before = self.exposed(key);
         let mut met = meeting.key(theirs, &before);
         self.queue_new(key, &before, &met);
+        self.queue_list(key, &met);
         let native = self.keyspace.kind(key.db, key.name);
         let winner = self.winner(&met);
         let shown = winner.and_then(|at| met.kinds.get(at)).map(|kind| kind.kind);
@@ -32,7 +33,9 @@ impl<K: Keyspace> Merge<'_, K> {
             return true;
         }
         let mut changed = false;
-        if let Some(kind) = winner.and_then(|at| met.kinds.get_mut(at)) {
+        if shown == Some(Kind::List) {
+            changed = self.meet_lists(key, &mut before, &mut met);
+        } else if let Some(kind) = winner.and_then(|at| met.kinds.get_mut(at)) {
             let shown_kind = kind.kind;
             let mut paths = std::mem::replace(&mut kind.paths, Paths::new(shown_kind));
             if let Some(old) = before.kind(shown_kind) {
@@ -53,6 +56,20 @@ impl<K: Keyspace> Merge<'_, K> {
         }
         changed |= self.keep_met(key, met);
         self.late_after_meeting(key, &before, meeting.source.clock);
+        changed
+    }
+
+    fn meet_lists(&mut self, key: KeyRef<'_>, before: &mut KeyMeta, met: &mut KeyMeta) -> bool {
+        let take = |meta: &mut KeyMeta| {
+            let kind = meta.kind_mut(Kind::List);
+            kind.map_or_else(
+                || Paths::new(Kind::List),
+                |kind| std::mem::replace(&mut kind.paths, Paths::new(Kind::List)),
+            )
+        };
+        let (before, after) = (take(before), take(met));
+        let (paths, changed) = self.meet_list(key, before, after);
+        met.kind_or_insert(Kind::List).paths = paths;
         changed
     }
 
@@ -102,8 +119,8 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// Registers the dots that came for pruning.
     fn queue_new(&mut self, key: KeyRef<'_>, before: &KeyMeta, met: &KeyMeta) {
-        let known: hashbrown::HashSet<_, foldhash::fast::RandomState> = before.dots().copied().collect();
-        let new: Vec<_> = met.dots().filter(|dot| !known.contains(*dot)).copied().collect();
+        let known: hashbrown::HashSet<_, foldhash::fast::RandomState> = before.dots().collect();
+        let new: Vec<_> = met.dots().filter(|dot| !known.contains(dot)).collect();
         new.iter().for_each(|dot| self.queue(key, dot));
     }
 }

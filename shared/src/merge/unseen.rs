@@ -3,18 +3,19 @@
 //!
 //! All that is unseen is explicit, so nothing is lost when a command has changed the dataset before the merge hears of it.
 
+use super::local::list_base;
 use super::stream::{self, LAST, is_entry};
 use super::{KeyRef, Merge, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote};
 use crate::keyspace::Keyspace;
-use crate::metadata::{Assigned, KeyMeta, PathMeta, Payload, path_of};
+use crate::metadata::{Assigned, KeyMeta, PathMeta, Paths, Payload, TtlMeta, path_of};
 use crate::stream::entry_id;
 
 impl<K: Keyspace> Merge<'_, K> {
     /// Whether an effect touches something unseen.
     pub fn is_among_unseen(&self, effect: &Effect<'_>, seen: &Seen<'_>) -> bool {
-        let unseen = |meta: &KeyMeta| meta.dots().any(|dot| !seen.has(dot));
+        let unseen = |meta: &KeyMeta| meta.dots().any(|dot| !seen.has(&dot));
         match effect.op {
             Op::Flush { scope } => self.table.iter().any(|(db, _, meta)| scope.includes(db) && unseen(meta)),
             Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => false,
@@ -38,6 +39,18 @@ impl<K: Keyspace> Merge<'_, K> {
             return;
         }
         touched.push((key.db, key.name.into()));
+        if matches!(effect.op, Op::ListInsert { .. } | Op::ListRemove { .. })
+            || matches!(effect.op, Op::Assign { path: Path::Element(_), .. })
+        {
+            let id = self.table.entry(key.db, key.name);
+            replace_seen(self.table.meta_mut(id), Kind::List, None, seen);
+            self.table.meta_mut(id).drop_empty();
+            self.local_list_among_unseen(effect, dot, seen, list_base(before));
+            let id = self.table.entry(key.db, key.name);
+            note_unseen(&mut self.table.meta_mut(id).ttl, effect.ttl, dot, seen);
+            self.table.queue(id, &dot);
+            return;
+        }
         let id = self.table.entry(key.db, key.name);
         self.table.queue(id, &dot);
         let mut meta = std::mem::take(self.table.meta_mut(id));
@@ -72,13 +85,10 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Clear { .. } => clear_seen(&mut meta, seen),
             Op::Expire { at } => meta.ttl.assign(dot, Some(at), seen),
             Op::Persist => meta.ttl.assign(dot, None, seen),
+            Op::ListInsert { .. } | Op::ListRemove { .. } => {}
             Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => {}
         }
-        match effect.ttl {
-            TtlNote::None => {}
-            TtlNote::Created => meta.ttl.created(dot, seen),
-            TtlNote::Kept(at) => meta.ttl.kept(dot, at),
-        }
+        note_unseen(&mut meta.ttl, effect.ttl, dot, seen);
         meta.drop_empty();
         *self.table.meta_mut(id) = meta;
         if let Op::Increment { path, delta } = effect.op {
@@ -104,9 +114,12 @@ impl<K: Keyspace> Merge<'_, K> {
     /// The dataset has what the local writes of a group left: shows what they could not remove, too (I-4).
     pub fn reconcile(&mut self, key: KeyRef<'_>) {
         let Some(id) = self.table.find(key.db, key.name) else { return };
-        let meta = std::mem::take(self.table.meta_mut(id));
+        let mut meta = std::mem::take(self.table.meta_mut(id));
         let native = self.keyspace.kind(key.db, key.name);
         let shown = self.winner(&meta).and_then(|at| meta.kinds.get(at)).map(|kind| kind.kind);
+        if shown != Some(Kind::List) || native != shown {
+            self.spread_list(key, &mut meta, native);
+        }
         if shown.is_some() && shown != native {
             if native.is_some() {
                 self.keyspace.delete(key.db, key.name, ClearReason::Deleted);
@@ -124,7 +137,22 @@ impl<K: Keyspace> Merge<'_, K> {
             self.table.remove(id);
         } else {
             *self.table.meta_mut(id) = meta;
+            if shown == Some(Kind::List) {
+                self.show_hidden(key);
+            }
             self.show_ttl(key);
+        }
+    }
+
+    /// A list that the dataset is not to show is kept like other types.
+    fn spread_list(&mut self, key: KeyRef<'_>, meta: &mut KeyMeta, native: Option<Kind>) {
+        if native == Some(Kind::List) && meta.list().is_some() {
+            self.expose_list(key, &mut meta.kinds, |_, _| true);
+        }
+        for kind in &mut meta.kinds {
+            if let Paths::List(list) = &kind.paths {
+                kind.paths = list.spread();
+            }
         }
     }
 
@@ -142,8 +170,19 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 }
 
+fn note_unseen(ttl: &mut TtlMeta, note: TtlNote, dot: Dot, seen: &Seen<'_>) {
+    match note {
+        TtlNote::None => {}
+        TtlNote::Created => ttl.created(dot, seen),
+        TtlNote::Kept(at) => ttl.kept(dot, at),
+    }
+}
+
 fn clear_seen(meta: &mut KeyMeta, seen: &Seen<'_>) {
     for kind in &mut meta.kinds {
+        if let Paths::List(list) = &mut kind.paths {
+            list.clear_seen(seen);
+        }
         kind.paths.retain(|_, path| {
             path.remove_seen(seen);
             !path.is_empty()
@@ -157,6 +196,9 @@ fn clear_seen(meta: &mut KeyMeta, seen: &Seen<'_>) {
 fn replace_seen(meta: &mut KeyMeta, own: Kind, path: Option<Path<'_>>, seen: &Seen<'_>) {
     for kind in &mut meta.kinds {
         let shown_kind = kind.kind;
+        if let (Paths::List(list), true) = (&mut kind.paths, shown_kind != own) {
+            list.clear_seen(seen);
+        }
         kind.paths.retain(|element, known| {
             if shown_kind != own || path == Some(path_of(shown_kind, element)) {
                 known.remove_seen(seen);

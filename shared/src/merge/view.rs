@@ -15,7 +15,7 @@ pub fn view(meta: &PathMeta, kind: Kind, origins: &Origins) -> Option<Payload> {
     let top = meta.payload(meta.top(origins));
     match kind {
         Kind::Set => Some(Payload::Present),
-        Kind::Opaque => top.cloned(),
+        Kind::Opaque | Kind::List => top.cloned(),
         Kind::Stream => part(top, meta),
         Kind::SortedSet => Some(Payload::Score(score(top, meta, origins))),
         Kind::String | Kind::Hash => text(top, meta),

@@ -8,36 +8,36 @@ use super::{KeyRef, Merge, OwnedPath, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{ClearReason, Kind, Path};
 use crate::keyspace::Keyspace;
-use crate::metadata::{KeyMeta, KindMeta, PathMeta, Payload, TtlMeta, path_of};
+use crate::metadata::{KeyMeta, KindMeta, PathMeta, Paths, Payload, TtlMeta, path_of};
 
 /// What an effect replaces besides its own path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Scope {
     /// Everything that was seen of the key: `SET`, `DEL`.
     Key,
-    /// What was seen of other types (MERGE_CASES A4).
-    OtherTypes,
+    /// What was seen of other types than this one (MERGE_CASES A4).
+    OtherTypes(Kind),
 }
 
 impl<K: Keyspace> Merge<'_, K> {
-    /// Removes what the author had seen in `scope`, then applies `change`, for all types of the key at once.
+    /// Removes what the author had seen in `scope`, then applies `changes`, for all types of the key at once.
     pub(super) fn rewrite(
         &mut self,
         key: KeyRef<'_>,
         seen: &Seen<'_>,
         scope: Scope,
-        change: Option<(Path<'_>, Change<'_>, Dot)>,
+        changes: &[(OwnedPath, Change<'_>, Dot)],
         change_ttl: impl FnOnce(&mut TtlMeta),
     ) {
         let whole_key = scope == Scope::Key;
         let types_conflict = self.rules.types_conflict;
         let mut meta = self.take_exposed(key, |path, meta| {
-            let own_kind = change.as_ref().is_some_and(|(p, ..)| p.kind() == path.kind());
+            let own_kind = scope == Scope::OtherTypes(path.kind());
             let stays = !whole_key && (own_kind || !types_conflict);
             stays || meta.survives(seen) || (meta.is_empty() && !seen.has_stable())
         });
         for kind in &mut meta.kinds {
-            let own_kind = change.as_ref().is_some_and(|(path, ..)| path.kind() == kind.kind);
+            let own_kind = scope == Scope::OtherTypes(kind.kind);
             let dominated = whole_key || (!own_kind && types_conflict);
             if dominated {
                 kind.paths.retain(|_, path| {
@@ -46,10 +46,11 @@ impl<K: Keyspace> Merge<'_, K> {
                 });
             }
         }
-        if let Some((path, change, dot)) = change {
+        for (path, change, dot) in changes {
+            let path = path.get();
             let path_meta = meta.kind_or_insert(path.kind()).paths.get_or_insert(path);
-            Self::change_exposed(path_meta, change, dot, seen, self.origins);
-            self.queue(key, &dot);
+            Self::change_exposed(path_meta, *change, *dot, seen, self.origins);
+            self.queue(key, dot);
         }
         change_ttl(&mut meta.ttl);
         meta.drop_empty();
@@ -79,6 +80,9 @@ impl<K: Keyspace> Merge<'_, K> {
         if meta.ttl.is_empty() {
             meta.ttl.base = self.keyspace.expire_at(key.db, key.name);
         }
+        if native == Kind::List {
+            return self.expose_list(key, &mut meta.kinds, wanted);
+        }
         let mut shown: Vec<(OwnedPath, Payload)> = Vec::new();
         let known = meta.kind(native);
         self.keyspace.elements(key.db, key.name, &mut |path, value| {
@@ -95,7 +99,7 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// Like `expose`, with the dataset's value at hand.
-    fn expose_as(meta: &mut PathMeta, native: Payload, origins: &crate::origin::Origins) {
+    pub(super) fn expose_as(meta: &mut PathMeta, native: Payload, origins: &crate::origin::Origins) {
         if meta.is_empty() {
             *meta = PathMeta::stable(Some(native));
             return;
@@ -112,10 +116,14 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// Writes a key that the dataset does not have from its explicit metadata, and keeps the latter.
     pub(super) fn restore(&mut self, key: KeyRef<'_>, mut meta: KeyMeta) {
+        self.queue_list(key, &meta);
         if let Some(at) = self.winner(&meta) {
             let kind = &mut meta.kinds[at];
-            let mut paths = std::mem::replace(&mut kind.paths, crate::metadata::Paths::new(kind.kind));
+            let mut paths = std::mem::replace(&mut kind.paths, Paths::new(kind.kind));
             let shown_kind = kind.kind;
+            if shown_kind == Kind::List {
+                paths = self.restore_list(key, paths);
+            }
             paths.retain(|element, path_meta| {
                 self.show_element(key, path_of(shown_kind, element), path_meta);
                 !path_meta.is_dataset_only()
@@ -145,8 +153,16 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// The type of the key: that of its highest live dot; one without dots ranks last.
     pub(super) fn winner(&self, meta: &KeyMeta) -> Option<usize> {
-        let best =
-            |kind: &KindMeta| kind.paths.iter().flat_map(|(_, path)| ranked(path)).max_by(|a, b| self.rank(*a, *b));
+        if meta.kinds.len() == 1 {
+            return Some(0);
+        }
+        let best = |kind: &KindMeta| match &kind.paths {
+            Paths::List(list) => {
+                let dots = (0..list.len()).flat_map(|index| ranked(&list.meta(index)).collect::<Vec<_>>());
+                dots.max_by(|a, b| self.rank(*a, *b))
+            }
+            paths => paths.iter().flat_map(|(_, path)| ranked(path)).max_by(|a, b| self.rank(*a, *b)),
+        };
         let with_best = meta.kinds.iter().enumerate().map(|(i, kind)| (i, best(kind), kind.kind));
         let order = |a: &(usize, Option<(bool, Dot)>, Kind), b: &(usize, Option<(bool, Dot)>, Kind)| match (a.1, b.1) {
             (Some(x), Some(y)) => self.rank(x, y),

@@ -8,9 +8,10 @@ use smallvec::SmallVec;
 
 use super::path::PathMeta;
 use super::ttl::TtlMeta;
-use crate::dot::Dot;
+use crate::dot::{Dot, Seen};
 use crate::effect::{Kind, Path};
-use crate::origin::Origin;
+use crate::list::List;
+use crate::origin::{Origin, Origins};
 
 /// The live dots of a key: per value type, per path, and of its TTL.
 ///
@@ -44,6 +45,9 @@ pub enum Paths {
     Ordered(BTreeMap<Box<[u8]>, PathMeta>),
     /// Many elements.
     Many(HashMap<Box<[u8]>, PathMeta, foldhash::fast::RandomState>),
+    /// The elements of a list that the dataset shows. A list that is parked, or being rewritten, has its elements listed like
+    /// those of other types. What goes through single paths does not see these.
+    List(Box<List>),
 }
 
 impl KeyMeta {
@@ -79,10 +83,38 @@ impl KeyMeta {
         self.kind(path.kind())?.paths.get(path)
     }
 
-    /// Every live dot, of values and of the TTL.
-    pub fn dots(&self) -> impl Iterator<Item = &Dot> {
-        let values = self.kinds.iter().flat_map(|k| k.paths.iter()).flat_map(|(_, path)| path.dots());
-        values.chain(self.ttl.dots.iter().map(|t| &t.dot))
+    /// Every live dot, of values and of the TTL; of a list, the newest of each run and those that its ids do not imply.
+    pub fn dots(&self) -> impl Iterator<Item = Dot> {
+        let values = self.kinds.iter().flat_map(|k| k.paths.iter()).flat_map(|(_, path)| path.dots().copied());
+        let lists = self.list().into_iter().flat_map(List::newest_dots);
+        values.chain(lists).chain(self.ttl.dots.iter().map(|t| t.dot))
+    }
+
+    /// Whether there is nothing but the ids of a list, which stay for ever (rule L8).
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.ttl.is_empty() && self.kinds.len() == 1 && self.list().is_some_and(List::is_at_rest)
+    }
+
+    /// Packs the ids of a list of a saved state, if it is one that the dataset shows: such a one has payloads that are implied.
+    pub(crate) fn gather_list(&mut self, origins: &Origins) {
+        let is_alone = self.kinds.len() == 1;
+        let Some(kind) = self.kind_mut(Kind::List) else { return };
+        let implied = |path: &PathMeta| path.payload(path.top(origins)).is_none();
+        if is_alone || kind.paths.any(implied) {
+            kind.paths = Paths::List(Box::new(crate::list::gather(&mut kind.paths, origins)));
+        }
+    }
+
+    /// The list that the dataset shows.
+    #[must_use]
+    pub fn list(&self) -> Option<&List> {
+        self.kinds.iter().find_map(|k| if let Paths::List(list) = &k.paths { Some(&**list) } else { None })
+    }
+
+    /// The list that the dataset shows.
+    pub fn list_mut(&mut self) -> Option<&mut List> {
+        self.kinds.iter_mut().find_map(|k| if let Paths::List(list) = &mut k.paths { Some(&mut **list) } else { None })
     }
 
     /// Whether it is a value that the dataset cannot hold.
@@ -106,6 +138,9 @@ impl KeyMeta {
                 path.dots_mut(&mut rename);
                 true
             });
+            if let Paths::List(list) = &mut kind.paths {
+                list.rename_origins(&mut rename);
+            }
         }
         self.ttl.dots.iter_mut().for_each(|t| rename(&mut t.dot));
         unknown.map_or(Ok(()), Err)
@@ -131,7 +166,7 @@ impl KeyMeta {
 pub const fn element<'a>(path: Path<'a>) -> &'a [u8] {
     match path {
         Path::String | Path::Opaque => &[],
-        Path::Field(name) | Path::Member(name) | Path::Scored(name) | Path::Stream(name) => name,
+        Path::Field(name) | Path::Member(name) | Path::Scored(name) | Path::Stream(name) | Path::Element(name) => name,
     }
 }
 
@@ -145,6 +180,7 @@ pub const fn path_of(kind: Kind, element: &[u8]) -> Path<'_> {
         Kind::SortedSet => Path::Scored(element),
         Kind::Opaque => Path::Opaque,
         Kind::Stream => Path::Stream(element),
+        Kind::List => Path::Element(element),
     }
 }
 
@@ -157,7 +193,7 @@ impl Paths {
     pub fn new(kind: Kind) -> Self {
         match kind {
             Kind::String | Kind::Opaque => Paths::Whole(PathMeta::default()),
-            Kind::Hash | Kind::Set | Kind::SortedSet => Paths::Few(Vec::new()),
+            Kind::Hash | Kind::Set | Kind::SortedSet | Kind::List => Paths::Few(Vec::new()),
             Kind::Stream => Paths::Ordered(BTreeMap::new()),
         }
     }
@@ -170,11 +206,15 @@ impl Paths {
             Paths::Few(list) => list.iter().find(|(name, _)| **name == *element(path)).map(|(_, meta)| meta),
             Paths::Ordered(map) => map.get(element(path)),
             Paths::Many(map) => map.get(element(path)),
+            Paths::List(_) => None,
         }
     }
 
     /// The entry of a path of this type, made if need be.
     pub fn get_or_insert(&mut self, path: Path<'_>) -> &mut PathMeta {
+        if let Paths::List(list) = self {
+            *self = list.spread();
+        }
         if let Paths::Few(list) = self
             && list.len() >= Self::FEW_MAX
             && !list.iter().any(|(name, _)| **name == *element(path))
@@ -192,6 +232,7 @@ impl Paths {
             }
             Paths::Ordered(map) => map.entry(element(path).into()).or_default(),
             Paths::Many(map) => map.entry(element(path).into()).or_default(),
+            Paths::List(_) => unreachable!("it was spread"),
         }
     }
 
@@ -205,6 +246,7 @@ impl Paths {
             }
             Paths::Ordered(map) => map.remove(element(path)),
             Paths::Many(map) => map.remove(element(path)),
+            Paths::List(_) => None,
         }
     }
 
@@ -219,6 +261,7 @@ impl Paths {
             Paths::Few(list) => list.retain_mut(|(name, meta)| keep(name, meta)),
             Paths::Ordered(map) => map.retain(|name, meta| keep(name, meta)),
             Paths::Many(map) => map.retain(|name, meta| keep(name, meta)),
+            Paths::List(_) => {}
         }
     }
 
@@ -229,6 +272,7 @@ impl Paths {
             Paths::Few(list) => Box::new(list.iter().map(|(name, meta)| (&**name, meta))),
             Paths::Ordered(map) => Box::new(map.iter().map(|(name, meta)| (&**name, meta))),
             Paths::Many(map) => Box::new(map.iter().map(|(name, meta)| (&**name, meta))),
+            Paths::List(_) => Box::new(std::iter::empty()),
         }
     }
 
@@ -259,6 +303,16 @@ impl Paths {
             Paths::Few(list) => list.iter().any(|(_, meta)| test(meta)),
             Paths::Ordered(map) => map.values().any(test),
             Paths::Many(map) => map.values().any(test),
+            Paths::List(_) => false,
+        }
+    }
+
+    /// Whether something may survive a removal by an author who had seen `seen`; of a list, as far as its runs tell.
+    #[must_use]
+    pub fn may_survive(&self, seen: &Seen<'_>) -> bool {
+        match self {
+            Paths::List(list) => list.may_have_unseen(seen),
+            _ => self.any(|path| path.survives(seen)),
         }
     }
 
@@ -270,6 +324,7 @@ impl Paths {
             Paths::Few(list) => list.len(),
             Paths::Ordered(map) => map.len(),
             Paths::Many(map) => map.len(),
+            Paths::List(list) => list.len(),
         }
     }
 
@@ -287,6 +342,7 @@ impl Paths {
             Paths::Few(list) => list.capacity() * size_of::<(Box<[u8]>, PathMeta)>(),
             Paths::Ordered(map) => map.len() * size_of::<(Box<[u8]>, PathMeta)>(),
             Paths::Many(map) => map.allocation_size(),
+            Paths::List(list) => list.heap_bytes(),
         };
         fixed + self.iter().map(|(name, meta)| name.len() + meta.heap_bytes()).sum::<usize>()
     }

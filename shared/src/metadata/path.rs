@@ -146,7 +146,7 @@ impl PathMeta {
     }
 
     /// Changes every live dot.
-    pub(super) fn dots_mut(&mut self, change: &mut impl FnMut(&mut Dot)) {
+    pub(crate) fn dots_mut(&mut self, change: &mut impl FnMut(&mut Dot)) {
         self.assigns.iter_mut().for_each(|a| change(&mut a.dot));
         if let Some(sum) = &mut self.sum {
             sum.increments.dots_mut(change);

@@ -1,6 +1,6 @@
 //! Pruning: metadata of what everyone has is dropped, a little at a time. Never changes a view (I-6).
 
-use super::key::KeyMeta;
+use super::key::{KeyMeta, Paths};
 use super::path::{Base, PathMeta, Top};
 use super::payload::Payload;
 use super::table::{KeyId, Queued, Table};
@@ -62,7 +62,8 @@ impl Table {
         let Some(slot) = self.slot(queued) else { return true };
         slot.queued -= 1;
         slot.popped += 1;
-        if slot.queued == 0 && !slot.meta.has_sums() && !slot.meta.ttl_needs_grace(rules) {
+        if slot.queued == 0 && !slot.meta.has_sums() && slot.meta.list().is_none() && !slot.meta.ttl_needs_grace(rules)
+        {
             // Every live dot had its place in a queue, and all have come up: the common end.
             self.remove(KeyId::of(queued));
         } else if slot.queued == 0 || slot.popped as usize >= slot.meta.scan_cost() {
@@ -105,7 +106,8 @@ impl KeyMeta {
     /// How many queue entries must have come up before looking through the paths pays: so the work per entry stays bounded.
     fn scan_cost(&self) -> usize {
         let increments = self.kinds.iter().flat_map(|k| k.paths.iter().take(1)).map(|(_, p)| p.increments().len());
-        let paths: usize = self.kinds.iter().map(|k| k.paths.len()).sum();
+        let size = |paths: &Paths| if let Paths::List(list) = paths { list.odd_len() } else { paths.len() };
+        let paths: usize = self.kinds.iter().map(|k| size(&k.paths)).sum();
         8 + (paths + increments.max().unwrap_or(0)) / 2
     }
 
@@ -131,11 +133,18 @@ impl KeyMeta {
     fn prune_values(&mut self, stable: &VectorClock, rules: &Rules, origins: &Origins) {
         let all_in = |path: &PathMeta| path.dots().all(|dot| dot.is_in(stable));
         // Rule 4: while several types are live, only all of them together. The losers go then too.
-        if self.kinds.len() > 1 && !self.kinds.iter().all(|k| k.paths.iter().all(|(_, path)| all_in(path))) {
+        let settled = |paths: &Paths| match paths {
+            Paths::List(list) => list.is_in(stable),
+            _ => !paths.any(|path| !all_in(path)),
+        };
+        if self.kinds.len() > 1 && !self.kinds.iter().all(|k| settled(&k.paths)) {
             return;
         }
         for kind in &mut self.kinds {
             let is_of = kind.kind;
+            if let Paths::List(list) = &mut kind.paths {
+                list.prune(stable, origins);
+            }
             kind.paths.retain(|_, path| !path.prune(is_of, stable, rules, origins));
         }
         self.kinds.retain(|k| !k.paths.is_empty());

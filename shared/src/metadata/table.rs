@@ -149,7 +149,7 @@ impl Table {
             return false;
         }
         let id = self.entry(db, key);
-        meta.dots().for_each(|dot| self.queue(id, dot));
+        meta.dots().for_each(|dot| self.queue(id, &dot));
         self.has_unknown |= meta.keeps_unknown();
         *self.meta_mut(id) = meta;
         true

@@ -386,7 +386,10 @@ impl Shard {
     ) {
         self.update_stream(group, origin);
         if self.is_regressed(origin) && self.config.rules.regressed_reassert {
-            let at_risk: Vec<_> = group::effects(group.body).flat_map(|e| self.at_risk(&e, keyspace)).collect();
+            let at_risk: Vec<_> = {
+                let dot = Dot { ts: group.ts, index: 0, origin };
+                group::effects(group.body).flat_map(|e| self.at_risk(&e, dot, keyspace)).collect()
+            };
             if !at_risk.is_empty() {
                 self.close_record(record, batch, batch.from);
                 self.reassert_at_risk(&at_risk, keyspace, now_ms);

@@ -11,9 +11,11 @@ use crate::record::Record;
 
 impl Shard {
     /// What a regressed effect endangers.
-    pub(super) fn at_risk<K: Keyspace>(&mut self, effect: &Effect<'_>, keyspace: &mut K) -> Vec<AtRisk> {
+    pub(super) fn at_risk<K: Keyspace>(&mut self, effect: &Effect<'_>, dot: Dot, keyspace: &mut K) -> Vec<AtRisk> {
         let stable = self.stability.stable().clone();
-        self.merge(keyspace).at_risk(effect, &stable)
+        let mut merge = self.merge(keyspace);
+        let author = merge.author(&dot);
+        merge.at_risk(effect, author, &stable)
     }
 
     /// 2.2 rule 5: gives new, flagged dots to stable elements that a regressed effect is about to remove elsewhere.

@@ -1,6 +1,7 @@
 //! Local writes: the hot path. Their effects become one group in the backlog and in the metadata.
 
 use super::Shard;
+use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, Op};
 use crate::group::{self, GroupBuilder};
@@ -9,6 +10,29 @@ use crate::merge::KeyRef;
 use crate::origin::Origin;
 use crate::record::{Before, Record};
 use crate::timestamp::Timestamp;
+
+/// What the effects of a captured group have left to be done at its end.
+pub(super) struct Absorbed {
+    to_correct: bool,
+    unseen: Option<Unseen>,
+}
+
+/// While a full sync goes on: what the snapshot brought counts as unseen until the end, for the clock does not say more.
+struct Unseen {
+    clock: VectorClock,
+    touched: Vec<(u32, Box<[u8]>)>,
+}
+
+impl Absorbed {
+    /// Before the first effect of a group.
+    pub fn new(shard: &Shard, origin: Origin, ts: Timestamp) -> Self {
+        let mut unseen = shard.is_syncing().then(|| Unseen { clock: shard.clock.clone(), touched: Vec::new() });
+        if let Some(unseen) = &mut unseen {
+            unseen.clock.raise(origin, ts);
+        }
+        Self { to_correct: false, unseen }
+    }
+}
 
 impl Shard {
     /// Logs a captured group: the dataset has changed already. Returns the record for `SYNCER.LOG`; the group is left to be
@@ -84,55 +108,56 @@ impl Shard {
         origin: Origin,
         keyspace: &mut K,
     ) -> u32 {
-        if self.is_syncing() {
-            return self.absorb_among_unseen(body, before, ts, origin, keyspace);
-        }
-        let (mut count, mut to_correct) = (0, false);
-        for effect in group::effects(body) {
-            let dot = Dot { ts, index: count, origin };
-            let look = before.iter().find(|(at, _)| *at == count).and_then(|(_, value)| value.as_deref());
-            to_correct |= self.merge(keyspace).local(&effect, dot, look);
-            self.control_effect(&effect, dot, &Seen::Everything);
-            count += 1;
-        }
-        if to_correct {
-            group::effects(body).for_each(|effect| self.merge(keyspace).correct(&effect));
-        }
-        count
-    }
-
-    /// The same while a full sync goes on: what the snapshot brought counts as unseen until the end, for the clock does not say more.
-    fn absorb_among_unseen<K: Keyspace>(
-        &mut self,
-        body: &[u8],
-        before: &Before,
-        ts: Timestamp,
-        origin: Origin,
-        keyspace: &mut K,
-    ) -> u32 {
-        let clock = self.clock.clone();
-        let seen = Seen::Context { clock: &clock, group: (origin, ts), stable: true };
-        let mut touched = Vec::new();
+        let mut absorbed = Absorbed::new(self, origin, ts);
         let mut count = 0;
         for effect in group::effects(body) {
             let dot = Dot { ts, index: count, origin };
             let look = before.iter().find(|(at, _)| *at == count).and_then(|(_, value)| value.as_deref());
-            let mut merge = self.merge(keyspace);
-            if merge.is_among_unseen(&effect, &seen) {
-                merge.local_among_unseen(&effect, dot, &seen, look, &mut touched);
-            } else {
-                merge.local(&effect, dot, look);
-            }
-            self.control_effect(&effect, dot, &seen);
+            self.absorb_effect(&effect, dot, look, &mut absorbed, keyspace);
             count += 1;
         }
+        self.absorb_end(body, absorbed, keyspace);
+        count
+    }
+
+    /// One effect of a captured group.
+    pub(super) fn absorb_effect<K: Keyspace>(
+        &mut self,
+        effect: &Effect<'_>,
+        dot: Dot,
+        look: Option<&[u8]>,
+        absorbed: &mut Absorbed,
+        keyspace: &mut K,
+    ) {
+        let Absorbed { to_correct, unseen } = absorbed;
+        let Some(unseen) = unseen else {
+            *to_correct |= self.merge(keyspace).local(effect, dot, look);
+            return self.control_effect(effect, dot, &Seen::Everything);
+        };
+        let seen = Seen::Context { clock: &unseen.clock, group: (dot.origin, dot.ts), stable: true };
+        let mut merge = self.merge(keyspace);
+        if merge.is_among_unseen(effect, &seen) {
+            merge.local_among_unseen(effect, dot, &seen, look, &mut unseen.touched);
+        } else {
+            merge.local(effect, dot, look);
+        }
+        self.control_effect(effect, dot, &seen);
+    }
+
+    /// The end of a captured group.
+    pub(super) fn absorb_end<K: Keyspace>(&mut self, body: &[u8], absorbed: Absorbed, keyspace: &mut K) {
+        let Some(Unseen { touched, .. }) = absorbed.unseen else {
+            if absorbed.to_correct {
+                group::effects(body).for_each(|effect| self.merge(keyspace).correct(&effect));
+            }
+            return;
+        };
         let is_plain =
             |effect: &Effect<'_>| !touched.iter().any(|(db, name)| *db == effect.db && **name == *effect.key);
         group::effects(body).filter(is_plain).for_each(|effect| self.merge(keyspace).correct(&effect));
         for (db, name) in touched {
             self.merge(keyspace).reconcile(KeyRef { db, name: &name });
         }
-        count
     }
 
     /// Effects on the membership and on reigns.

@@ -5,6 +5,7 @@
 mod apply;
 mod author;
 mod commit;
+mod edit;
 mod handshake;
 mod join;
 mod members;
@@ -25,7 +26,7 @@ pub use peers::{Peer, PeerState};
 pub use replay::ReplayError;
 pub use report::{Heard, ReportError};
 pub use saved::{Restorer, SavedError};
-pub use status::{DotInfo, KeyInfo, Status};
+pub use status::{DotInfo, KeyInfo, ListInfo, Status};
 pub use sync::SyncError;
 
 use std::collections::BTreeMap;
@@ -114,6 +115,8 @@ pub struct Counters {
     pub conflicts: u64,
     /// Groups authored to keep what an expiry or an old backup would have lost.
     pub reasserted: u64,
+    /// Lists written anew after a local write whose edits could not be told.
+    pub lists_rewritten: u64,
     /// Batches refused.
     pub refused: u64,
     /// Effects refused for a clock too far ahead.
@@ -186,6 +189,7 @@ pub struct Shard {
     frame: Vec<u8>,
     change: Vec<u8>,
     own_group: GroupBuilder,
+    edited: GroupBuilder,
 }
 
 impl Shard {
@@ -225,6 +229,7 @@ impl Shard {
             frame: Vec::new(),
             change: Vec::new(),
             own_group: GroupBuilder::new(),
+            edited: GroupBuilder::new(),
         };
         if start != Start::Replica {
             shard.reign(replid, now_ms, |out| Record::founded(out, start));

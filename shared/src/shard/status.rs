@@ -62,6 +62,23 @@ pub struct KeyInfo {
     pub stable: bool,
     /// Its value is one that this server cannot hold.
     pub unknown: bool,
+    /// Of a list that the dataset shows: its ids.
+    pub list: Option<ListInfo>,
+}
+
+/// The ids of a list.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ListInfo {
+    /// How many.
+    pub elements: usize,
+    /// Runs that have elements.
+    pub runs: usize,
+    /// Segments of the longest position.
+    pub depth: usize,
+    /// What changes in its middle have cost beyond their chunk, in chunks.
+    pub steps: u64,
+    /// Memory.
+    pub bytes: usize,
 }
 
 /// One live dot.
@@ -119,16 +136,23 @@ impl Shard {
         let ttl = meta.ttl.dots.iter();
         let ttl: Vec<_> = ttl.map(|t| (self.origins.instance(t.dot.origin), t.dot.ts, t.at, t.strong)).collect();
         let dots = self.dots(meta);
+        let list = meta.list().map(|list| ListInfo {
+            elements: list.len(),
+            runs: list.runs(),
+            depth: list.depth(),
+            steps: list.steps(),
+            bytes: list.heap_bytes(),
+        });
         let stable =
             dots.iter().all(|dot| dot.is_stable) && meta.ttl.dots.iter().all(|t| t.dot.is_in(self.stability.stable()));
-        KeyInfo { dots, ttl, stable, unknown: meta.keeps_unknown() }
+        KeyInfo { dots, ttl, stable, unknown: meta.keeps_unknown(), list }
     }
 
     /// The timestamp of the newest live dot of a key: a later write raises it. Zero when none is live.
     #[must_use]
     pub fn newest_dot(&self, db: u32, key: &[u8]) -> Timestamp {
-        let KeyInfo { dots, ttl, .. } = self.key_info(db, key);
-        dots.iter().map(|dot| dot.ts).chain(ttl.iter().map(|(_, ts, ..)| *ts)).max().unwrap_or_default()
+        let known = self.table.find(db, key).map(|id| self.table.meta(id));
+        known.into_iter().flat_map(KeyMeta::dots).map(|dot| dot.ts).max().unwrap_or_default()
     }
 
     fn dots(&self, meta: &KeyMeta) -> Vec<DotInfo> {

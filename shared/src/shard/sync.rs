@@ -292,7 +292,7 @@ impl Shard {
             return false;
         };
         let stable = self.stability.stable();
-        let here = |dot: &Dot| syncing.names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..*dot });
+        let here = |dot: Dot| syncing.names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..dot });
         let news = theirs.dots().filter_map(here).filter(|dot| !dot.is_in(&self.clock)).map(|dot| dot.ts).min();
         let Some(news) = news else { return false };
         // News that is older than what is stable has not seen it: nobody's clock goes back but by losing its state.

@@ -2,8 +2,9 @@
 
 use super::head::{read_dot, write_dot};
 use crate::effect::{Kind, Path, UnixMs};
+use crate::list::{RunName, position};
 use crate::metadata::{
-    Assigned, Base, Incremented, Increments, KeyMeta, KindMeta, PathMeta, Payload, TtlDot, TtlMeta, path_of,
+    Assigned, Base, Incremented, Increments, KeyMeta, KindMeta, PathMeta, Paths, Payload, TtlDot, TtlMeta, path_of,
 };
 use crate::number::Number;
 use crate::stream::{Part, StreamId, check_fields};
@@ -44,6 +45,10 @@ pub fn encode(out: &mut Vec<u8>, db: u32, name: &[u8], state: &KeyMeta) {
     for KindMeta { kind, paths } in kinds {
         let lives = |(_, path): &(&[u8], &PathMeta)| !path.is_empty();
         out.push(*kind as u8);
+        if *kind == Kind::List {
+            encode_list(out, paths);
+            continue;
+        }
         writer::varint(out, paths.iter().filter(lives).count() as u64);
         for (element, path) in paths.iter().filter(lives) {
             writer::prefixed(out, element);
@@ -51,6 +56,47 @@ pub fn encode(out: &mut Vec<u8>, db: u32, name: &[u8], state: &KeyMeta) {
         }
     }
     encode_ttl(out, ttl);
+}
+
+/// The elements of a list in order: of each name, how much it shares with the one before, and the rest.
+fn encode_list(out: &mut Vec<u8>, paths: &Paths) {
+    writer::varint(out, paths.len() as u64);
+    let mut last: Vec<u8> = Vec::new();
+    let mut element = |name: &[u8], path: &PathMeta| {
+        let shared = last.iter().zip(name).take_while(|(a, b)| a == b).count();
+        writer::varint(out, shared as u64);
+        writer::prefixed(out, name.get(shared..).unwrap_or_default());
+        encode_path(out, path);
+        last.clear();
+        last.extend_from_slice(name);
+    };
+    if let Paths::List(list) = paths {
+        list.names().zip(0..).for_each(|(name, index)| element(&name, &list.meta(index)));
+        return;
+    }
+    let mut ordered: Vec<(&[u8], &PathMeta)> = paths.iter().collect();
+    ordered.sort_unstable_by_key(|(name, _)| *name);
+    ordered.into_iter().for_each(|(name, path)| element(name, path));
+}
+
+fn decode_list(reader: &mut Reader<'_>, state: &mut KeyMeta) -> Result<(), WireError> {
+    if state.kind(Kind::List).is_some() {
+        return Err(WireError::Invalid { what: "list given twice" });
+    }
+    let mut last: Vec<u8> = Vec::new();
+    for _ in 0..reader.varint("elements")? {
+        let shared = reader.limited(last.len() as u64, "position")? as usize;
+        let mut name = last.get(..shared).unwrap_or_default().to_vec();
+        name.extend_from_slice(reader.prefixed(position::NAME_BYTES_MAX, "position")?);
+        if name <= last {
+            return Err(WireError::Invalid { what: "order of list elements" });
+        }
+        RunName::split(&name)?;
+        let known = decode_path(reader, Path::Element(&name))?;
+        *state.kind_or_insert(Kind::List).paths.get_or_insert(Path::Element(&name)) = known;
+        last = name;
+    }
+    Ok(())
 }
 
 fn encode_path(out: &mut Vec<u8>, path: &PathMeta) {
@@ -148,6 +194,10 @@ impl<'a> SnapshotKey<'a> {
         for _ in 0..reader.varint("types of a key")? {
             let code = reader.u8("type of a key")?;
             let kind = Kind::from_code(code).ok_or(WireError::Code { what: "type of a key", code })?;
+            if kind == Kind::List {
+                decode_list(reader, &mut state)?;
+                continue;
+            }
             for _ in 0..reader.varint("elements")? {
                 let path = path_of(kind, reader.prefixed(limits::NAME_BYTES_MAX, "element")?);
                 if matches!(path, Path::Stream(name) if Part::parse(name).is_none()) {
@@ -206,7 +256,7 @@ fn decode_payload(reader: &mut Reader<'_>, path: Path<'_>) -> Result<Option<Payl
     };
     let fits = matches!(
         (path, &payload),
-        (Path::String | Path::Field(_) | Path::Opaque, Payload::Bytes(_))
+        (Path::String | Path::Field(_) | Path::Opaque | Path::Element(_), Payload::Bytes(_))
             | (Path::Opaque, Payload::Unknown(_))
             | (Path::Field(_), Payload::Expiring(_))
             | (Path::Scored(_), Payload::Score(_))

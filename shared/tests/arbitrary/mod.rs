@@ -9,6 +9,8 @@ use syncer_shared::context::Entry;
 use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
 use syncer_shared::group::GroupBuilder;
 use syncer_shared::instance::InstanceId;
+use syncer_shared::list::wire::{Begun, push_range, push_value};
+use syncer_shared::list::{At, AtRange, Ranges, Reign, RunName, RunRef, Side, Values};
 use syncer_shared::number::Number;
 use syncer_shared::replid::ReplId;
 use syncer_shared::timestamp::Timestamp;
@@ -29,6 +31,8 @@ pub enum OwnedOp {
     Increment(Kind, Vec<u8>, Number),
     Remove(Kind, Vec<u8>),
     Stream(streams::OwnedStream),
+    ListInsert(OwnedRun, u32, OwnedItems),
+    ListRemove(OwnedItems),
     Clear(ClearReason),
     Expire(i64),
     Persist,
@@ -47,7 +51,80 @@ fn path(kind: Kind, name: &[u8]) -> Path<'_> {
         Kind::SortedSet => Path::Scored(name),
         Kind::Opaque => Path::Opaque,
         Kind::Stream => Path::Stream(name),
+        Kind::List => Path::Element(name),
     }
+}
+
+/// A run with its own bytes.
+#[derive(Clone, Debug)]
+pub struct OwnedRun {
+    pub anchor: Vec<u8>,
+    pub side: Side,
+    pub begun: Begun,
+}
+
+/// Encoded values or ranges, and how many.
+#[derive(Clone, Debug)]
+pub struct OwnedItems(pub u32, pub Vec<u8>);
+
+impl OwnedRun {
+    pub fn borrow(&self) -> RunRef<'_> {
+        RunRef { anchor: &self.anchor, side: self.side, begun: self.begun }
+    }
+}
+
+pub fn values(values: &[Vec<u8>]) -> OwnedItems {
+    let mut out = Vec::new();
+    values.iter().for_each(|value| push_value(&mut out, value));
+    OwnedItems(values.len() as u32, out)
+}
+
+pub fn ranges(ranges: &[(OwnedRun, At, At)]) -> OwnedItems {
+    let mut out = Vec::new();
+    for (run, from, to) in ranges {
+        push_range(&mut out, &AtRange { run: run.borrow(), from: *from.min(to), to: *from.max(to) });
+    }
+    OwnedItems(ranges.len() as u32, out)
+}
+
+pub fn side() -> impl Strategy<Value = Side> {
+    prop_oneof![Just(Side::Before), Just(Side::After)]
+}
+
+pub fn at() -> impl Strategy<Value = At> {
+    (timestamp(), prop_oneof![0..4_u32, any::<u32>()]).prop_map(|(ts, index)| At { ts, index })
+}
+
+pub fn reign() -> impl Strategy<Value = Reign> {
+    (instance(), replid()).prop_map(|(instance, replid)| Reign { instance, replid })
+}
+
+/// Segments of a position.
+pub fn segments() -> impl Strategy<Value = Vec<u8>> {
+    vec((side(), timestamp(), reign(), at()), 1..4).prop_map(|levels| {
+        let mut segments = Vec::new();
+        for (side, begun, reign, at) in levels {
+            segments = RunName::new(&segments, side, begun, reign).segments(at).to_vec();
+        }
+        segments
+    })
+}
+
+pub fn element_name() -> impl Strategy<Value = Vec<u8>> {
+    segments().prop_map(|segments| [segments, vec![1]].concat())
+}
+
+pub fn run(own: bool) -> impl Strategy<Value = OwnedRun> {
+    let begun = prop_oneof![Just(Begun::Now), timestamp().prop_map(Begun::Own)];
+    let other = prop_oneof![(reign(), timestamp()).prop_map(|(reign, ts)| Begun::Other(reign, ts)), Just(Begun::Base)];
+    let begun = prop_oneof![begun, other].prop_map(move |begun| match begun {
+        Begun::Base | Begun::Other(..) if own => Begun::Now,
+        begun => begun,
+    });
+    (prop_oneof![Just(Vec::new()), segments()], side(), begun).prop_map(|(anchor, side, begun)| match begun {
+        Begun::Base => OwnedRun { anchor: Vec::new(), side: Side::Before, begun },
+        begun => OwnedRun { anchor, side, begun },
+    })
 }
 
 impl Owned {
@@ -57,7 +134,7 @@ impl Owned {
             OwnedOp::Assign(kind, name, bytes, score, reasserted) => {
                 let value = match kind {
                     Kind::Hash if *score > 0.0 => Value::Expiring { bytes, at: *score as i64 },
-                    Kind::String | Kind::Hash => Value::Bytes(bytes),
+                    Kind::String | Kind::Hash | Kind::List => Value::Bytes(bytes),
                     Kind::Set => Value::Present,
                     Kind::SortedSet => Value::Score(*score),
                     Kind::Opaque => Value::Payload(bytes),
@@ -68,6 +145,10 @@ impl Owned {
             OwnedOp::Increment(kind, name, delta) => Op::Increment { path: path(*kind, name), delta: *delta },
             OwnedOp::Remove(kind, name) => Op::Remove { path: path(*kind, name) },
             OwnedOp::Stream(stream) => stream.op(),
+            OwnedOp::ListInsert(run, first, items) => {
+                Op::ListInsert { run: run.borrow(), first: *first, values: Values::new(items.0, &items.1) }
+            }
+            OwnedOp::ListRemove(items) => Op::ListRemove { ranges: Ranges::new(items.0, &items.1) },
             OwnedOp::Clear(reason) => Op::Clear { reason: *reason },
             OwnedOp::Expire(at) => Op::Expire { at: *at },
             OwnedOp::Persist => Op::Persist,
@@ -126,6 +207,13 @@ pub fn op() -> impl Strategy<Value = OwnedOp> {
     prop_oneof![
         (name(), any::<Option<i64>>()).prop_map(|(value, at)| OwnedOp::Set(value, at)),
         (kind(), name(), name(), float(), any::<bool>()).prop_map(|(k, n, v, s, r)| OwnedOp::Assign(k, n, v, s, r)),
+        (element_name(), name(), any::<bool>()).prop_map(|(n, v, r)| OwnedOp::Assign(Kind::List, n, v, 0.0, r)),
+        (run(true), 0..1000_u32, vec(name(), 1..4)).prop_map(|(run, first, items)| OwnedOp::ListInsert(
+            run,
+            first,
+            values(&items)
+        )),
+        vec((run(false), at(), at()), 1..4).prop_map(|list| OwnedOp::ListRemove(ranges(&list))),
         (number_kind, name(), number()).prop_map(|(k, n, d)| OwnedOp::Increment(k, n, d)),
         (kind(), name()).prop_map(|(k, n)| OwnedOp::Remove(k, n)),
         streams::stream().prop_map(OwnedOp::Stream),

@@ -18,7 +18,7 @@ pub const KEYS: u64 = 100_000;
 pub const VALUE: &str = "0123456789abcdef";
 
 /// Every write makes something new, since a repeated SADD would measure something else.
-pub const WORKLOADS: [Workload; 7] = [
+pub const WORKLOADS: [Workload; 9] = [
     Workload { name: "GET", command: &["GET", "key:__rand_int__"], writes: false },
     SET,
     Workload { name: "INCR", command: &["INCR", "count:__rand_int__"], writes: true },
@@ -30,6 +30,9 @@ pub const WORKLOADS: [Workload; 7] = [
         writes: true,
     },
     Workload { name: "XADD", command: &["XADD", "stream:__rand_int__", "*", "field", VALUE], writes: true },
+    Workload { name: "LPUSH", command: &["LPUSH", "queue", VALUE], writes: true },
+    // Takes what LPUSH has left; then it finds nothing, as on the stock server.
+    Workload { name: "RPOP", command: &["RPOP", "queue"], writes: true },
 ];
 
 /// The plainest write.

@@ -27,6 +27,7 @@ pub(super) fn world(instances: u8, rules: Rules) -> World {
         prune: true,
         forgets: false,
         rejoins: false,
+        lists: true,
         rules,
     };
     World::new(&plan, false)

@@ -2,6 +2,7 @@
 
 use syncer_shared::effect::FlushScope;
 use syncer_shared::instance::{InstanceId, InstanceSet};
+use syncer_shared::list::End;
 
 use super::client::Command;
 use super::plan::Failover;
@@ -171,7 +172,28 @@ impl World {
         }
         let db = u32::from(self.random.u8(0..8) == 0);
         let key = *self.random.choice(&["k", "k", "l", "m"]).unwrap_or(&"k");
-        (db, key.as_bytes().to_vec(), self.random_kind(instance))
+        let command = if self.plan.lists && self.random.u8(0..5) < 2 {
+            self.random_list_command()
+        } else {
+            self.random_kind(instance)
+        };
+        (db, key.as_bytes().to_vec(), command)
+    }
+
+    fn random_list_command(&mut self) -> Command {
+        let random = &mut self.random;
+        let end = if random.bool() { End::Head } else { End::Tail };
+        let values: Vec<String> = (0..random.usize(1..4)).map(|_| format!("e{}", random.u16(..))).collect();
+        let (from, to) = (random.i64(-4..4), random.i64(-4..6));
+        match random.u8(0..20) {
+            0..8 => Command::Push(end, values),
+            8..12 => Command::Pop(end, random.u64(1..3), random.u8(0..4) != 0),
+            12 => Command::Trim(from, to),
+            13..16 => Command::LSet(from, values.concat()),
+            16 | 17 => Command::LInsert(random.usize(0..5), values.concat()),
+            18 => Command::LRem(random.usize(0..4), random.usize(0..3)),
+            _ => Command::Rotate(end),
+        }
     }
 
     fn random_kind(&mut self, instance: usize) -> Command {
@@ -316,12 +338,15 @@ impl World {
             if instance.keyspace.entries().iter().any(due) {
                 return Err(format!("{} shows a key whose TTL has passed", instance.id));
             }
-            let kept = instance.shard.table().len();
+            let restless = || instance.shard.table().iter().filter(|(_, _, meta)| !meta.is_at_rest());
+            let kept = restless().count();
             if kept > 0 || status.aside > 0 {
                 let held: Vec<InstanceId> = status.held_back_by.iter().collect();
                 return Err(format!(
-                    "{} keeps metadata of {kept} keys at rest and {} aside; held back by {held:?}",
-                    instance.id, status.aside
+                    "{} keeps metadata of {kept} keys at rest and {} aside; held back by {held:?}: {:?}",
+                    instance.id,
+                    status.aside,
+                    restless().next()
                 ));
             }
         }

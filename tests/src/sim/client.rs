@@ -3,6 +3,8 @@
 use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
 use syncer_shared::group::GroupBuilder;
 use syncer_shared::keyspace::{Keyspace, SetTtl};
+use syncer_shared::list::draft::Draft;
+use syncer_shared::list::{Drafts, Edit, End};
 use syncer_shared::memory::MemoryKeyspace;
 use syncer_shared::metadata::Payload;
 use syncer_shared::number::Number;
@@ -43,6 +45,20 @@ pub enum Command {
     ZIncrBy(String, f64),
     /// `ZREM`
     ZRem(String),
+    /// `LPUSH`, `RPUSH`
+    Push(End, Vec<String>),
+    /// `LPOP key count`, `RPOP`; of clients that were blocked the count is not told.
+    Pop(End, u64, bool),
+    /// `LTRIM`
+    Trim(i64, i64),
+    /// `LSET`
+    LSet(i64, String),
+    /// `LINSERT` in front of the element at this index.
+    LInsert(usize, String),
+    /// `LREM` of some elements from an index on.
+    LRem(usize, usize),
+    /// `LMOVE key key`, from this end to the other one.
+    Rotate(End),
     /// A value captured whole.
     Whole(String),
     /// On a stream.
@@ -67,6 +83,8 @@ pub struct Client<'a> {
     pub group: &'a mut GroupBuilder,
     /// What increments by floats found.
     pub before: &'a mut Before,
+    /// Its edits of lists.
+    pub drafts: &'a mut Drafts,
     /// Its wall clock.
     pub now_ms: i64,
 }
@@ -87,6 +105,9 @@ impl Client<'_> {
             }
             Command::SAdd(member) => self.assign(db, key, Path::Member(member.as_bytes()), Value::Present),
             Command::ZAdd(member, score) => self.assign(db, key, Path::Scored(member.as_bytes()), Value::Score(*score)),
+            Command::Push(end, values) => self.push(db, key, *end, values),
+            Command::Pop(..) | Command::Trim(..) | Command::LRem(..) => self.shrink(db, key, command),
+            Command::LSet(..) | Command::LInsert(..) | Command::Rotate(_) => self.change_list(db, key, command),
             Command::Whole(value) => self.whole(db, key, value),
             Command::IncrBy(delta) => self.add(db, key, Path::String, Number::Integer(*delta)),
             Command::IncrByFloat(delta) => self.add(db, key, Path::String, Number::Float(*delta)),
@@ -161,6 +182,93 @@ impl Client<'_> {
             let ttl = self.note(db, key);
             self.keyspace.put(db, key, path, value);
             self.log(db, key, ttl, Op::Assign { path, value, reasserted: false });
+        }
+    }
+
+    fn draft(&mut self, db: u32, key: &[u8], ttl: TtlNote, edit: Edit<'_>) {
+        self.drafts.add(&Draft { place: self.group.count(), db, key, ttl, edit });
+    }
+
+    fn push(&mut self, db: u32, key: &[u8], end: End, values: &[String]) {
+        if !self.is_of(db, key, Kind::List) {
+            return;
+        }
+        let ttl = self.note(db, key);
+        for value in values {
+            let index = if end == End::Head { 0 } else { self.keyspace.list_len(db, key) };
+            self.keyspace.list_insert(db, key, index, value.as_bytes());
+        }
+        self.drafts.push(self.group.count(), (db, key), ttl, end, values.iter().map(String::as_bytes));
+    }
+
+    /// What takes elements out; the last one takes the key with it.
+    fn shrink(&mut self, db: u32, key: &[u8], command: &Command) {
+        let len = self.keyspace.list_len(db, key);
+        if len == 0 {
+            return;
+        }
+        let signed = len as i64;
+        let absolute = |index: i64| if index < 0 { index + signed } else { index };
+        let (gone, edit): (Vec<u64>, Edit<'_>) = match *command {
+            Command::Pop(end, count, is_told) => {
+                let count = count.min(len as u64);
+                let first = if end == End::Head { 0 } else { len as u64 - count };
+                ((first..first + count).collect(), Edit::Pop(end, is_told.then_some(count)))
+            }
+            Command::Trim(start, stop) => {
+                let kept = absolute(start).max(0)..=absolute(stop);
+                (
+                    (0..signed).filter(|index| !kept.contains(index)).map(|index| index as u64).collect(),
+                    Edit::Trim(start, stop),
+                )
+            }
+            Command::LRem(from, count) => {
+                ((from.min(len)..(from + count).min(len)).map(|i| i as u64).collect(), Edit::Remove(&[]))
+            }
+            _ => return,
+        };
+        if gone.is_empty() {
+            return;
+        }
+        if gone.len() == len {
+            return self.clear(db, key, ClearReason::Deleted);
+        }
+        let ttl = self.note(db, key);
+        for index in gone.iter().rev() {
+            self.keyspace.list_remove(db, key, *index as usize, 1);
+        }
+        self.draft(db, key, ttl, if let Edit::Remove(_) = edit { Edit::Remove(&gone) } else { edit });
+    }
+
+    fn change_list(&mut self, db: u32, key: &[u8], command: &Command) {
+        let len = self.keyspace.list_len(db, key);
+        if len == 0 {
+            return;
+        }
+        let ttl = self.note(db, key);
+        match command {
+            Command::LSet(index, value) => {
+                let place = if *index < 0 { index + len as i64 } else { *index };
+                if (0..len as i64).contains(&place) {
+                    self.keyspace.list_set(db, key, place as usize, value.as_bytes());
+                    self.draft(db, key, ttl, Edit::Set(*index, value.as_bytes()));
+                }
+            }
+            Command::LInsert(index, value) => {
+                let index = (*index).min(len);
+                self.keyspace.list_insert(db, key, index, value.as_bytes());
+                self.draft(db, key, ttl, Edit::Insert(index as u64, value.as_bytes()));
+            }
+            Command::Rotate(end) => {
+                let (from, to, other) =
+                    if *end == End::Head { (0, len - 1, End::Tail) } else { (len - 1, 0, End::Head) };
+                let Some(value) = self.keyspace.list_get(db, key, from).filter(|_| len > 1) else { return };
+                self.keyspace.list_remove(db, key, from, 1);
+                self.keyspace.list_insert(db, key, to, &value);
+                self.draft(db, key, ttl, Edit::Pop(*end, Some(1)));
+                self.drafts.push(self.group.count(), (db, key), ttl, other, std::iter::once(&value[..]));
+            }
+            _ => {}
         }
     }
 

@@ -8,6 +8,7 @@ use syncer_shared::effect::FlushScope;
 use syncer_shared::group::{self, Frame, GroupBuilder, GroupView};
 use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::keyspace::Keyspace;
+use syncer_shared::list::Drafts;
 use syncer_shared::memory::MemoryKeyspace;
 use syncer_shared::merge::Rules;
 use syncer_shared::record::{Before, Record};
@@ -125,14 +126,19 @@ impl Instance {
         if !self.shard.takes_writes() {
             return Ok(());
         }
-        let (mut group, mut before) = (GroupBuilder::new(), Before::new());
+        let (mut group, mut before, mut drafts) = (GroupBuilder::new(), Before::new(), Drafts::default());
         let keyspace = &mut self.keyspace;
-        run(&mut Client { keyspace, group: &mut group, before: &mut before, now_ms: now_ms as i64 });
-        if group.is_empty() {
+        let now = now_ms as i64;
+        run(&mut Client { keyspace, group: &mut group, before: &mut before, drafts: &mut drafts, now_ms: now });
+        if group.is_empty() && drafts.is_empty() {
             return Ok(());
         }
         let written = Some(self.keyspace.clone());
-        let record = self.shard.commit(&group, &before, &mut self.keyspace, now_ms).to_vec();
+        let record = if drafts.is_empty() {
+            self.shard.commit(&group, &before, &mut self.keyspace, now_ms).to_vec()
+        } else {
+            self.shard.commit_edits(&group, &before, &drafts, &mut self.keyspace, now_ms).to_vec()
+        };
         self.note(Logged { written, record }, Some(registry), None)?;
         self.take_records(registry)?;
         self.check()

@@ -1,12 +1,15 @@
 //! What an instance must show: every live dot kept for ever, in the plainest form, and `view` over them (DESIGN 2).
 //!
-//! Written from the rules, not from the merge: it shares no code with it but the number texts.
+//! Written from the rules, not from the merge: it shares no code with it but the number texts and the names of list positions, whose
+//! bytes sort as elements do.
 
 use std::collections::BTreeMap;
 
 use syncer_shared::decimal::Decimal;
 use syncer_shared::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
 use syncer_shared::instance::InstanceId;
+use syncer_shared::keyspace::place;
+use syncer_shared::list::{At, Reign, RunName};
 use syncer_shared::memory::{Entry, MemoryKeyspace};
 use syncer_shared::metadata::Payload;
 use syncer_shared::number::{Number, add_scores};
@@ -71,6 +74,10 @@ struct Author<'a> {
 }
 
 impl Author<'_> {
+    fn reign(&self) -> Reign {
+        Reign { instance: self.me.instance, replid: self.me.replid }
+    }
+
     fn saw(&self, dot: &DotName) -> bool {
         if dot.replid == self.me.replid {
             return (dot.ts, dot.index) < (self.me.ts, self.me.index);
@@ -87,6 +94,7 @@ fn split(path: Path<'_>) -> (Kind, &[u8]) {
         Path::Scored(name) => (Kind::SortedSet, name),
         Path::Opaque => (Kind::Opaque, &[]),
         Path::Stream(name) => (Kind::Stream, name),
+        Path::Element(name) => (Kind::List, name),
     }
 }
 
@@ -221,6 +229,27 @@ impl Key {
                     !(dominated && author.saw(&live.dot))
                 });
             }
+            Op::ListInsert { run, first, values } => {
+                self.replace(Kind::List, None, author);
+                let run = run.name(author.reign(), author.me.ts);
+                for (index, value) in (first..).zip(values.iter()) {
+                    let name = run.element(At { ts: author.me.ts, index });
+                    let payload = Payload::Bytes(value.into());
+                    self.add(author, Path::Element(&name), What::Assign { payload, flagged: false });
+                }
+            }
+            Op::ListRemove { ranges } => {
+                self.replace(Kind::List, None, author);
+                for range in ranges.iter() {
+                    let wanted = range.run.name(author.reign(), author.me.ts);
+                    let is_in = |live: &Live| {
+                        live.kind == Kind::List
+                            && RunName::split(&live.element)
+                                .is_ok_and(|(run, at)| run == wanted && range.from <= at && at <= range.to)
+                    };
+                    self.values.retain(|live| !(is_in(live) && author.saw(&live.dot)));
+                }
+            }
             Op::Clear { .. } => self.clear(author),
             Op::Expire { at } => self.set_ttl(author, Some(at), true),
             Op::Persist => self.set_ttl(author, None, true),
@@ -255,8 +284,14 @@ impl Key {
         for live in self.values.iter().filter(|live| live.kind == kind) {
             elements.entry(live.element.clone()).or_default().push(live);
         }
+        let name = |index, name| if kind == Kind::List { place(index).to_vec() } else { name };
         let shown = |(name, lives)| Some((name, show(kind, lives)?));
-        let elements: BTreeMap<_, _> = elements.into_iter().filter_map(shown).collect();
+        let elements: BTreeMap<_, _> = elements
+            .into_iter()
+            .filter_map(shown)
+            .enumerate()
+            .map(|(at, (of, payload))| (name(at, of), payload))
+            .collect();
         if elements.is_empty() {
             return None;
         }

@@ -25,6 +25,8 @@ pub struct Plan {
     pub clock_jumps: bool,
     /// One more instance joins after so many steps.
     pub joins_after: Option<u32>,
+    /// Lists, too.
+    pub lists: bool,
     /// Metadata is pruned at random times; else never.
     pub prune: bool,
     /// Instances 1 and 2 are forgotten now and then.
@@ -70,6 +72,7 @@ impl Plan {
             prune: random.u8(0..5) != 0,
             forgets: false,
             rejoins: false,
+            lists: false,
             rules: Rules::default(),
         };
         // Drawn last, so that older seeds play what they did.
@@ -77,6 +80,7 @@ impl Plan {
         let is_plain = plan.joins_after.is_none() && !plan.forces_full_syncs();
         let may_forget = plan.instances > 2 && plan.failover != Failover::LosesAnything && is_plain;
         plan.forgets = may_forget && random.u8(0..4) == 0;
+        plan.lists = random.bool();
         plan
     }
 

@@ -20,6 +20,7 @@ impl Sink for Told {
             Path::String => String::new(),
             Path::Field(name) | Path::Member(name) | Path::Scored(name) => format!(" {}", bytes(name)),
             Path::Opaque => " opaque".into(),
+            Path::Element(_) => " element".into(),
         };
         let op = match effect.op {
             Op::Set { value, expire_at } => format!("set {} {expire_at:?}", bytes(value)),
@@ -39,6 +40,27 @@ impl Sink for Told {
     }
 
     fn whole(&mut self, _: u32, _: &[u8]) {}
+
+    fn list_push<'v>(&mut self, write: (u32, &[u8]), ttl: TtlNote, end: End, values: impl Iterator<Item = &'v [u8]>) {
+        let values: Vec<_> = values.map(String::from_utf8_lossy).collect();
+        let note = if ttl == TtlNote::None { String::new() } else { format!(" [{ttl:?}]") };
+        self.0.push(format!(
+            "{}:{} push {end:?} {}{note}",
+            write.0,
+            String::from_utf8_lossy(write.1),
+            values.join(" ")
+        ));
+    }
+
+    fn list(&mut self, write: (u32, &[u8]), ttl: TtlNote, edit: Edit<'_>) {
+        let edit = match edit {
+            Edit::Set(index, value) => format!("Set({index}, {})", String::from_utf8_lossy(value)),
+            Edit::Insert(index, value) => format!("Insert({index}, {})", String::from_utf8_lossy(value)),
+            other => format!("{other:?}"),
+        };
+        let note = if ttl == TtlNote::None { String::new() } else { format!(" [{ttl:?}]") };
+        self.0.push(format!("{}:{} {edit}{note}", write.0, String::from_utf8_lossy(write.1)));
+    }
 }
 
 struct Case {
@@ -213,4 +235,53 @@ fn a_refused_command_leaves_nothing() {
     let case = Case::new().command(Shape::Set, "SET k v").command(Shape::SAdd, "SADD s a");
     assert!(case.unit.is_empty());
     case.event(Event::SAdd, "s").makes(&["0:s assign a"]);
+}
+
+fn list_case(elements: &[&str]) -> Case {
+    let mut case = Case::new();
+    for (index, element) in elements.iter().enumerate() {
+        case.data.list_insert(0, b"l", index, element.as_bytes());
+    }
+    case
+}
+
+#[test]
+fn lists_are_edited_as_their_commands_say() {
+    let push = Case::new().command(Shape::ListPush(End::Head), "LPUSH l a b");
+    push.event(Event::New, "l").event(Event::LPush, "l").makes(&["0:l push Head a b [Created]"]);
+    let pop = || list_case(&["x"]).command(Shape::ListPop(End::Tail), "RPOP l 3");
+    pop().event(Event::RPop, "l").makes(&["0:l Pop(Tail, Some(3))"]);
+    pop().event(Event::RPop, "l").event(Event::Del, "l").makes(&["0:l clear Deleted"]);
+    let trim = list_case(&["x"]).command(Shape::ListTrim, "LTRIM l -3 7");
+    trim.event(Event::LTrim, "l").makes(&["0:l Trim(-3, 7)"]);
+    let set = list_case(&["x"]).command(Shape::ListSet, "LSET l -1 v");
+    set.event(Event::LSet, "l").makes(&["0:l Set(-1, v)"]);
+}
+
+#[test]
+fn one_key_of_several_is_popped() {
+    let blpop = list_case(&["x"]).command(Shape::ListPopOne(End::Head), "BLPOP no l 0");
+    blpop.event(Event::LPop, "l").makes(&["0:l Pop(Head, Some(1))"]);
+    let many = list_case(&["x"]).command(Shape::ListPopMany(1), "LMPOP 2 no l RIGHT COUNT 4");
+    many.event(Event::RPop, "l").makes(&["0:l Pop(Tail, Some(4))"]);
+    let many = list_case(&["x"]).command(Shape::ListPopMany(2), "BLMPOP 0 1 l left");
+    many.event(Event::LPop, "l").makes(&["0:l Pop(Head, Some(1))"]);
+}
+
+#[test]
+fn a_moved_element_goes_before_it_comes() {
+    let lmove = || list_case(&["x"]).command(Shape::ListMove, "LMOVE l m LEFT RIGHT").told("e");
+    let case = lmove().event(Event::New, "m").event(Event::RPush, "m").event(Event::LPop, "l");
+    case.makes(&["0:l Pop(Head, Some(1))", "0:m push Tail e [Created]"]);
+    let older = list_case(&["x"]).command(Shape::ListMove, "BRPOPLPUSH l l 0").told("e");
+    older.event(Event::LPush, "l").event(Event::RPop, "l").makes(&["0:l Pop(Tail, Some(1))", "0:l push Head e"]);
+}
+
+#[test]
+fn blocked_clients_are_served_without_a_command() {
+    list_case(&["x"]).event(Event::LPop, "l").makes(&["0:l Pop(Head, None)"]);
+    list_case(&["x", "y"]).event(Event::RPush, "l").makes(&["0:l push Tail y"]);
+    list_case(&["x"]).event(Event::LPop, "l").event(Event::Del, "l").makes(&["0:l clear Deleted"]);
+    let rotated = list_case(&["x", "y"]).event(Event::RPush, "l").event(Event::LPop, "l");
+    rotated.makes(&["0:l clear Deleted", "0:l push Tail x y", "0:l Persist"]);
 }

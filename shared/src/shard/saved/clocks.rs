@@ -46,7 +46,7 @@ pub(crate) fn decode_origin(reader: &mut Reader<'_>, origins: &Origins) -> Resul
 }
 
 /// Every dot must be of a reign that the state has.
-pub(super) fn check_dots<'a>(mut dots: impl Iterator<Item = &'a Dot>, origins: &Origins) -> Result<(), SavedError> {
+pub(super) fn check_dots(mut dots: impl Iterator<Item = Dot>, origins: &Origins) -> Result<(), SavedError> {
     let is_known = dots.all(|dot| dot.origin.index() < origins.len());
     if is_known { Ok(()) } else { Err(SavedError::Unfitting("a dot")) }
 }

@@ -42,7 +42,7 @@ pub(super) fn save(pieces: &mut Pieces<'_>, membership: &Membership, stability: 
 pub(super) fn decode_joins(reader: &mut Reader<'_>, shard: &mut Shard) -> Result<(), SavedError> {
     for _ in 0..reader.varint("joins")? {
         let (instance, dot) = (reader.instance("member")?, read_dot(reader)?);
-        clocks::check_dots([&dot].into_iter(), &shard.origins)?;
+        clocks::check_dots([dot].into_iter(), &shard.origins)?;
         shard.membership.restore(instance, dot);
     }
     Ok(())

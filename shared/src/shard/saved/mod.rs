@@ -79,6 +79,7 @@ impl Shard {
             frame: _,
             change: _,
             own_group: _,
+            edited: _,
         } = self;
         let mut pieces = Pieces::new(sink);
         pieces.item(Tag::Head, |out| {
@@ -202,15 +203,16 @@ fn take(
         Tag::Peer => members::decode_peer(reader, shard)?,
         Tag::Introduced => members::decode_introduced(reader, shard)?,
         Tag::Key => {
-            let SnapshotKey { db, name, state } = SnapshotKey::decode(reader)?;
+            let SnapshotKey { db, name, mut state } = SnapshotKey::decode(reader)?;
             clocks::check_dots(state.dots(), &shard.origins)?;
+            state.gather_list(&shard.origins);
             if state.is_empty() || !shard.table.restore(db, name, state) {
                 return Err(SavedError::Unfitting("a key"));
             }
         }
         Tag::Aside => {
             let aside = decode_aside(reader)?;
-            clocks::check_dots([&aside.expired].into_iter(), &shard.origins)?;
+            clocks::check_dots([aside.expired].into_iter(), &shard.origins)?;
             shard.aside.push(aside);
         }
         Tag::SyncHead => syncing::decode_head(reader, shard)?,
