@@ -32,13 +32,11 @@ impl ServerKeyspace<'_> {
 
     /// The value of a key of kind `Opaque` in a form that is equal for equal values on every server.
     pub fn canonical(&mut self, db: u32, name: &[u8]) -> Vec<u8> {
-        match self.key(db, name).key_type() {
-            _ => self.type_digest(db, name).unwrap_or_else(|| {
-                // Without the version, which differs between servers.
-                let payload = self.payload(db, name).unwrap_or_default();
-                payload.get(3..).unwrap_or_default().to_vec()
-            }),
-        }
+        self.type_digest(db, name).unwrap_or_else(|| {
+            // Without the version, which differs between servers.
+            let payload = self.payload(db, name).unwrap_or_default();
+            payload.get(3..).unwrap_or_default().to_vec()
+        })
     }
 
     /// The digest that a module's type takes of its value, if it takes one. Its dump may differ for equal values: a vector
