@@ -3,6 +3,7 @@
 use crate::instance::InstanceId;
 use crate::list::{Ranges, RunRef, Values};
 use crate::number::Number;
+use crate::patch::{Patch, Prior};
 use crate::stream::{Ids, StreamId};
 
 /// A point in wall-clock time: Unix milliseconds. Used for TTLs only, never for order.
@@ -37,7 +38,7 @@ pub enum TtlNote {
     Kept(UnixMs),
 }
 
-/// The kind of an effect. `Assign`, `Increment` and `Remove` also remove every observed dot of the key that
+/// The kind of an effect. `Assign`, `Increment`, `Patch` and `Remove` also remove every observed dot of the key that
 /// belongs to another value type (DESIGN 2, MERGE_CASES A4).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Op<'a> {
@@ -63,6 +64,13 @@ pub enum Op<'a> {
         path: Path<'a>,
         /// How much.
         delta: Number,
+    },
+    /// Changes a string in part: adds its own dot; removes none at its path.
+    Patch {
+        /// Which part, and how.
+        patch: Patch<'a>,
+        /// The string just before, at its author. Only the author's own shard needs it.
+        prior: Prior<'a>,
     },
     /// Removes every observed dot at the path.
     Remove {

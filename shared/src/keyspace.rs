@@ -16,6 +16,12 @@ pub trait Keyspace {
     /// The string, `None` when the key is absent or of another type.
     fn string(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>>;
 
+    /// Bytes of the string; 0 when the key is absent or of another type.
+    fn string_len(&mut self, db: u32, key: &[u8]) -> u64;
+
+    /// At most `len` bytes of the string from `start` on; fewer where it ends. Costs no more for a long string.
+    fn string_range(&mut self, db: u32, key: &[u8], start: u64, len: usize) -> Vec<u8>;
+
     /// The value of a hash field.
     fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>>;
 
@@ -55,6 +61,10 @@ pub trait Keyspace {
 
     /// Replaces the whole key by a string. `ttl` says what becomes of its TTL.
     fn set_string(&mut self, db: u32, key: &[u8], value: &[u8], ttl: SetTtl);
+
+    /// Writes over a part of the string, with zeros before it where the string is shorter; creates the key if absent. Keeps the TTL.
+    /// Costs no more for a long string. Never beyond [`crate::patch::REACH_MAX`] but for appended bytes.
+    fn write_range(&mut self, db: u32, key: &[u8], start: u64, bytes: &[u8]);
 
     /// Adds to a string that holds an integer, or creates it. Changes nothing when it fails.
     ///

@@ -109,6 +109,16 @@ impl Keyspace for MemoryKeyspace {
         self.bytes(db, key, Path::String)
     }
 
+    fn string_len(&mut self, db: u32, key: &[u8]) -> u64 {
+        self.element(db, key, Path::String).and_then(Payload::text).map_or(0, <[u8]>::len) as u64
+    }
+
+    fn string_range(&mut self, db: u32, key: &[u8], start: u64, len: usize) -> Vec<u8> {
+        let text = self.element(db, key, Path::String).and_then(Payload::text).unwrap_or_default();
+        let rest = text.get(start as usize..).unwrap_or_default();
+        rest.get(..len).unwrap_or(rest).to_vec()
+    }
+
     fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>> {
         self.bytes(db, key, Path::Field(field))
     }
@@ -176,6 +186,18 @@ impl Keyspace for MemoryKeyspace {
         };
         let elements = BTreeMap::from([(Vec::new(), Payload::Bytes(value.into()))]);
         self.keys.insert((db, key.to_vec()), Entry { kind: Kind::String, elements, expire_at });
+    }
+
+    fn write_range(&mut self, db: u32, key: &[u8], start: u64, bytes: &[u8]) {
+        let mut text = self.bytes(db, key, Path::String).unwrap_or_default();
+        let end = start as usize + bytes.len();
+        if text.len() < end {
+            text.resize(end, 0);
+        }
+        if let Some(place) = text.get_mut(start as usize..end) {
+            place.copy_from_slice(bytes);
+        }
+        self.put(db, key, Path::String, Value::Bytes(&text));
     }
 
     fn add_integer(&mut self, db: u32, key: &[u8], delta: i64) -> Result<i64, NotAdded> {

@@ -7,7 +7,7 @@ mod arbitrary;
 
 use std::collections::BTreeMap;
 
-use arbitrary::{Owned, OwnedOp, OwnedRun, build, ranges, side, streams, values};
+use arbitrary::{Owned, OwnedOp, OwnedRun, build, patch, ranges, side, streams, values};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use syncer_shared::context::{Entry as ClockEntry, StreamContext};
@@ -64,6 +64,7 @@ fn effect() -> impl Strategy<Value = Owned> {
         6 => (kind.clone(), name(), text(), -2..3_i8, prop::bool::weighted(0.2))
             .prop_map(|(kind, name, text, score, again)| OwnedOp::Assign(kind, name, text, f64::from(score), again)),
         5 => (number_kind, name(), delta).prop_map(|(kind, name, delta)| OwnedOp::Increment(kind, name, delta)),
+        6 => patch(90).prop_map(|patch| OwnedOp::Patch(patch, Vec::new())),
         3 => (kind, name()).prop_map(|(kind, name)| OwnedOp::Remove(kind, name)),
         12 => streams::stream().prop_map(OwnedOp::Stream),
         5 => (side(), prop::option::of(0..3_u32), vec(text(), 1..4)).prop_map(|(side, anchor, items)| list_insert(side, anchor, &items)),
@@ -79,7 +80,7 @@ fn effect() -> impl Strategy<Value = Owned> {
     (prop::bool::weighted(0.8), op, ttl).prop_map(|(hot, op, ttl)| {
         let is_value =
             matches!(op, OwnedOp::Stream(_) | OwnedOp::Assign(..) | OwnedOp::Increment(..) | OwnedOp::Remove(..))
-                || matches!(op, OwnedOp::ListInsert(..) | OwnedOp::ListRemove(..));
+                || matches!(op, OwnedOp::Patch(..) | OwnedOp::ListInsert(..) | OwnedOp::ListRemove(..));
         let key = if hot { b"k".to_vec() } else { b"l".to_vec() };
         Owned { db: 0, key, ttl: if is_value { ttl } else { TtlNote::None }, op }
     })
@@ -129,9 +130,23 @@ fn placed(mut effects: Vec<Owned>) -> Vec<Owned> {
     effects
 }
 
-fn step() -> impl Strategy<Value = Step> {
+/// Of one string, in part and whole.
+fn string_effect() -> impl Strategy<Value = Owned> {
+    let text = || prop_oneof![Just(b"5".to_vec()), Just(b"text".to_vec()), Just(vec![b'x'; 50])];
+    let op = prop_oneof![
+        1 => text().prop_map(|value| OwnedOp::Set(value, None)),
+        1 => (text(), prop::bool::weighted(0.2))
+            .prop_map(|(text, again)| OwnedOp::Assign(Kind::String, Vec::new(), text, 0.0, again)),
+        1 => (1..9_i64).prop_map(|by| OwnedOp::Increment(Kind::String, Vec::new(), Number::Integer(by))),
+        9 => patch(90).prop_map(|patch| OwnedOp::Patch(patch, Vec::new())),
+        1 => Just(OwnedOp::Clear(ClearReason::Deleted)),
+    ];
+    op.prop_map(|op| Owned { db: 0, key: b"k".to_vec(), ttl: TtlNote::None, op })
+}
+
+fn step(effect: BoxedStrategy<Owned>) -> impl Strategy<Value = Step> {
     prop_oneof![
-        5 => (0..AUTHORS, vec(effect(), 1..4)).prop_map(|(author, effects)| Step::Write(author, placed(effects))),
+        5 => (0..AUTHORS, vec(effect, 1..4)).prop_map(|(author, effects)| Step::Write(author, placed(effects))),
         3 => (0..AUTHORS, 0..AUTHORS).prop_map(|(author, other)| Step::See(author, other)),
         2 => (0..AUTHORS).prop_map(Step::Report),
     ]
@@ -277,19 +292,33 @@ impl Observer {
     }
 }
 
+fn converge(steps: &[Step], first: &[u8], second: &[u8]) -> Result<(), TestCaseError> {
+    let history = author_all(steps);
+    let (mut one, mut other) = (Observer::new(), Observer::new());
+    one.run(&history, first);
+    other.run(&history, second);
+    prop_assert_eq!(one.shown(), other.shown());
+    prop_assert_eq!(one.keyspace.digest(), other.keyspace.digest());
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn every_order_and_every_pruning_give_the_same_dataset(
-        steps in vec(step(), 1..40),
+        steps in vec(step(effect().boxed()), 1..40),
         first in vec(any::<u8>(), 0..150),
         second in vec(any::<u8>(), 0..150),
     ) {
-        let history = author_all(&steps);
-        let (mut one, mut other) = (Observer::new(), Observer::new());
-        one.run(&history, &first);
-        other.run(&history, &second);
-        prop_assert_eq!(one.shown(), other.shown());
-        prop_assert_eq!(one.keyspace.digest(), other.keyspace.digest());
+        converge(&steps, &first, &second)?;
+    }
+
+    #[test]
+    fn every_order_of_patches_gives_the_same_string(
+        steps in vec(step(string_effect().boxed()), 1..40),
+        first in vec(any::<u8>(), 0..150),
+        second in vec(any::<u8>(), 0..150),
+    ) {
+        converge(&steps, &first, &second)?;
     }
 }

@@ -19,6 +19,15 @@ pub const TWIN: Command = command(c"syncer.call.as", entry::<Twin>(), c"write no
 /// The same for users who may not run `SYNCER.CALL`.
 pub const TWIN_OOM: Command = command(c"syncer.call.as.oom", entry::<Twin>(), c"write deny-oom no-auth getkeys-api");
 
+/// For `PFCOUNT`, which is a read.
+pub const READ: Command =
+    Command { categories: c"read", ..command(c"syncer.call.read", entry::<ReadPlain>(), c"readonly getkeys-api") };
+/// The same for users who may not run it.
+pub const TWIN_READ: Command = Command {
+    categories: c"read",
+    ..command(c"syncer.call.as.read", entry::<ReadTwin>(), c"readonly no-auth getkeys-api")
+};
+
 const fn command(
     name: &'static std::ffi::CStr,
     entry: crate::redis::command::Entry,
@@ -39,6 +48,8 @@ const fn command(
 
 struct Plain;
 struct Twin;
+struct ReadPlain;
+struct ReadTwin;
 
 /// Why a command was not run.
 #[derive(Debug, thiserror::Error)]
@@ -58,21 +69,40 @@ enum CallError {
 
 impl Run for Plain {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
-        Ok(run(context, args)?)
+        Ok(run(context, args, false)?)
     }
 }
 
 impl Run for Twin {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
-        let is_default = |name: crate::redis::OwnedText| name.text().as_bytes().eq_ignore_ascii_case(b"default");
-        if !passthrough::is_keys_request(context) && client::current_user(context).is_none_or(is_default) {
-            return Err(CallError::DefaultUser.into());
-        }
-        Ok(run(context, args)?)
+        check_user(context)?;
+        Ok(run(context, args, false)?)
     }
 }
 
-fn run(context: &Context, args: Args<'_>) -> Result<(), CallError> {
+impl Run for ReadPlain {
+    fn run(context: &Context, args: Args<'_>) -> CommandResult {
+        Ok(run(context, args, true)?)
+    }
+}
+
+impl Run for ReadTwin {
+    fn run(context: &Context, args: Args<'_>) -> CommandResult {
+        check_user(context)?;
+        Ok(run(context, args, true)?)
+    }
+}
+
+fn check_user(context: &Context) -> Result<(), CallError> {
+    let is_default = |name: crate::redis::OwnedText| name.text().as_bytes().eq_ignore_ascii_case(b"default");
+    if !passthrough::is_keys_request(context) && client::current_user(context).is_none_or(is_default) {
+        return Err(CallError::DefaultUser);
+    }
+    Ok(())
+}
+
+/// `reads`: runs what is a read, and nothing else; else what is none.
+fn run(context: &Context, args: Args<'_>, reads: bool) -> Result<(), CallError> {
     if passthrough::answer_key_positions(context, args, 1) {
         return Ok(());
     }
@@ -83,8 +113,11 @@ fn run(context: &Context, args: Args<'_>) -> Result<(), CallError> {
     if shape == Shape::Functions && context.flags().in_script() {
         return Err(CallError::Script);
     }
+    if reads != (shape == Shape::PfCount) {
+        return Err(CallError::NotAWrite);
+    }
     let before = begin(context, inner, class, shape);
-    let run_as = As { user: client::current_user(context).is_some() };
+    let run_as = As { user: client::current_user(context).is_some(), replicated: !reads };
     let given = match &before {
         Some(before) => before.run(context, inner, run_as),
         None => Given::Reply(passthrough::run(context, inner, run_as)),

@@ -40,6 +40,14 @@ impl Keyspace for ServerDataset<'_> {
         self.with(|keyspace| keyspace.string(db, key))
     }
 
+    fn string_len(&mut self, db: u32, key: &[u8]) -> u64 {
+        self.with(|keyspace| keyspace.string_len(db, key))
+    }
+
+    fn string_range(&mut self, db: u32, key: &[u8], start: u64, len: usize) -> Vec<u8> {
+        self.with(|keyspace| keyspace.string_range(db, key, start, len))
+    }
+
     fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>> {
         self.with(|keyspace| keyspace.field(db, key, field))
     }
@@ -86,6 +94,10 @@ impl Keyspace for ServerDataset<'_> {
 
     fn set_string(&mut self, db: u32, key: &[u8], value: &[u8], ttl: SetTtl) {
         self.with(|keyspace| keyspace.set_string(db, key, value, ttl));
+    }
+
+    fn write_range(&mut self, db: u32, key: &[u8], start: u64, bytes: &[u8]) {
+        self.with(|keyspace| keyspace.write_range(db, key, start, bytes));
     }
 
     fn add_integer(&mut self, db: u32, key: &[u8], delta: i64) -> Result<i64, NotAdded> {

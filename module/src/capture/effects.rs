@@ -2,11 +2,15 @@
 
 use syncer_shared::effect::{ClearReason, Effect, FUNCTIONS_DB, FlushScope, Kind, Op, Path, TtlNote, Value};
 use syncer_shared::group;
+use syncer_shared::hyperloglog::{self, Registers};
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::list::{Edit, End};
 use syncer_shared::number::Number;
+use syncer_shared::patch::{Patch, Prior};
+use syncer_shared::wire::Reader;
 
 use super::event::Event;
+use super::patch;
 use super::seals::{Seals, Unstaged, unstaged};
 use super::shape::Shape;
 use super::unit::{Item, Span, StageArgs, Unit};
@@ -164,15 +168,12 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         if later && event != Event::Set && !write.created {
             return;
         }
-        let Some(value) = self.dataset.string(write.db, write.key) else { return };
-        if event == Event::Set {
-            let expire_at = self.dataset.expire_at(write.db, write.key);
-            self.push(write, TtlNote::None, Op::Set { value: &value, expire_at });
-        } else {
-            let note = self.note(write);
-            let op = Op::Assign { path: Path::String, value: Value::Bytes(&value), reasserted: false };
-            self.push(write, note, op);
+        if event != Event::Set {
+            return self.assign_string(write);
         }
+        let Some(value) = self.dataset.string(write.db, write.key) else { return };
+        let expire_at = self.dataset.expire_at(write.db, write.key);
+        self.push(write, TtlNote::None, Op::Set { value: &value, expire_at });
     }
 
     /// `Clear`, every element, and the TTL.
@@ -248,6 +249,17 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
                 self.increment(write, Path::String, delta);
             }
             Shape::IncrFloat => self.increment_float(write, Path::String, args.get(2), &args),
+            shape @ (Shape::SetBit | Shape::SetRange | Shape::Append) => {
+                self.patch(write, patch::of_args(shape, &args), args.told().next());
+            }
+            Shape::BitField => {
+                let prior = args.told().next();
+                args.told()
+                    .skip(1)
+                    .for_each(|bits| self.patch(write, Patch::decode(&mut Reader::new(bits)).ok(), prior));
+            }
+            Shape::PfAdd => self.raise(write, &patch::elements(&args)),
+            Shape::PfMerge => self.raise(write, args.told().next().unwrap_or_default()),
             Shape::HSet => self.push_all(write, args.pairs(2).map(|(field, value)| set_field(field, value))),
             Shape::HDel => self.push_all(write, args.from(2).map(|field| remove(Path::Field(field)))),
             Shape::HGetDel => self.push_all(write, args.from(4).map(|field| remove(Path::Field(field)))),
@@ -308,7 +320,7 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
                 self.list(write, Edit::Remove(&places));
             }
             Shape::ListMove => self.list_move(&args, arg, write),
-            Shape::Ttl(_) | Shape::Copy | Shape::Move | Shape::Publish { .. } => {}
+            Shape::PfCount | Shape::Ttl(_) | Shape::Copy | Shape::Move | Shape::Publish { .. } => {}
             Shape::Functions | Shape::Stream | Shape::Whole => {}
         }
     }
@@ -328,6 +340,34 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         let (Some(source), Some(element), 2) = (args.get(1), args.told().next(), arg) else { return };
         self.list(Write { key: source, created: false, ..write }, Edit::Pop(end_of(args.get(3), End::Tail), Some(1)));
         self.list_push(write, end_of(args.get(4), End::Head), std::iter::once(element));
+    }
+
+    /// A change of a string in part; as the whole string where that is out of reach, or makes it look like a HyperLogLog.
+    fn patch(&mut self, write: Write<'_>, patch: Option<Patch<'_>>, prior: Option<&[u8]>) {
+        let prior = if write.created { Some(Prior::NONE) } else { patch::prior(prior) };
+        let (Some(patch), Some(prior)) = (patch, prior) else { return self.assign_string(write) };
+        let is_claimed = patch.is_at_start(prior)
+            && hyperloglog::is_claimed(&self.dataset.string_range(write.db, write.key, 0, hyperloglog::HEADER));
+        if is_claimed || !patch.is_in_reach() {
+            return self.assign_string(write);
+        }
+        let note = self.note(write);
+        self.push(write, note, Op::Patch { patch, prior });
+    }
+
+    /// Registers of a HyperLogLog.
+    fn raise(&mut self, write: Write<'_>, registers: &[u8]) {
+        let Some(registers) = Registers::new(registers) else { return self.assign_string(write) };
+        let note = self.note(write);
+        self.push(write, note, Op::Patch { patch: Patch::Registers(registers), prior: Prior::NONE });
+    }
+
+    /// The string as it is now; its TTL stays.
+    fn assign_string(&mut self, write: Write<'_>) {
+        let Some(value) = self.dataset.string(write.db, write.key) else { return };
+        let note = self.note(write);
+        let op = Op::Assign { path: Path::String, value: Value::Bytes(&value), reasserted: false };
+        self.push(write, note, op);
     }
 
     /// `SET`, `MSETEX`: with KEEPTTL the TTL stays, else it is replaced. Where the value is, and where options begin.

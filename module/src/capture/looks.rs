@@ -2,9 +2,11 @@
 
 use syncer_shared::decimal::Decimal;
 use syncer_shared::digest::KeyDigest;
+use syncer_shared::hyperloglog::{HEADER, HyperLogLog};
 use syncer_shared::keyspace::Keyspace;
 
 use super::ServerDataset;
+use super::patch::{self, Field};
 use super::shape::{Shape, has_flags};
 use super::stream::{self, Changes, Given};
 use super::unit::Unit;
@@ -20,6 +22,12 @@ pub struct Before {
 
 enum Kind {
     Nothing,
+    /// What the string is before it is changed in part, as [`patch::look`] tells it, and the fields of `BITFIELD`.
+    Prior(Vec<u8>, Vec<Field>),
+    /// Registers before.
+    Registers(HyperLogLog),
+    /// The beginning of a HyperLogLog: `PFCOUNT` writes down there what it counted.
+    Header(Vec<u8>),
     /// The element that a float is added to, if it was there.
     Element(Option<Vec<u8>>),
     /// Members that will go.
@@ -65,6 +73,12 @@ impl Before {
         let score =
             |dataset: &mut ServerDataset<'_>, at| args.bytes(at).and_then(|member| dataset.score(db, key, member));
         let kind = match shape {
+            shape if shape.is_patch() => {
+                let fields = if shape == Shape::BitField { patch::fields(args) } else { Vec::new() };
+                Kind::Prior(patch::look(dataset, db, key), fields)
+            }
+            Shape::PfMerge => Kind::Registers(patch::registers(dataset, db, key)),
+            Shape::PfCount => Kind::Header(dataset.string_range(db, key, 0, HEADER)),
             Shape::IncrFloat => Kind::Element(dataset.string(db, key)),
             Shape::HIncrFloat => Kind::Element(args.bytes(2).and_then(|field| dataset.field(db, key, field))),
             Shape::ZIncrBy => Kind::Element(score(dataset, 3).map(text)),
@@ -113,7 +127,7 @@ impl Before {
     /// What the stage should know before its event.
     pub fn tell(&self, unit: &mut Unit) {
         match &self.kind {
-            Kind::Element(Some(before)) => unit.tell(before),
+            Kind::Element(Some(before)) | Kind::Prior(before, _) => unit.tell(before),
             Kind::Leaving(members) => members.iter().for_each(|member| unit.tell(member)),
             Kind::Places(places) => places.iter().for_each(|place| unit.tell(&place.to_le_bytes())),
             _ => {}
@@ -170,6 +184,17 @@ impl After {
                 self.changed = digests.into_iter().filter(changed).map(|(at, _)| name(at).to_vec()).collect();
             }
             Kind::Libraries(libraries) => self.libraries = changed_libraries(&libraries, &functions::list(context)),
+            Kind::Prior(told, fields) => {
+                self.members = patch::written(dataset, db, name(1), &told, &fields, outcome);
+            }
+            Kind::Registers(known) => {
+                self.members = vec![patch::registers(dataset, db, name(1)).above(&known).to_vec()];
+            }
+            Kind::Header(known) => {
+                if dataset.string_range(db, name(1), 0, HEADER) != known {
+                    dataset.write_range(db, name(1), 0, &known);
+                }
+            }
             Kind::Keys(keys) if says_something(outcome) => {
                 self.changed = keys.into_iter().map(|at| name(at).to_vec()).collect();
             }

@@ -6,6 +6,7 @@
 //! | `name`, `shape`, `table`, `catalogue` | which command is this, and what is to be done with it |
 //! | `event`, `unit` | what happened in one execution unit |
 //! | `effects`, `seals`, `group`, `dataset` | what that means as effects |
+//! | `patch` | strings that are changed in part |
 //! | `wrap`, `stream/`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
 //! | `published` | messages, and which of them travel |
 //! | `touch` | adds that change nothing, but mean an add |
@@ -22,6 +23,7 @@ mod heartbeat;
 mod log;
 mod looks;
 mod name;
+mod patch;
 pub mod published;
 mod refuse;
 pub mod replication;
@@ -57,7 +59,8 @@ use touch::Touches;
 use unit::Unit;
 
 /// The internal commands of capture.
-pub const COMMANDS: &[Command] = &[log::COMMAND, call::PLAIN, call::OOM, call::TWIN, call::TWIN_OOM, refuse::COMMAND];
+pub const COMMANDS: &[Command] =
+    &[log::COMMAND, call::PLAIN, call::OOM, call::TWIN, call::TWIN_OOM, call::READ, call::TWIN_READ, refuse::COMMAND];
 
 /// Counters for `INFO`.
 #[derive(Clone, Debug, Default)]
@@ -232,7 +235,10 @@ impl Capture {
             Class::Publish(_) if published::wants(call.bytes(1)) => drop(self.wrap(call, spec)),
             Class::Publish(_) => {}
             Class::Functions => self.wrap_functions(call, spec),
-            Class::Stage(shape) if self.in_multi(call) => self.wrap_or_stage(call, spec, shape),
+            // A script may have selected another database: what a string was before is asked where that is known.
+            Class::Stage(shape) if self.in_multi(call) || (shape.is_patch() && self.in_script()) => {
+                self.wrap_or_stage(call, spec, shape)
+            }
             Class::StagePlain(shape) if self.in_multi(call) || shape::has_flags(call.bytes(2)) => {
                 self.wrap_or_stage(call, spec, shape);
             }
@@ -265,14 +271,39 @@ impl Capture {
         !self.multi.is_empty() && self.multi.contains(&call.client())
     }
 
+    fn in_script(&mut self) -> bool {
+        self.scripting = self.scripting && detached().is_some_and(|context| context.flags().in_script());
+        self.scripting
+    }
+
     /// The connection that the command comes from, also through a script, whose own client may have the id of another
     /// one (Valkey 9).
     fn caller(&mut self, call: &Call) -> u64 {
-        self.scripting = self.scripting && detached().is_some_and(|context| context.flags().in_script());
-        if self.scripting { self.outer } else { call.client() }
+        if self.in_script() { self.outer } else { call.client() }
     }
 
     fn stage(&mut self, call: &Call, shape: Shape) {
+        if shape.is_patch() {
+            return self.stage_patch(call, shape);
+        }
+        self.stage_args(call, shape);
+    }
+
+    /// A change of a string in part: what it is before is looked at. Where it cannot be, events say what to do.
+    fn stage_patch(&mut self, call: &Call, shape: Shape) {
+        if self.in_multi(call) || self.in_script() {
+            return;
+        }
+        self.touches.staged_by_client(call.client());
+        let (Some(context), Some(key), Some(db)) = (detached(), call.bytes(1), self.touches.db(self.outer)) else {
+            return;
+        };
+        let told = crate::keyspace::with_keyspace(context, |keyspace| patch::look(keyspace, db, key));
+        self.stage_args(call, shape);
+        self.unit.tell(&told);
+    }
+
+    fn stage_args(&mut self, call: &Call, shape: Shape) {
         let args = (0..call.len()).map(|index| if index == 0 { &[] } else { call.bytes(index).unwrap_or_default() });
         self.unit.stage(shape, args);
         if touch::may_touch(shape) {

@@ -21,6 +21,20 @@ pub enum Shape {
     IncrBy(i8),
     /// `INCRBYFLOAT key delta`.
     IncrFloat,
+    /// `SETBIT key offset bit`.
+    SetBit,
+    /// `SETRANGE key offset value`.
+    SetRange,
+    /// `APPEND key value`.
+    Append,
+    /// `BITFIELD key operation ...`.
+    BitField,
+    /// `PFADD key element ...`.
+    PfAdd,
+    /// `PFMERGE key source ...`.
+    PfMerge,
+    /// `PFCOUNT key ...`: it writes down what it counted, which is no change.
+    PfCount,
     /// `HSET key field value ...`, `HMSET`, `HSETNX`.
     HSet,
     /// `HDEL key field ...`.
@@ -97,6 +111,14 @@ pub enum Shape {
     Stream,
     /// Events tell nothing, or too little: the keys it may write are compared before and after.
     Whole,
+}
+
+impl Shape {
+    /// Whether it changes a string in part: what was there before is looked at.
+    #[must_use]
+    pub const fn is_patch(self) -> bool {
+        matches!(self, Self::SetBit | Self::SetRange | Self::Append | Self::BitField)
+    }
 }
 
 /// What the time argument of a TTL command means.
@@ -176,14 +198,14 @@ pub const KNOWN: &[(&str, Class)] = &[
     ("incrby", Class::Stage(Shape::IncrBy(1))),
     ("decrby", Class::Stage(Shape::IncrBy(-1))),
     ("incrbyfloat", Class::Call(Shape::IncrFloat)),
-    ("append", Class::Events),
-    ("setrange", Class::Events),
-    ("setbit", Class::Events),
-    ("bitfield", Class::Events),
+    ("append", Class::Stage(Shape::Append)),
+    ("setrange", Class::Stage(Shape::SetRange)),
+    ("setbit", Class::Stage(Shape::SetBit)),
+    ("bitfield", Class::Call(Shape::BitField)),
     ("bitop", Class::Events),
-    ("pfadd", Class::Events),
-    ("pfmerge", Class::Events),
-    ("pfcount", Class::Call(Shape::Whole)),
+    ("pfadd", Class::Stage(Shape::PfAdd)),
+    ("pfmerge", Class::Call(Shape::PfMerge)),
+    ("pfcount", Class::Call(Shape::PfCount)),
     ("getdel", Class::Events),
     ("delifeq", Class::Events),
     ("getex", Class::StageOnly(Shape::Ttl(TtlUnit::Options))),

@@ -5,10 +5,14 @@
 //! and before any remote effect is applied.
 
 use syncer_shared::effect::{Effect, Op, Path, TtlNote, Value};
+use syncer_shared::hyperloglog::{self, HyperLogLog, Registers};
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::number::Number;
+use syncer_shared::patch::{Patch, Prior};
+use syncer_shared::wire::Reader;
 
 use super::effects::Sink;
+use super::patch;
 use super::shape::{Shape, has_flags};
 use super::unit::StageArgs;
 use super::{Capture, Mode, ServerDataset, VOLATILE, role, with};
@@ -19,7 +23,7 @@ use crate::redis::{Context, OwnedText, Text, detached};
 /// Whether an unconsumed stage of that shape may be a touch.
 #[must_use]
 pub fn may_touch(shape: Shape) -> bool {
-    matches!(shape, Shape::SAdd | Shape::ZAdd | Shape::ZIncrBy)
+    matches!(shape, Shape::SAdd | Shape::ZAdd | Shape::ZIncrBy | Shape::SetBit | Shape::PfAdd)
 }
 
 /// Where a stage came from, for its database.
@@ -33,11 +37,16 @@ enum Source {
     Db(u32),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
     Member,
     Score,
-    AddZero,
+    /// Of a score that stays as it is: 0, or what is lost beside it, as on infinity.
+    Add(f64),
+    /// The member is an encoded patch: a bit.
+    Bit,
+    /// The member is registers.
+    Registers,
 }
 
 #[derive(Debug)]
@@ -90,11 +99,19 @@ impl Touches {
             Shape::ZAdd if !has_flags(args.get(2)) => {
                 args.pairs(2).for_each(|(_, member)| self.add(db, key, member, How::Score));
             }
-            Shape::ZIncrBy if args.get(2).and_then(super::effects::float) == Some(0.0) => {
-                if let Some(member) = args.get(3) {
-                    self.add(db, key, member, How::AddZero);
+            Shape::ZIncrBy => {
+                if let (Some(delta), Some(member)) = (args.get(2).and_then(super::effects::float), args.get(3)) {
+                    self.add(db, key, member, How::Add(delta));
                 }
             }
+            Shape::SetBit => {
+                let mut bit = Vec::new();
+                if let Some(patch) = patch::of_args(shape, args).filter(Patch::is_in_reach) {
+                    patch.encode(&mut bit);
+                    self.add(db, key, &bit, How::Bit);
+                }
+            }
+            Shape::PfAdd => self.add_registers(db, key, &patch::elements(args)),
             _ => {}
         }
         if self.waiting.len() > known && !self.was_allowed(shape, args, outer) {
@@ -109,7 +126,8 @@ impl Touches {
         }
     }
 
-    fn db(&mut self, outer: u64) -> Option<u32> {
+    /// The database of the client whose command was staged last.
+    pub fn db(&mut self, outer: u64) -> Option<u32> {
         let client = match self.source {
             Source::Unknown => return None,
             Source::Db(db) => return Some(db),
@@ -132,6 +150,20 @@ impl Touches {
         }
     }
 
+    /// Elements that were there already are most of what a HyperLogLog sees: of one key they are logged together.
+    fn add_registers(&mut self, db: u32, key: &[u8], registers: &[u8]) {
+        let same = |t: &&mut Touch| t.db == db && t.how == How::Registers && *t.key == *key;
+        let Some(more) = Registers::new(registers) else { return };
+        match self.waiting.iter_mut().rev().take(LOOK_BACK).find(same) {
+            Some(touch) => {
+                if let Some(known) = Registers::new(&touch.member) {
+                    touch.member = hyperloglog::union(known, more).as_slice().into();
+                }
+            }
+            None => self.waiting.push(Touch { db, key: key.into(), member: registers.into(), how: How::Registers }),
+        }
+    }
+
     /// A command that was refused for want of rights has no event either, and must leave nothing.
     fn was_allowed(&self, shape: Shape, args: &StageArgs<'_>, outer: u64) -> bool {
         let Source::Client(client) = self.source else { return true };
@@ -139,6 +171,8 @@ impl Touches {
         let command: &[u8] = match shape {
             Shape::SAdd => b"sadd",
             Shape::ZIncrBy => b"zincrby",
+            Shape::SetBit => b"setbit",
+            Shape::PfAdd => b"pfadd",
             _ => b"zadd",
         };
         let owned: Vec<OwnedText> = std::iter::once(command).chain(args.from(1)).map(OwnedText::new).collect();
@@ -176,15 +210,22 @@ impl Capture {
         for touch in std::mem::take(&mut self.touches.waiting) {
             let Touch { db, key, member, how } = &touch;
             let score = |dataset: &mut ServerDataset<'_>| dataset.score(*db, key, member);
-            let mut before = None;
+            let (mut before, text);
+            before = None;
             let op = match how {
+                How::Bit => {
+                    text = dataset.string(*db, key);
+                    touched_bit(text.as_deref(), member)
+                }
+                How::Registers => touched_registers(dataset.string(*db, key).as_deref(), member),
                 How::Member => {
                     dataset.has_member(*db, key, member).then_some(assign(Path::Member(member), Value::Present))
                 }
                 How::Score => score(&mut dataset).map(|score| assign(Path::Scored(member), Value::Score(score))),
-                How::AddZero => score(&mut dataset).map(|score| {
+                // What failed, as infinity less infinity, has no event either.
+                How::Add(delta) => score(&mut dataset).filter(|score| score + delta == *score).map(|score| {
                     before = Some(score.to_string());
-                    Op::Increment { path: Path::Scored(member), delta: Number::Float(0.0) }
+                    Op::Increment { path: Path::Scored(member), delta: Number::Float(*delta) }
                 }),
             };
             let Some(op) = op else { continue };
@@ -200,4 +241,18 @@ impl Capture {
 
 fn assign<'a>(path: Path<'a>, value: Value<'a>) -> Op<'a> {
     Op::Assign { path, value, reasserted: false }
+}
+
+/// A bit that was set to what it was, if it is that still. Looks at all of the string: a touch is rare.
+fn touched_bit<'a>(text: Option<&'a [u8]>, bit: &'a [u8]) -> Option<Op<'a>> {
+    let patch = Patch::decode(&mut Reader::new(bit)).ok()?;
+    let Patch::Bits { offset, count, .. } = patch else { return None };
+    let text = text.filter(|text| !hyperloglog::is_claimed(text) && patch.end() <= Some(text.len() as u64))?;
+    let found = Patch::bits_in(text.get((offset / 8) as usize..)?, offset, count);
+    (found == patch).then_some(Op::Patch { patch, prior: Prior::of(text) })
+}
+
+fn touched_registers<'a>(text: Option<&[u8]>, registers: &'a [u8]) -> Option<Op<'a>> {
+    let (all, registers) = (HyperLogLog::parse(text?)?, Registers::new(registers)?);
+    all.has(registers).then_some(Op::Patch { patch: Patch::Registers(registers), prior: Prior::NONE })
 }

@@ -352,6 +352,7 @@ impl Unit {
             (Shape::Set | Shape::SetEx | Shape::SetPlain, Event::Set)
             | (Shape::IncrOne(_) | Shape::IncrBy(_), Event::Incr)
             | (Shape::IncrFloat, Event::IncrFloat)
+            | (Shape::PfAdd | Shape::PfMerge, Event::Patched)
             | (Shape::HSet, Event::HSet)
             | (Shape::HDel | Shape::HGetDel, Event::HDel)
             | (Shape::HSetEx, Event::HSet)
@@ -387,6 +388,13 @@ impl Unit {
             (Shape::HTtl, Event::HTtl | Event::HDel | Event::HExpired) => 1,
             (Shape::SMove, Event::SAdd) => 2,
             (Shape::MSet | Shape::MSetEx, Event::Set) => next,
+            (Shape::SetBit | Shape::SetRange | Shape::Append | Shape::BitField, Event::Patched) => {
+                // What was there before was not told: then the string is looked at afterwards.
+                if self.args(last).told().next().is_none_or(<[u8]>::is_empty) {
+                    return false;
+                }
+                1
+            }
             (Shape::ZPop { names_key: true }, Event::ZPop) => return self.consume_popped(last, db, key, created),
             (Shape::Set | Shape::SetEx | Shape::MSetEx, Event::Expire) => {
                 self.stages[last].ttl = true;

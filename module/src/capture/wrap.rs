@@ -14,7 +14,7 @@ use super::{Capture, ServerDataset, call, published};
 use crate::redis::client::{self, User};
 use crate::redis::filter::Call;
 use crate::redis::server::Info;
-use crate::redis::{Context, OwnedText, Text, detached, timer};
+use crate::redis::{Command, Context, OwnedText, Text, detached, timer};
 
 /// Whether COPY and MOVE to another database leave the client there: Valkey 8.1 with any subscriber of keyspace events.
 #[must_use]
@@ -40,7 +40,12 @@ impl Capture {
         let caller = self.caller(call);
         let name = {
             let args = call.args();
-            wrapper(caller, self.outer, &args, spec.deny_oom)
+            let names = match spec.class {
+                Class::Call(Shape::PfCount) => (&call::READ, &call::TWIN_READ),
+                _ if spec.deny_oom => (&call::OOM, &call::TWIN_OOM),
+                _ => (&call::PLAIN, &call::TWIN),
+            };
+            wrapper(caller, self.outer, &args, names)
         };
         name.inspect(|name| call.prefix(name)).is_some()
     }
@@ -80,8 +85,12 @@ impl Capture {
 }
 
 /// The name of the wrapper to use, if any.
-fn wrapper(client: u64, outer: u64, args: &[Text<'_>], deny_oom: bool) -> Option<&'static [u8]> {
-    let (plain, twin) = if deny_oom { (&call::OOM, &call::TWIN_OOM) } else { (&call::PLAIN, &call::TWIN) };
+fn wrapper(
+    client: u64,
+    outer: u64,
+    args: &[Text<'_>],
+    (plain, twin): (&'static Command, &'static Command),
+) -> Option<&'static [u8]> {
     // Commands of a script run as the user who called it; those of a module's timer have no user and all rights.
     let Some(name) = client::user_name(client).or_else(|| client::user_name(outer)) else {
         return Some(plain.name.to_bytes());

@@ -18,6 +18,7 @@ pub struct Event {
 
 impl Event {
     pub const SET: Self = Self { class: EventClass::String, name: c"set" };
+    pub const SETRANGE: Self = Self { class: EventClass::String, name: c"setrange" };
     pub const HSET: Self = Self { class: EventClass::Hash, name: c"hset" };
     pub const HDEL: Self = Self { class: EventClass::Hash, name: c"hdel" };
     pub const ZADD: Self = Self { class: EventClass::SortedSet, name: c"zadd" };

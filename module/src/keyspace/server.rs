@@ -178,6 +178,23 @@ impl Keyspace for ServerKeyspace<'_> {
         self.call(db, key, c"GET", &[]).bytes().map(<[u8]>::to_vec)
     }
 
+    fn string_len(&mut self, db: u32, key: &[u8]) -> u64 {
+        self.key(db, key).string_len() as u64
+    }
+
+    fn string_range(&mut self, db: u32, key: &[u8], start: u64, len: usize) -> Vec<u8> {
+        let part = |text: &[u8]| {
+            let rest = usize::try_from(start).ok().and_then(|start| text.get(start..)).unwrap_or_default();
+            rest.get(..len).unwrap_or(rest).to_vec()
+        };
+        let open = self.key(db, key);
+        match open.long_string() {
+            Some(text) => part(text),
+            None if open.string_len() == 0 => Vec::new(),
+            None => part(&self.string(db, key).unwrap_or_default()),
+        }
+    }
+
     fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>> {
         let value = self.key(db, key).field(OwnedText::new(field).text())?;
         Some(value.text().as_bytes().to_vec())
@@ -299,6 +316,21 @@ impl Keyspace for ServerKeyspace<'_> {
             self.changed(Event::EXPIRE);
             capture::saw_ttl();
         }
+    }
+
+    fn write_range(&mut self, db: u32, key: &[u8], start: u64, bytes: &[u8]) {
+        if usize::try_from(start).is_ok_and(|start| self.key(db, key).write_string(start, bytes)) {
+            self.changed(Event::SETRANGE);
+            return;
+        }
+        // Longer than the server's functions make one: two sites have appended to what was nearly too long.
+        let mut text = self.string(db, key).unwrap_or_default();
+        let (start, end) = (start as usize, start as usize + bytes.len());
+        text.resize(text.len().max(end), 0);
+        if let Some(place) = text.get_mut(start..end) {
+            place.copy_from_slice(bytes);
+        }
+        self.set_string(db, key, &text, SetTtl::Keep);
     }
 
     fn add_integer(&mut self, db: u32, key: &[u8], delta: i64) -> Result<i64, NotAdded> {

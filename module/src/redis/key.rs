@@ -227,6 +227,34 @@ impl Key {
         }
     }
 
+    /// Bytes of a string; 0 for another type, or none.
+    #[must_use]
+    pub fn string_len(&self) -> usize {
+        // SAFETY: the key is open.
+        if self.key_type() == KeyType::String { unsafe { api!(RedisModule_ValueLength)(self.raw()) } } else { 0 }
+    }
+
+    /// Writes over a part of a string in place, with zeros before it where the string is shorter; creates the key. As commands
+    /// do, it leaves the string raw-encoded. False when the server refuses the length, or the type is another.
+    pub fn write_string(&mut self, start: usize, bytes: &[u8]) -> bool {
+        let Some(end) = start.checked_add(bytes.len()) else { return false };
+        // SAFETY: the key is open for writing.
+        if end > self.string_len() && ok(unsafe { api!(RedisModule_StringTruncate)(self.raw(), end) }).is_none() {
+            return false;
+        }
+        let mut len = 0;
+        // SAFETY: the key is open for writing and, if it holds a string, its bytes are ours to change until the key is used
+        // again, which needs `&mut self`.
+        let place = unsafe {
+            let first = api!(RedisModule_StringDMA)(self.raw(), &mut len, raw::REDISMODULE_WRITE as c_int);
+            if first.is_null() {
+                return false;
+            }
+            std::slice::from_raw_parts_mut(first.cast::<u8>(), len)
+        };
+        place.get_mut(start..end).map(|place| place.copy_from_slice(bytes)).is_some()
+    }
+
     /// The value of a hash field; `None` also when the key is of another type.
     #[must_use]
     pub fn field(&self, field: Text<'_>) -> Option<OwnedText> {

@@ -15,13 +15,21 @@ use super::string::Args;
 pub struct As {
     /// Check the rights of the current user. Without it, for callers that have no user: other modules.
     pub user: bool,
+    /// Pass it on to replicas and to the append-only file.
+    pub replicated: bool,
 }
 
 /// Runs the command in `args` (its name first) so that it behaves as if the client had sent it: replicated, with the
 /// client's protocol and rights, refused when out of memory.
 #[must_use]
 pub fn run(context: &Context, args: Args<'_>, run_as: As) -> Outcome {
-    run_with(context, args, if run_as.user { c"!v0EMC" } else { c"!v0EM" })
+    let format = match (run_as.replicated, run_as.user) {
+        (true, true) => c"!v0EMC",
+        (true, false) => c"!v0EM",
+        (false, true) => c"v0EMC",
+        (false, false) => c"v0EM",
+    };
+    run_with(context, args, format)
 }
 
 /// Runs a command of our own for a client whose rights were checked: replicated, with the client's protocol.

@@ -133,6 +133,7 @@ pub(in crate::redis) fn missing_functions() -> Vec<&'static str> {
         RedisModule_StringDMA,
         RedisModule_StringPtrLen,
         RedisModule_StringSet,
+        RedisModule_StringTruncate,
         RedisModule_StringToLongLong,
         RedisModule_SubscribeToKeyspaceEvents,
         RedisModule_SubscribeToServerEvent,

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{code, streams};
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
+use crate::metadata::Class;
 use crate::number::Number;
 use crate::wire::writer;
 
@@ -108,6 +109,13 @@ impl GroupBuilder {
                 self.name(path);
             }
             Op::Increment { path, delta } => self.increment(effect, path, delta),
+            Op::Patch { patch, prior } => {
+                self.head(code::PATCH, effect);
+                patch.encode(&mut self.body);
+                if patch.class() == Class::Text {
+                    prior.encode(&mut self.body);
+                }
+            }
             Op::Clear { reason } => {
                 self.head(code::CLEAR, effect);
                 self.body.push(reason as u8);

@@ -60,6 +60,8 @@ pub const LIST_ASSIGN: u8 = 3;
 pub const LIST_REASSERT: u8 = 4;
 /// Everything on streams: a code of its own follows (`streams.rs`).
 pub const STREAM: u8 = 30;
+/// `Op::Patch`: a [`Patch`](crate::patch::Patch) follows, and but for registers a [`Prior`](crate::patch::Prior).
+pub const PATCH: u8 = 28;
 
 /// Place of a kind among the codes of its operation.
 #[must_use]

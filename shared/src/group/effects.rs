@@ -3,7 +3,9 @@
 use super::{code, streams};
 use crate::effect::{ClearReason, Effect, FUNCTIONS_DB, FlushScope, Kind, Op, Path, TtlNote, Value};
 use crate::list::{Ranges, RunName, RunRef, Values, position};
+use crate::metadata::Class;
 use crate::number::Number;
+use crate::patch::{Patch, Prior};
 use crate::wire::{Reader, WireError, limits};
 
 /// Checks a body from elsewhere; returns how many effects it has.
@@ -176,6 +178,12 @@ impl<'a> Effects<'a> {
                 Ok(Op::Increment { path, delta: Number::Float(self.reader.f64("increment")?) })
             }
             code::LIST => self.list(),
+            code::PATCH => {
+                let patch = Patch::decode(&mut self.reader)?;
+                let has_prior = patch.class() == Class::Text;
+                let prior = if has_prior { Prior::decode(&mut self.reader)? } else { Prior::NONE };
+                Ok(Op::Patch { patch, prior })
+            }
             code::CLEAR => Ok(Op::Clear { reason: self.reason()? }),
             code::EXPIRE => Ok(Op::Expire { at: self.reader.signed("expiry")? }),
             code::PERSIST => Ok(Op::Persist),

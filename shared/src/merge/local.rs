@@ -8,6 +8,7 @@ use crate::keyspace::Keyspace;
 use crate::metadata::Top;
 use crate::metadata::{Base, KindMeta, PathMeta, Paths, Payload, TtlDot, TtlMeta};
 use crate::number::{Number, parse_float};
+use crate::patch::Patch;
 
 impl<K: Keyspace> Merge<'_, K> {
     /// Takes a captured effect into the metadata. `before` is the element before the write, for increments by floats:
@@ -29,6 +30,7 @@ impl<K: Keyspace> Merge<'_, K> {
                 }
             }
             Op::Increment { path, delta } => return self.local_increment(key, path, delta, dot, effect.ttl, before),
+            Op::Patch { patch, prior } => return self.local_patch(key, patch, prior, dot, effect.ttl),
             Op::Remove { path } => self.local_remove(key, path, dot, effect.ttl),
             Op::Stream(op) => self.local_stream(key, op, dot, effect.ttl),
             Op::Clear { .. } => self.forget(key),
@@ -40,9 +42,13 @@ impl<K: Keyspace> Merge<'_, K> {
         false
     }
 
-    /// After a whole group: where it has added a float, the dataset is corrected, since the server adds in its own way (`long double`)
-    /// (I-4). Not earlier: the dataset has what the last write of the group left.
+    /// After a whole group: where it has added a float, the dataset is corrected, since the server adds in its own way (`long double`),
+    /// and where it has raised registers, since the server writes them in its own way (I-4). Not earlier: the dataset has what the
+    /// last write of the group left.
     pub fn correct(&mut self, effect: &Effect<'_>) {
+        if let Op::Patch { patch: Patch::Registers(_), .. } = effect.op {
+            self.correct_registers(KeyRef { db: effect.db, name: effect.key });
+        }
         let Op::Increment { path, .. } = effect.op else { return };
         if matches!(path, Path::Scored(_)) && self.syncing.is_none() {
             return;
@@ -169,7 +175,7 @@ impl<K: Keyspace> Merge<'_, K> {
             } else {
                 None
             };
-            let base = before.map(|bytes| super::less(payload(path, bytes, at), meta.added()));
+            let base = before.map(|bytes| payload(path, bytes, at).less(meta.added()));
             match (meta.payload_mut(top), base) {
                 (Some(slot), Some(base)) => *slot = Some(base),
                 (Some(_), None) if top == Top::Base => {
@@ -252,7 +258,7 @@ impl<K: Keyspace> Merge<'_, K> {
 }
 
 /// T2 and T3, by an author who had seen everything here.
-fn note_ttl(ttl: &mut TtlMeta, dot: Dot, note: TtlNote) {
+pub(super) fn note_ttl(ttl: &mut TtlMeta, dot: Dot, note: TtlNote) {
     match note {
         TtlNote::None => {}
         TtlNote::Created => ttl.created(dot, &Seen::Everything),

@@ -8,7 +8,7 @@ use hashbrown::HashSet;
 use crate::clock::VectorClock;
 use crate::dot::Dot;
 use crate::effect::Path;
-use crate::metadata::{Base, KeyMeta, KindMeta, PathMeta, Payload, TtlMeta, path_of};
+use crate::metadata::{Base, KeyMeta, KindMeta, Patches, PathMeta, Payload, TtlMeta, path_of};
 
 /// What one side had applied and counted as stable when its state was taken.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +88,12 @@ impl Meeting<'_> {
         let of_source = source.increments().iter().filter(|i| from_source(&i.dot));
         let of_target = target.increments().iter().filter(|i| from_target(&i.dot));
         met.take_increments(of_source.chain(of_target).copied().collect());
+        for (dot, part) in source.patches().into_iter().flat_map(Patches::parts).filter(|(dot, _)| from_source(dot)) {
+            met.patches_mut().push(dot, part.patch());
+        }
+        for (dot, part) in target.patches().into_iter().flat_map(Patches::parts).filter(|(dot, _)| from_target(dot)) {
+            met.patches_mut().push(dot, part.patch());
+        }
         met
     }
 

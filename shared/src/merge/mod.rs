@@ -5,6 +5,7 @@ mod list;
 mod list_whole;
 mod local;
 mod meet;
+mod patch;
 mod reassert;
 mod regressed;
 mod remote;
@@ -21,9 +22,9 @@ pub use reassert::{Aside, Revival};
 pub use regressed::{AtRisk, StableTtl};
 
 use crate::clock::VectorClock;
-use crate::decimal::Decimal;
 use crate::dot::{Dot, Seen};
 use crate::effect::{Path, Value};
+use crate::hyperloglog::is_claimed;
 use crate::keyspace::Keyspace;
 use crate::metadata::{PathMeta, Payload, Table, Top};
 use crate::origin::Origins;
@@ -137,9 +138,12 @@ impl<K: Keyspace> Merge<'_, K> {
         if meta.payload(top).is_some() {
             return;
         }
-        let added = meta.added();
-        let Some(slot) = meta.payload_mut(top) else { return };
-        *slot = self.native(key, path).map(|native| less(native, added));
+        if top != Top::Nothing {
+            let own = self.native(key, path).map(|native| unfolded(native, meta));
+            if let Some(slot) = meta.payload_mut(top) {
+                *slot = own;
+            }
+        }
     }
 
     /// Lets the dataset hold the payload of the top again, after the path was written.
@@ -195,12 +199,14 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 }
 
-/// What the dataset shows, without what live increments have added to it. What is no number has nothing added.
-fn less(native: Payload, added: Decimal) -> Payload {
-    let total = native.text().filter(|_| added != Decimal::ZERO).and_then(Decimal::parse);
-    match total {
-        Some(total) => Payload::text_until(total.minus(added).format().into_bytes().into(), native.expire_at()),
-        None => native,
+/// The payload of an implied top, from what the dataset shows: see the invariants of [`PathMeta`] and [`crate::metadata::Patches`].
+fn unfolded(native: Payload, meta: &PathMeta) -> Payload {
+    match (native.less(meta.added()), meta.patches()) {
+        (Payload::Bytes(text), Some(patches)) if patches.has_text() && !is_claimed(&text) => {
+            let len = (patches.len as usize).min(text.len());
+            Payload::Bytes(text.get(..len).unwrap_or_default().into())
+        }
+        (own, _) => own,
     }
 }
 

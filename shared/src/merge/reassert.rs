@@ -78,6 +78,6 @@ fn loses(meta: &PathMeta, seen: &Seen<'_>, older: impl Fn(&Dot) -> bool, top: To
         return false;
     }
     let top_survives = matches!(top, Top::Assign(i) if meta.assigns.get(i).is_some_and(|a| !seen.has(&a.dot)));
-    let increment_lost = meta.increments().iter().any(|i| older(&i.dot));
+    let increment_lost = meta.increments().iter().map(|i| &i.dot).chain(meta.patch_dots()).any(&older);
     !top_survives || increment_lost
 }

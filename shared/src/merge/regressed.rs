@@ -75,6 +75,8 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Stream(op) => {
                 of_key(&|p| matches!(p, Path::Stream(name) if touches(op, name)) || p.kind() != Kind::Stream)
             }
+            // Its place among stable patches depends on what is pruned.
+            Op::Patch { .. } => of_key(&|_| true),
             Op::Increment { path, .. } => of_key(&|p| p.kind() != path.kind()),
             Op::ListInsert { .. } => of_key(&|p| p.kind() != Kind::List),
             Op::ListRemove { .. } => of_key(&|p| match p {

@@ -5,9 +5,10 @@ use super::{KeyRef, Merge, OwnedPath, Revival, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{ClearReason, Effect, FUNCTIONS_DB, Kind, Op, Path, TtlNote, UnixMs, Value};
 use crate::keyspace::{Keyspace, SetTtl};
-use crate::metadata::{Assigned, KeyMeta, PathMeta, Payload};
+use crate::metadata::{Assigned, Class, KeyMeta, PathMeta, Payload};
 use crate::number::{Number, add_scores};
 use crate::origin::Origins;
+use crate::patch::{Patch, Prior};
 
 /// Libraries of functions are written and deleted, nothing else. No author makes other effects there.
 fn may_be(effect: &Effect<'_>) -> bool {
@@ -25,6 +26,7 @@ fn may_be(effect: &Effect<'_>) -> bool {
 pub(super) enum Change<'a> {
     Assign { value: Value<'a>, reasserted: bool },
     Increment(Number),
+    Patch(Patch<'a>),
     Remove,
 }
 
@@ -48,6 +50,9 @@ impl<K: Keyspace> Merge<'_, K> {
             }
             Op::Increment { path, delta } => {
                 self.remote_change(key, path, Change::Increment(delta), effect.ttl, dot, seen);
+            }
+            Op::Patch { patch, .. } => {
+                self.remote_change(key, Path::String, Change::Patch(patch), effect.ttl, dot, seen);
             }
             Op::Remove { path } => self.remote_change(key, path, Change::Remove, effect.ttl, dot, seen),
             Op::Stream(op) => self.remote_stream(key, op, effect.ttl, dot, seen),
@@ -156,6 +161,7 @@ impl<K: Keyspace> Merge<'_, K> {
             }
             Change::Assign { value, reasserted } => self.assign_element(key, path, value, reasserted, dot, seen),
             Change::Increment(delta) => self.increment_element(key, path, delta, dot, seen, exists),
+            Change::Patch(patch) => self.patch_element(key, patch, dot, seen, exists),
             Change::Remove => self.remove_element(key, path, seen),
         }
     }
@@ -216,6 +222,13 @@ impl<K: Keyspace> Merge<'_, K> {
         // removes (2.2 rule 5).
         if meta.is_empty() && exists && (path == Path::String || self.native(key, path).is_some()) {
             meta = PathMeta::stable(None);
+        }
+        if meta.has_other_than(Class::Numbers) {
+            *self.conflicts += u64::from(meta.assigns.iter().any(|a| !seen.has(&a.dot)));
+            self.explain(key, path, &mut meta);
+            meta.increment(dot, delta, self.origins);
+            self.show(key, path, meta);
+            return;
         }
         if let Number::Integer(delta) = delta
             && self.add_integer(key, path, delta, &mut meta, dot)
@@ -295,7 +308,7 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// Writes the view of an exposed path to the dataset and puts the metadata back.
-    fn show(&mut self, key: KeyRef<'_>, path: Path<'_>, mut meta: PathMeta) {
+    pub(super) fn show(&mut self, key: KeyRef<'_>, path: Path<'_>, mut meta: PathMeta) {
         match view::view(&meta, path.kind(), self.origins) {
             Some(shown) => {
                 self.put_view(key, path, &shown, &mut meta);
@@ -365,6 +378,7 @@ impl<K: Keyspace> Merge<'_, K> {
                 meta.assigns.push(Assigned { dot, reasserted, payload: Some(Payload::from_value(value)) });
             }
             Change::Increment(delta) => drop(meta.increment(dot, delta, origins)),
+            Change::Patch(patch) => meta.patch(dot, patch, Prior::NONE, origins),
             Change::Remove => meta.remove_seen(seen),
         }
     }

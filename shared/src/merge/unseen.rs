@@ -81,6 +81,7 @@ impl<K: Keyspace> Merge<'_, K> {
                 });
             }
             Op::Increment { path, .. } => replace_seen(&mut meta, path.kind(), None, seen),
+            Op::Patch { .. } => replace_seen(&mut meta, Kind::String, None, seen),
             Op::Remove { path } => replace_seen(&mut meta, path.kind(), Some(path), seen),
             Op::Clear { .. } => clear_seen(&mut meta, seen),
             Op::Expire { at } => meta.ttl.assign(dot, Some(at), seen),
@@ -93,6 +94,9 @@ impl<K: Keyspace> Merge<'_, K> {
         *self.table.meta_mut(id) = meta;
         if let Op::Increment { path, delta } = effect.op {
             self.increment_path(key, path, delta, dot, effect.ttl == TtlNote::Created, before);
+        }
+        if let Op::Patch { patch, prior } = effect.op {
+            self.patch_path(key, patch, prior, dot, effect.ttl == TtlNote::Created);
         }
     }
 

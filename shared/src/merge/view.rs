@@ -12,6 +12,9 @@ pub fn view(meta: &PathMeta, kind: Kind, origins: &Origins) -> Option<Payload> {
     if meta.is_empty() {
         return None;
     }
+    if kind == Kind::String && meta.patches().is_some() {
+        return meta.folded(origins).map(|text| Payload::Bytes(text.into()));
+    }
     let top = meta.payload(meta.top(origins));
     match kind {
         Kind::Set => Some(Payload::Present),
@@ -67,6 +70,10 @@ pub fn may_imply(meta: &PathMeta, top: Top) -> bool {
     if let Some(Payload::Id(_)) = meta.payload(top) {
         // The dataset holds the highest of several.
         return meta.assigns.len() + usize::from(meta.has_base()) == 1;
+    }
+    // The authors of patches may not have seen the top: pruning tells.
+    if meta.patches().is_some() {
+        return false;
     }
     meta.increments().is_empty()
         || match meta.payload(top) {

@@ -108,9 +108,9 @@ impl<K: Keyspace> Merge<'_, K> {
         if meta.payload(top).is_some() {
             return;
         }
-        let added = meta.added();
+        let own = super::unfolded(native, meta);
         if let Some(slot) = meta.payload_mut(top) {
-            *slot = Some(super::less(native, added));
+            *slot = Some(own);
         }
     }
 
@@ -179,5 +179,5 @@ impl<K: Keyspace> Merge<'_, K> {
 /// The live dots of a path with their flags.
 fn ranked(path: &PathMeta) -> impl Iterator<Item = (bool, Dot)> + '_ {
     let assigns = path.assigns.iter().map(|a| (a.reasserted, a.dot));
-    assigns.chain(path.increments().iter().map(|i| (false, i.dot)))
+    assigns.chain(path.increments().iter().map(|i| &i.dot).chain(path.patch_dots()).map(|dot| (false, *dot)))
 }

@@ -4,12 +4,15 @@ use std::cmp::Ordering;
 
 use smallvec::{SmallVec, smallvec};
 
+use super::fold::Class;
 use super::increments::{Incremented, Increments};
+use super::patches::Patches;
 use super::payload::Payload;
 use crate::decimal::Decimal;
 use crate::dot::{Dot, Seen};
 use crate::number::Number;
 use crate::origin::Origins;
+use crate::patch::{Patch, Prior};
 
 /// One live `Assign`.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +39,7 @@ pub enum Base {
 ///
 /// Invariant: the *top* (highest live `Assign`, else the base) may have no payload here: then the dataset's value is
 /// the top's own, plus the sum of the live increments if there are any; the top is a number then, written as sums are
-/// ([`Decimal::format`]), and no score. Every other `Assign` has its payload here. So a plain write stores no value twice,
+/// ([`Decimal::format`]), and no score. Under live patches see [`Patches`]. Every other `Assign` has its payload here. So a plain write stores no value twice,
 /// and a counter needs no look.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PathMeta {
@@ -53,6 +56,8 @@ pub struct Sum {
     pub base: Base,
     /// Live `Increment`s.
     pub increments: Increments,
+    /// Live `Patch`es, if there are any.
+    pub patches: Option<Box<Patches>>,
 }
 
 /// Which entry is the top of a path.
@@ -103,6 +108,45 @@ impl PathMeta {
         }
     }
 
+    /// The live patches.
+    #[must_use]
+    pub fn patches(&self) -> Option<&Patches> {
+        self.sum.as_ref()?.patches.as_deref()
+    }
+
+    /// The dots of live patches; one may come several times.
+    pub fn patch_dots(&self) -> impl Iterator<Item = &Dot> {
+        self.patches().into_iter().flat_map(Patches::dots)
+    }
+
+    /// Where the next live patch goes.
+    pub fn patches_mut(&mut self) -> &mut Patches {
+        self.sum.get_or_insert_default().patches.get_or_insert_default()
+    }
+
+    /// Adds a live patch. `prior`: the string just before. If this is the first to write bytes, a short one becomes the payload of the
+    /// top, less its increments; of a longer one, which is no number, it is noted how long it was.
+    pub fn patch(&mut self, dot: Dot, patch: Patch<'_>, prior: Prior<'_>, origins: &Origins) {
+        let is_first = patch.class() == Class::Text && !self.patches().is_some_and(Patches::has_text);
+        if is_first && let Prior::Text(text) = prior {
+            let (top, added) = (self.top(origins), self.added());
+            if let Some(slot @ None) = self.payload_mut(top) {
+                *slot = Some(Payload::Bytes(text.into()).less(added));
+            }
+        }
+        let patches = self.patches_mut();
+        if is_first {
+            patches.len = prior.length();
+        }
+        patches.insert(dot, patch, origins);
+    }
+
+    /// Whether any dot lives here.
+    #[must_use]
+    pub fn has_dots(&self) -> bool {
+        !self.assigns.is_empty() || !self.increments().is_empty() || self.patches().is_some()
+    }
+
     /// Whether there is an entry without dot.
     #[must_use]
     pub fn has_base(&self) -> bool {
@@ -112,7 +156,7 @@ impl PathMeta {
     /// Whether it is but an entry without dot that the dataset holds.
     #[must_use]
     pub fn is_dataset_only(&self) -> bool {
-        self.assigns.is_empty() && self.increments().is_empty() && !self.keeps_unknown()
+        !self.has_dots() && !self.keeps_unknown()
     }
 
     /// Whether it keeps a value that the dataset cannot hold.
@@ -137,19 +181,21 @@ impl PathMeta {
     /// Whether nothing lives here.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.assigns.is_empty() && self.sum.as_ref().is_none_or(|s| s.base == Base::None && s.increments.is_empty())
+        self.assigns.is_empty() && self.sum.as_ref().is_none_or(|sum| sum.is_empty())
     }
 
     /// Every live dot.
     pub fn dots(&self) -> impl Iterator<Item = &Dot> {
-        self.assigns.iter().map(|a| &a.dot).chain(self.increments().iter().map(|i| &i.dot))
+        let increments = self.increments().iter().map(|i| &i.dot);
+        self.assigns.iter().map(|a| &a.dot).chain(increments).chain(self.patch_dots())
     }
 
     /// Changes every live dot.
     pub(crate) fn dots_mut(&mut self, change: &mut impl FnMut(&mut Dot)) {
         self.assigns.iter_mut().for_each(|a| change(&mut a.dot));
         if let Some(sum) = &mut self.sum {
-            sum.increments.dots_mut(change);
+            sum.increments.dots_mut(&mut *change);
+            sum.patches.iter_mut().for_each(|p| p.dots_mut(&mut *change));
         }
     }
 
@@ -164,10 +210,12 @@ impl PathMeta {
         self.assigns.retain(|a| !seen.has(&a.dot));
         if let Some(sum) = &mut self.sum {
             sum.increments.retain(|i| !seen.has(&i.dot));
+            sum.patches.iter_mut().for_each(|p| p.retain(|dot| !seen.has(dot)));
+            sum.patches.take_if(|p| p.is_empty());
             if seen.has_stable() {
                 sum.base = Base::None;
             }
-            if sum.increments.is_empty() && sum.base == Base::None {
+            if sum.is_empty() {
                 self.sum = None;
             }
         }
@@ -215,8 +263,15 @@ impl PathMeta {
     pub fn heap_bytes(&self) -> usize {
         let spilled = if self.assigns.spilled() { self.assigns.capacity() * size_of::<Assigned>() } else { 0 };
         let parked: usize = self.assigns.iter().filter_map(|a| a.payload.as_ref()).map(Payload::heap_bytes).sum();
-        let sum = self.sum.as_ref().map_or(0, |s| size_of::<Sum>() + s.increments.heap_bytes());
+        let patches = self.patches().map_or(0, |p| size_of::<Patches>() + p.heap_bytes());
+        let sum = self.sum.as_ref().map_or(0, |s| size_of::<Sum>() + s.increments.heap_bytes()) + patches;
         spilled + parked + sum
+    }
+}
+
+impl Sum {
+    fn is_empty(&self) -> bool {
+        self.base == Base::None && self.increments.is_empty() && self.patches.is_none()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Values that the metadata keeps because the dataset does not show them.
 
+use crate::decimal::Decimal;
 use crate::effect::{Path, UnixMs, Value};
 use crate::stream::StreamId;
 
@@ -85,6 +86,16 @@ impl Payload {
             Payload::Bytes(bytes) => Some(bytes),
             Payload::Expiring(expiring) => Some(&expiring.bytes),
             _ => None,
+        }
+    }
+
+    /// What the dataset shows, without what live increments have added to it. What is no number has nothing added.
+    #[must_use]
+    pub fn less(self, added: Decimal) -> Self {
+        let total = self.text().filter(|_| added != Decimal::ZERO).and_then(Decimal::parse);
+        match total {
+            Some(total) => Self::text_until(total.minus(added).format().into_bytes().into(), self.expire_at()),
+            None => self,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Pruning: metadata of what everyone has is dropped, a little at a time. Never changes a view (I-6).
 
 use super::key::{KeyMeta, Paths};
+use super::patches::Patches;
 use super::path::{Base, PathMeta, Top};
 use super::payload::Payload;
 use super::table::{KeyId, Queued, Table};
@@ -105,7 +106,8 @@ impl KeyMeta {
 
     /// How many queue entries must have come up before looking through the paths pays: so the work per entry stays bounded.
     fn scan_cost(&self) -> usize {
-        let increments = self.kinds.iter().flat_map(|k| k.paths.iter().take(1)).map(|(_, p)| p.increments().len());
+        let deltas = |p: &PathMeta| p.increments().len() + p.patches().map_or(0, Patches::count);
+        let increments = self.kinds.iter().flat_map(|k| k.paths.iter().take(1)).map(|(_, p)| deltas(p));
         let size = |paths: &Paths| if let Paths::List(list) = paths { list.odd_len() } else { paths.len() };
         let paths: usize = self.kinds.iter().map(|k| size(&k.paths)).sum();
         8 + (paths + increments.max().unwrap_or(0)) / 2
@@ -160,8 +162,12 @@ impl PathMeta {
         if !self.assigns.iter().all(|a| a.dot.is_in(stable)) {
             return false;
         }
-        if self.increments().iter().all(|i| i.dot.is_in(stable)) {
+        if self.increments().iter().map(|i| &i.dot).chain(self.patch_dots()).all(|dot| dot.is_in(stable)) {
             return !self.keep_unknown(origins);
+        }
+        if self.patches().is_some() {
+            self.fold_patches(stable, origins);
+            return false;
         }
         self.fold(kind, stable, origins);
         false
@@ -188,6 +194,9 @@ impl PathMeta {
     /// that had not seen them, but a regressed one, and that counts nothing stable as seen (rule 5).
     fn fold(&mut self, kind: Kind, stable: &VectorClock, origins: &Origins) {
         let top = self.top(origins);
+        if top == Top::Nothing && !self.increments().iter().any(|i| i.dot.is_in(stable)) {
+            return;
+        }
         let payload = self.payload(top).cloned();
         let Some(sum) = &mut self.sum else { return };
         let from = match (kind, payload) {

@@ -7,6 +7,7 @@ use crate::metadata::{
     Assigned, Base, Incremented, Increments, KeyMeta, KindMeta, PathMeta, Paths, Payload, TtlDot, TtlMeta, path_of,
 };
 use crate::number::Number;
+use crate::patch::Patch;
 use crate::stream::{Part, StreamId, check_fields};
 use crate::wire::{Reader, WireError, limits, writer};
 
@@ -34,6 +35,10 @@ const LATE: u8 = 9;
 
 const INTEGER: u8 = 0;
 const FLOAT: u8 = 1;
+
+/// Of the first byte of a path: it has a base; it has patches.
+const HAS_BASE: u8 = 1;
+const HAS_PATCHES: u8 = 2;
 
 /// Appends the encoding of a key.
 pub fn encode(out: &mut Vec<u8>, db: u32, name: &[u8], state: &KeyMeta) {
@@ -101,12 +106,13 @@ fn decode_list(reader: &mut Reader<'_>, state: &mut KeyMeta) -> Result<(), WireE
 
 fn encode_path(out: &mut Vec<u8>, path: &PathMeta) {
     let PathMeta { assigns, sum } = path;
+    let patches = if path.patches().is_some() { HAS_PATCHES } else { 0 };
     match sum.as_ref().map(|sum| &sum.base) {
         Some(Base::Stable(payload)) => {
-            out.push(1);
+            out.push(HAS_BASE | patches);
             encode_payload(out, payload.as_ref());
         }
-        Some(Base::None) | None => out.push(0),
+        Some(Base::None) | None => out.push(patches),
     }
     writer::varint(out, assigns.len() as u64);
     for Assigned { dot, reasserted, payload } in assigns {
@@ -126,6 +132,14 @@ fn encode_path(out: &mut Vec<u8>, path: &PathMeta) {
                 out.push(FLOAT);
                 writer::f64(out, delta);
             }
+        }
+    }
+    if let Some(patches) = path.patches() {
+        writer::varint(out, patches.len);
+        writer::varint(out, patches.count() as u64);
+        for (dot, part) in patches.parts() {
+            write_dot(out, &dot);
+            part.patch().encode(out);
         }
     }
 }
@@ -217,8 +231,13 @@ impl<'a> SnapshotKey<'a> {
 }
 
 fn decode_path(reader: &mut Reader<'_>, path: Path<'_>) -> Result<PathMeta, WireError> {
-    let mut known =
-        if reader.flag("base")? { PathMeta::stable(decode_payload(reader, path)?) } else { PathMeta::default() };
+    let flags = reader.u8("parts of an element")?;
+    let is_known = flags & !(HAS_BASE | HAS_PATCHES) == 0 && (flags & HAS_PATCHES == 0 || path == Path::String);
+    if !is_known {
+        return Err(WireError::Code { what: "parts of an element", code: flags });
+    }
+    let has_base = flags & HAS_BASE != 0;
+    let mut known = if has_base { PathMeta::stable(decode_payload(reader, path)?) } else { PathMeta::default() };
     for _ in 0..reader.varint("assigns")? {
         let (dot, reasserted) = (read_dot(reader)?, reader.flag("re-asserted")?);
         known.assigns.push(Assigned { dot, reasserted, payload: decode_payload(reader, path)? });
@@ -234,6 +253,16 @@ fn decode_path(reader: &mut Reader<'_>, path: Path<'_>) -> Result<PathMeta, Wire
         increments.push(Incremented { dot, delta });
     }
     known.take_increments(increments);
+    if flags & HAS_PATCHES != 0 {
+        let patches = known.patches_mut();
+        patches.len = reader.limited(limits::VALUE_BYTES_MAX as u64, "length below patches")?;
+        for _ in 0..reader.varint("patches")? {
+            patches.push(read_dot(reader)?, Patch::decode(reader)?);
+        }
+        if patches.is_empty() {
+            return Err(WireError::Invalid { what: "patches" });
+        }
+    }
     if known.is_empty() { Err(WireError::Invalid { what: "element without anything" }) } else { Ok(known) }
 }
 

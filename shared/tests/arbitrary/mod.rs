@@ -8,10 +8,12 @@ use proptest::prelude::*;
 use syncer_shared::context::Entry;
 use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
 use syncer_shared::group::GroupBuilder;
+use syncer_shared::hyperloglog;
 use syncer_shared::instance::InstanceId;
 use syncer_shared::list::wire::{Begun, push_range, push_value};
 use syncer_shared::list::{At, AtRange, Ranges, Reign, RunName, RunRef, Side, Values};
 use syncer_shared::number::Number;
+use syncer_shared::patch::{Patch, Prior};
 use syncer_shared::replid::ReplId;
 use syncer_shared::timestamp::Timestamp;
 
@@ -29,6 +31,7 @@ pub enum OwnedOp {
     Set(Vec<u8>, Option<i64>),
     Assign(Kind, Vec<u8>, Vec<u8>, f64, bool),
     Increment(Kind, Vec<u8>, Number),
+    Patch(OwnedPatch, Vec<u8>),
     Remove(Kind, Vec<u8>),
     Stream(streams::OwnedStream),
     ListInsert(OwnedRun, u32, OwnedItems),
@@ -41,6 +44,47 @@ pub enum OwnedOp {
     Join(InstanceId),
     Forget(InstanceId),
     Publish(bool, Vec<u8>, Vec<u8>),
+}
+
+#[derive(Clone, Debug)]
+pub enum OwnedPatch {
+    Bytes(u64, Vec<u8>),
+    Bits(u64, u8, u64),
+    Append(Vec<u8>),
+    /// What elements raise.
+    Elements(Vec<Vec<u8>>, hyperloglog::RegisterBytes),
+}
+
+impl OwnedPatch {
+    pub fn elements(elements: Vec<Vec<u8>>) -> Self {
+        let registers = hyperloglog::registers_of(elements.iter().map(Vec::as_slice));
+        Self::Elements(elements, registers)
+    }
+
+    fn borrow(&self) -> Patch<'_> {
+        match self {
+            Self::Bytes(offset, bytes) => Patch::Bytes { offset: *offset, bytes },
+            Self::Bits(offset, count, value) => Patch::Bits { offset: *offset, count: *count, value: *value },
+            Self::Append(bytes) => Patch::Append(bytes),
+            Self::Elements(_, registers) => {
+                Patch::Registers(hyperloglog::Registers::new(registers).expect("made as such"))
+            }
+        }
+    }
+}
+
+/// Patches within the first `reach` bytes, so that they overlap.
+pub fn patch(reach: u64) -> impl Strategy<Value = OwnedPatch> {
+    let bits = (0..reach * 8 - 64, 1..=64_u8, any::<u64>())
+        .prop_map(|(offset, count, value)| OwnedPatch::Bits(offset, count, value >> (64 - count)));
+    prop_oneof![
+        3 => (0..reach - 40, prop_oneof![vec(any::<u8>(), 1..4), vec(any::<u8>(), 30..40)])
+            .prop_map(|(offset, bytes)| OwnedPatch::Bytes(offset, bytes)),
+        2 => bits,
+        2 => (0..reach * 8, 0..2_u64).prop_map(|(offset, bit)| OwnedPatch::Bits(offset, 1, bit)),
+        3 => vec(prop_oneof![Just(b'7'), any::<u8>()], 1..4).prop_map(OwnedPatch::Append),
+        2 => vec((0..4_u8).prop_map(|name| vec![name]), 0..3).prop_map(OwnedPatch::elements),
+    ]
 }
 
 fn path(kind: Kind, name: &[u8]) -> Path<'_> {
@@ -143,6 +187,10 @@ impl Owned {
                 Op::Assign { path: path(*kind, name), value, reasserted: *reasserted }
             }
             OwnedOp::Increment(kind, name, delta) => Op::Increment { path: path(*kind, name), delta: *delta },
+            OwnedOp::Patch(patch @ OwnedPatch::Elements(..), _) => {
+                Op::Patch { patch: patch.borrow(), prior: Prior::NONE }
+            }
+            OwnedOp::Patch(patch, text) => Op::Patch { patch: patch.borrow(), prior: Prior::of(text) },
             OwnedOp::Remove(kind, name) => Op::Remove { path: path(*kind, name) },
             OwnedOp::Stream(stream) => stream.op(),
             OwnedOp::ListInsert(run, first, items) => {
@@ -215,6 +263,7 @@ pub fn op() -> impl Strategy<Value = OwnedOp> {
         )),
         vec((run(false), at(), at()), 1..4).prop_map(|list| OwnedOp::ListRemove(ranges(&list))),
         (number_kind, name(), number()).prop_map(|(k, n, d)| OwnedOp::Increment(k, n, d)),
+        (patch(1 << 20), vec(any::<u8>(), 0..90)).prop_map(|(patch, text)| OwnedOp::Patch(patch, text)),
         (kind(), name()).prop_map(|(k, n)| OwnedOp::Remove(k, n)),
         streams::stream().prop_map(OwnedOp::Stream),
         reason.prop_map(OwnedOp::Clear),

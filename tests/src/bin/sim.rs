@@ -9,11 +9,13 @@ use syncer_tests::sim;
 
 const USAGE: &str = "usage: sim --seeds N [--from N] [--seconds N] | --seed N | --ci";
 
-/// The set that CI always runs.
+/// The set that CI always runs, and one with patches.
 const CI_SEEDS: u64 = 3000;
+const CI_PATCH_SEEDS: u64 = 1500;
 /// How long CI looks for news.
 const CI_SECONDS: u64 = 60;
 
+#[derive(Clone, Copy)]
 struct Args {
     seeds: u64,
     from: u64,
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         None => run_many(&args),
     };
     if args.ci {
+        failed.extend(run_many(&Args { from: sim::plan::WITH_PATCHES_FROM, seeds: CI_PATCH_SEEDS, ..args }));
         let (known_weak, news) = run_many(&new_seeds()).into_iter().partition(|(seed, _)| is_known_weak(*seed));
         println!("of the new seeds, failures that docs/SIMULATION.md knows of: {}", Vec::len(&known_weak));
         print(&known_weak);

@@ -15,6 +15,7 @@ pub(super) const C: usize = 2;
 pub(super) fn world(instances: u8, rules: Rules) -> World {
     let plan = Plan {
         streams: false,
+        patches: false,
         seed: 0,
         instances,
         steps: 0,

@@ -172,7 +172,9 @@ impl World {
         }
         let db = u32::from(self.random.u8(0..8) == 0);
         let key = *self.random.choice(&["k", "k", "l", "m"]).unwrap_or(&"k");
-        let command = if self.plan.lists && self.random.u8(0..5) < 2 {
+        let command = if self.plan.patches && self.random.u8(0..3) == 0 {
+            self.random_patch()
+        } else if self.plan.lists && self.random.u8(0..5) < 2 {
             self.random_list_command()
         } else {
             self.random_kind(instance)
@@ -193,6 +195,23 @@ impl World {
             16 | 17 => Command::LInsert(random.usize(0..5), values.concat()),
             18 => Command::LRem(random.usize(0..4), random.usize(0..3)),
             _ => Command::Rotate(end),
+        }
+    }
+
+    /// Near each other, so that many overlap.
+    fn random_patch(&mut self) -> Command {
+        let random = &mut self.random;
+        match random.u8(0..10) {
+            0..4 => Command::SetBit(random.u64(0..200), random.bool()),
+            4 | 5 => {
+                let len = if random.u8(0..4) == 0 { random.usize(33..40) } else { random.usize(1..4) };
+                Command::SetRange(
+                    random.u64(0..30),
+                    std::iter::repeat_with(|| random.alphanumeric() as u8).take(len).collect(),
+                )
+            }
+            6..8 => Command::AppendPart(random.u16(0..2000).to_string()),
+            _ => Command::PfAdd((0..random.usize(0..3)).map(|_| random.u8(0..9).to_string()).collect()),
         }
     }
 

@@ -2,12 +2,14 @@
 
 use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
 use syncer_shared::group::GroupBuilder;
+use syncer_shared::hyperloglog::{HyperLogLog, Registers, registers_of};
 use syncer_shared::keyspace::{Keyspace, SetTtl};
 use syncer_shared::list::draft::Draft;
 use syncer_shared::list::{Drafts, Edit, End};
 use syncer_shared::memory::MemoryKeyspace;
 use syncer_shared::metadata::Payload;
 use syncer_shared::number::Number;
+use syncer_shared::patch::{Patch, Prior};
 use syncer_shared::record::Before;
 
 use super::streams::{self, StreamCommand};
@@ -19,6 +21,14 @@ pub enum Command {
     Set(String, Option<UnixMs>),
     /// `APPEND`, `SETRANGE`: replaces the string, keeps the TTL.
     Append(String),
+    /// `SETBIT key offset bit`
+    SetBit(u64, bool),
+    /// `SETRANGE key offset value`
+    SetRange(u64, Vec<u8>),
+    /// `APPEND`, captured as such.
+    AppendPart(String),
+    /// `PFADD`
+    PfAdd(Vec<String>),
     /// `INCRBY`
     IncrBy(i64),
     /// `INCRBYFLOAT`
@@ -100,6 +110,23 @@ impl Client<'_> {
                 self.log(db, key, TtlNote::None, Op::Set { value: value.as_bytes(), expire_at: *at });
             }
             Command::Append(value) => self.assign(db, key, Path::String, Value::Bytes(value.as_bytes())),
+            Command::SetBit(offset, bit) => {
+                let old = self.keyspace.string_range(db, key, offset / 8, 1);
+                let mask = 0x80 >> (offset % 8);
+                let byte = old.first().copied().unwrap_or_default() & !mask | if *bit { mask } else { 0 };
+                if old.first() != Some(&byte) {
+                    let patch = Patch::Bits { offset: *offset, count: 1, value: u64::from(*bit) };
+                    self.patch(db, key, patch, offset / 8, &[byte]);
+                }
+            }
+            Command::SetRange(offset, bytes) => {
+                self.patch(db, key, Patch::Bytes { offset: *offset, bytes }, *offset, bytes);
+            }
+            Command::AppendPart(text) => {
+                let at = self.keyspace.string_len(db, key);
+                self.patch(db, key, Patch::Append(text.as_bytes()), at, text.as_bytes());
+            }
+            Command::PfAdd(elements) => self.add_elements(db, key, elements),
             Command::HSet(field, value) => {
                 self.assign(db, key, Path::Field(field.as_bytes()), Value::Bytes(value.as_bytes()));
             }
@@ -270,6 +297,47 @@ impl Client<'_> {
             }
             _ => {}
         }
+    }
+
+    /// Bytes of a string, as part of it.
+    fn patch(&mut self, db: u32, key: &[u8], patch: Patch<'_>, at: u64, bytes: &[u8]) {
+        if !self.is_of(db, key, Kind::String) {
+            return;
+        }
+        let (ttl, before) = (self.note(db, key), self.keyspace.string(db, key).unwrap_or_default());
+        self.keyspace.write_range(db, key, at, bytes);
+        if before.starts_with(b"HYLL") || self.keyspace.string_range(db, key, 0, 4) == b"HYLL" {
+            return self.assign_final(db, key, ttl);
+        }
+        let prior = Prior::of(&before);
+        self.log(db, key, ttl, Op::Patch { patch, prior });
+    }
+
+    /// The server's text is another than all instances write.
+    fn add_elements(&mut self, db: u32, key: &[u8], elements: &[String]) {
+        if !self.is_of(db, key, Kind::String) {
+            return;
+        }
+        let native = self.keyspace.string(db, key);
+        let known = native.as_deref().map_or_else(|| Some(HyperLogLog::default()), HyperLogLog::parse);
+        let registers = registers_of(elements.iter().map(String::as_bytes));
+        let (Some(mut all), Some(registers)) = (known.clone(), Registers::new(&registers)) else { return };
+        all.raise(registers);
+        if known == Some(all.clone()) && native.is_some() {
+            return;
+        }
+        let ttl = self.note(db, key);
+        let mut text = all.text();
+        if let Some(counted) = text.get_mut(8) {
+            *counted = 7;
+        }
+        self.keyspace.put(db, key, Path::String, Value::Bytes(&text));
+        self.log(db, key, ttl, Op::Patch { patch: Patch::Registers(registers), prior: Prior::NONE });
+    }
+
+    fn assign_final(&mut self, db: u32, key: &[u8], ttl: TtlNote) {
+        let Some(value) = self.keyspace.string(db, key) else { return };
+        self.log(db, key, ttl, Op::Assign { path: Path::String, value: Value::Bytes(&value), reasserted: false });
     }
 
     fn whole(&mut self, db: u32, key: &[u8], value: &str) {

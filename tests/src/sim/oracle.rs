@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 
 use syncer_shared::decimal::Decimal;
 use syncer_shared::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
+use syncer_shared::hyperloglog::{HyperLogLog, Registers};
 use syncer_shared::instance::InstanceId;
 use syncer_shared::keyspace::place;
 use syncer_shared::list::{At, Reign, RunName};
 use syncer_shared::memory::{Entry, MemoryKeyspace};
 use syncer_shared::metadata::Payload;
 use syncer_shared::number::{Number, add_scores};
+use syncer_shared::patch::Patch;
 use syncer_shared::replid::ReplId;
 use syncer_shared::timestamp::Timestamp;
 
@@ -45,6 +47,17 @@ struct Live {
 enum What {
     Assign { payload: Payload, flagged: bool },
     Increment(Number),
+    Patch(OwnedPatch),
+}
+
+/// A change of a string in part.
+#[derive(Clone, Debug, PartialEq)]
+enum OwnedPatch {
+    Bytes(usize, Vec<u8>),
+    /// Each bit and its place.
+    Bits(Vec<(usize, bool)>),
+    Append(Vec<u8>),
+    Registers(Vec<u8>),
 }
 
 /// A live TTL dot.
@@ -219,6 +232,10 @@ impl Key {
                 self.replace(split(path).0, None, author);
                 self.add(author, path, What::Increment(delta));
             }
+            Op::Patch { patch, .. } => {
+                self.replace(Kind::String, None, author);
+                self.add(author, Path::String, What::Patch(OwnedPatch::new(patch)));
+            }
             Op::Remove { path } => {
                 let (kind, element) = split(path);
                 self.replace(kind, Some(element), author);
@@ -313,7 +330,7 @@ fn show(kind: Kind, mut lives: Vec<&Live>) -> Option<Payload> {
     lives.sort_by_key(|live| live.dot);
     let assigns = lives.iter().filter_map(|live| match &live.what {
         What::Assign { payload, flagged } => Some(((!flagged, live.dot), payload)),
-        What::Increment(_) => None,
+        What::Increment(_) | What::Patch(_) => None,
     });
     if kind == Kind::Stream {
         let mut ranked: Vec<_> = assigns.collect();
@@ -321,6 +338,11 @@ fn show(kind: Kind, mut lives: Vec<&Live>) -> Option<Payload> {
         return streams::show(&ranked.into_iter().map(|(_, payload)| payload).collect::<Vec<_>>());
     }
     let top = assigns.max_by_key(|(rank, _)| *rank).map(|(_, payload)| payload);
+    if kind == Kind::String && lives.iter().any(|live| matches!(live.what, What::Patch(_))) {
+        let top = top.and_then(Payload::text).map(<[u8]>::to_vec);
+        let shown = lives.iter().fold(top, |text, live| live.what.change(text));
+        return shown.map(|text| Payload::Bytes(text.into()));
+    }
     let deltas: Vec<Number> = lives
         .iter()
         .filter_map(|live| if let What::Increment(delta) = live.what { Some(delta) } else { None })
@@ -347,4 +369,61 @@ fn show(kind: Kind, mut lives: Vec<&Live>) -> Option<Payload> {
             }
         }
     })
+}
+
+impl OwnedPatch {
+    fn new(patch: Patch<'_>) -> Self {
+        match patch {
+            Patch::Bytes { offset, bytes } => Self::Bytes(offset as usize, bytes.to_vec()),
+            Patch::Bits { offset, count, value } => {
+                let bit = |at: u8| ((offset + u64::from(at)) as usize, value >> (count - 1 - at) & 1 == 1);
+                Self::Bits((0..count).map(bit).collect())
+            }
+            Patch::Append(bytes) => Self::Append(bytes.to_vec()),
+            Patch::Registers(registers) => Self::Registers(registers.bytes().to_vec()),
+        }
+    }
+}
+
+impl What {
+    /// What it makes of a string, step by step.
+    fn change(&self, text: Option<Vec<u8>>) -> Option<Vec<u8>> {
+        let grown = |end: usize| {
+            let mut grown = text.clone().unwrap_or_default();
+            grown.resize(grown.len().max(end), 0);
+            grown
+        };
+        match self {
+            What::Assign { .. } => text,
+            What::Increment(delta) => match text.as_deref().map(Decimal::parse) {
+                Some(None) => text,
+                base => Some(base.flatten().unwrap_or_default().plus((*delta).into()).format().into_bytes()),
+            },
+            What::Patch(OwnedPatch::Bytes(..) | OwnedPatch::Bits(_) | OwnedPatch::Append(_))
+                if text.as_ref().is_some_and(|text| text.starts_with(b"HYLL")) =>
+            {
+                text
+            }
+            What::Patch(OwnedPatch::Bytes(offset, bytes)) => {
+                let mut grown = grown(offset + bytes.len());
+                grown[*offset..offset + bytes.len()].copy_from_slice(bytes);
+                Some(grown)
+            }
+            What::Patch(OwnedPatch::Bits(bits)) => {
+                let mut grown = grown(bits.iter().map(|(place, _)| place / 8 + 1).max().unwrap_or(0));
+                for (place, bit) in bits {
+                    let mask = 0x80 >> (place % 8);
+                    grown[place / 8] = grown[place / 8] & !mask | if *bit { mask } else { 0 };
+                }
+                Some(grown)
+            }
+            What::Patch(OwnedPatch::Append(bytes)) => Some([text.unwrap_or_default(), bytes.clone()].concat()),
+            What::Patch(OwnedPatch::Registers(registers)) => {
+                let all = text.as_deref().map_or_else(|| Some(HyperLogLog::default()), HyperLogLog::parse);
+                let (Some(mut all), Some(registers)) = (all, Registers::new(registers)) else { return text };
+                all.raise(registers);
+                Some(all.text())
+            }
+        }
+    }
 }

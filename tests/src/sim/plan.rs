@@ -17,6 +17,8 @@ pub struct Plan {
     pub ttl: bool,
     /// Streams, besides all else.
     pub streams: bool,
+    /// Strings are changed in part, too.
+    pub patches: bool,
     /// `FLUSHALL`, `FLUSHDB`.
     pub flush: bool,
     /// Primaries fail over to replicas that lag.
@@ -48,6 +50,9 @@ pub enum Failover {
     LosesAnything,
 }
 
+/// From this seed on strings are changed in part: what earlier seeds do stays as it was.
+pub const WITH_PATCHES_FROM: u64 = 1 << 32;
+
 impl Plan {
     /// Everything that can happen, by chance.
     #[must_use]
@@ -61,6 +66,7 @@ impl Plan {
             backlog_bytes: if small_backlog { random.u64(500..8000) } else { 1 << 30 },
             ttl: random.bool(),
             streams: seed % 4 == 3,
+            patches: seed >= WITH_PATCHES_FROM,
             flush: random.u8(0..4) == 0,
             failover: match random.u8(0..6) {
                 0 => Failover::LosesAnything,
