@@ -1,0 +1,108 @@
+//! Strings that sites change in part, and HyperLogLogs: what both write stays, and a write costs by what it writes.
+
+use std::time::Duration;
+
+use syncer_tests::bench::cpu;
+use syncer_tests::client::Client;
+use syncer_tests::cluster::Cluster;
+use syncer_tests::on_all_kinds;
+
+fn number(client: &mut Client, command: &str) -> i64 {
+    client.text(command).parse().unwrap_or_else(|error| panic!("{command}: {error}"))
+}
+
+fn info(cluster: &Cluster, site: u8, field: &str) -> String {
+    let text = cluster.client(site).text("INFO syncer");
+    let line = text.split("\\x0d\\x0a").find_map(|line| line.strip_prefix(&format!("syncer_{field}:")));
+    line.unwrap_or_else(|| panic!("INFO syncer has no {field}: {text}")).to_owned()
+}
+
+/// CPU time of both servers while so many bits of a bitmap are set at site 1.
+fn cost(cluster: &Cluster, key: &str, bits: usize, last: usize) -> [Duration; 2] {
+    let pids = [1, 2].map(|site| cluster.site(site).server.process().pid());
+    let before = pids.map(cpu::used);
+    // Scattered, and each another.
+    let commands: Vec<String> = (0..bits).map(|i| format!("SETBIT {key} {} 1", i * 7919 % last)).collect();
+    commands.chunks(500).for_each(|some| drop(cluster.client(1).pipeline(some)));
+    cluster.converged();
+    let after = pids.map(cpu::used);
+    [after[0].saturating_sub(before[0]), after[1].saturating_sub(before[1])]
+}
+
+on_all_kinds! {
+    fn hyperloglogs_merge_by_union(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("PFADD h a b c");
+        cluster.converged();
+        cluster.cut(1, 2);
+        one.ok("PFADD h d e");
+        two.multi(&["PFADD h f", "PFADD other x y z"]);
+        two.cmd("EVAL \"return redis.call('PFMERGE', KEYS[1], KEYS[2])\" 2 h other");
+        cluster.heal();
+        cluster.converged();
+        assert_eq!([number(&mut one, "PFCOUNT h"), number(&mut two, "PFCOUNT h")], [9, 9]);
+
+        // DEL removes what it saw, and no more; an element that was there counts as added again.
+        cluster.cut(1, 2);
+        one.ok("PFADD h a");
+        two.ok("DEL h");
+        cluster.heal();
+        cluster.converged();
+        assert_eq!([number(&mut one, "PFCOUNT h"), number(&mut two, "PFCOUNT h")], [1, 1]);
+    }
+
+    /// Many elements of all lengths: the registers that travel make the bytes that the author's server made.
+    fn hyperloglogs_have_the_same_bytes_everywhere(cluster: 2) {
+        let mut one = cluster.client(1);
+        let elements = |from: usize, to: usize| (from..to).map(|i| format!("PFADD h {}", "e".repeat(i % 40) + &i.to_string()));
+        for (from, to) in [(0, 300), (300, 1700), (1700, 6000)] {
+            one.pipeline(&elements(from, to).collect::<Vec<_>>());
+            cluster.converged();
+        }
+        assert_eq!(number(&mut one, "STRLEN h"), 12304, "dense by now");
+        // Counting is no write.
+        let before = info(&cluster, 1, "effects_captured");
+        let count = number(&mut one, "PFCOUNT h");
+        assert!((5700..6300).contains(&count), "{count}");
+        assert_eq!(number(&mut cluster.client(2), "PFCOUNT h"), count);
+        cluster.converged();
+        assert_eq!(info(&cluster, 1, "effects_captured"), before);
+    }
+
+    /// In every way that commands come, on a long string, at both sites at once.
+    fn both_sites_change_parts_of_a_long_string(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("SETRANGE k 99999 z");
+        cluster.converged();
+        cluster.cut(1, 2);
+        one.ok("SETRANGE k 10 here");
+        one.multi(&["SETBIT k 160 1", "BITFIELD k SET u16 #20 16706", "APPEND k first"]);
+        two.cmd("EVAL \"redis.call('SETRANGE', KEYS[1], 50000, 'there'); return redis.call('APPEND', KEYS[1], 'second')\" 1 k");
+        two.ok("BITFIELD k INCRBY u8 #30 7 GET u8 0 INCRBY u8 #31 8");
+        cluster.heal();
+        cluster.converged();
+        assert_eq!(two.text("GETRANGE k 10 13"), "here");
+        assert_eq!(two.text("GETRANGE k 40 41"), "AB");
+        assert_eq!(one.text("GETRANGE k 50000 50004"), "there");
+        assert_eq!(number(&mut one, "GETBIT k 160"), 1);
+        let tail = one.text("GETRANGE k 99999 -1");
+        assert!(tail == "zfirstsecond" || tail == "zsecondfirst", "{tail}");
+        assert_eq!(info(&cluster, 1, "captured_whole"), "0");
+        assert_eq!(info(&cluster, 2, "captured_whole"), "0");
+    }
+
+    /// A bit of a bitmap of 12 MB costs what one of a small bitmap costs.
+    fn a_bit_costs_the_same_in_a_large_bitmap(cluster: 2) {
+        const BITS: usize = 20_000;
+        cluster.client(1).pipeline(&["SETBIT small 40000 1", "SETBIT large 100000000 1"]);
+        cluster.converged();
+        cost(&cluster, "small", BITS / 4, 40_000);
+        let small = cost(&cluster, "small", BITS, 40_000);
+        let large = cost(&cluster, "large", BITS, 100_000_000);
+        println!("small {small:?}, large {large:?}");
+        for (small, large) in small.into_iter().zip(large) {
+            // One more comparison of 12 MB by converged() is in it; a copy for each write were 40 seconds.
+            assert!(large < small * 3 + Duration::from_millis(300), "small {small:?}, large {large:?}");
+        }
+    }
+}
