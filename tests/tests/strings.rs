@@ -61,12 +61,12 @@ on_all_kinds! {
         }
         assert_eq!(number(&mut one, "STRLEN h"), 12304, "dense by now");
         // Counting is no write.
-        let before = info(&cluster, 1, "effects_captured");
+        let before = info(cluster, 1, "effects_captured");
         let count = number(&mut one, "PFCOUNT h");
         assert!((5700..6300).contains(&count), "{count}");
         assert_eq!(number(&mut cluster.client(2), "PFCOUNT h"), count);
         cluster.converged();
-        assert_eq!(info(&cluster, 1, "effects_captured"), before);
+        assert_eq!(info(cluster, 1, "effects_captured"), before);
     }
 
     /// In every way that commands come, on a long string, at both sites at once.
@@ -87,8 +87,8 @@ on_all_kinds! {
         assert_eq!(number(&mut one, "GETBIT k 160"), 1);
         let tail = one.text("GETRANGE k 99999 -1");
         assert!(tail == "zfirstsecond" || tail == "zsecondfirst", "{tail}");
-        assert_eq!(info(&cluster, 1, "captured_whole"), "0");
-        assert_eq!(info(&cluster, 2, "captured_whole"), "0");
+        assert_eq!(info(cluster, 1, "captured_whole"), "0");
+        assert_eq!(info(cluster, 2, "captured_whole"), "0");
     }
 
     /// A bit of a bitmap of 12 MB costs what one of a small bitmap costs.
@@ -96,9 +96,9 @@ on_all_kinds! {
         const BITS: usize = 20_000;
         cluster.client(1).pipeline(&["SETBIT small 40000 1", "SETBIT large 100000000 1"]);
         cluster.converged();
-        cost(&cluster, "small", BITS / 4, 40_000);
-        let small = cost(&cluster, "small", BITS, 40_000);
-        let large = cost(&cluster, "large", BITS, 100_000_000);
+        cost(cluster, "small", BITS / 4, 40_000);
+        let small = cost(cluster, "small", BITS, 40_000);
+        let large = cost(cluster, "large", BITS, 100_000_000);
         println!("small {small:?}, large {large:?}");
         for (small, large) in small.into_iter().zip(large) {
             // One more comparison of 12 MB by converged() is in it; a copy for each write were 40 seconds.
