@@ -7,8 +7,8 @@ use syncer_shared::replid::ReplId;
 use syncer_shared::shard::Shard;
 
 use super::{VOLATILE, refuse, replication, role, touch};
-use crate::keyspace::with_keyspace;
 use crate::commands::headroom;
+use crate::keyspace::with_keyspace;
 use crate::redis::timer::{self, Tick};
 use crate::redis::{Context, is_handing_over, log, server};
 use crate::{durable, state};
