@@ -3,7 +3,7 @@
 //!
 //! | file | |
 //! |---|---|
-//! | [`write`] | what the writers write: a function of who writes it |
+//! | [`mod@write`] | what the writers write: a function of who writes it |
 //! | [`writer`] | the connections that do |
 //! | [`history`] | what was acknowledged, and what must therefore be there |
 //! | [`fault`] | what is done to the sites |
