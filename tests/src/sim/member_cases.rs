@@ -253,3 +253,71 @@ fn a_join_goes_on_with_another_sponsor() -> Check {
     world.heal()?;
     world.shows(B, "k", Some("in"))
 }
+
+/// A third site writes as soon as a member has admitted it, before it has read anything: what it had not seen, it takes nothing of (2.2 rule 5).
+#[test]
+fn a_newcomer_takes_nothing_that_it_had_not_seen() {
+    let steps = |rules: Rules| {
+        let mut world = world(2, rules);
+        world.command(A, "k", set("v"))?;
+        world.settle()?;
+        world.join()?;
+        let to_newcomer = world.link(A, C);
+        world.connect(to_newcomer);
+        world.command(C, "k", set("w"))?;
+        world.command(C, "k", Command::Del)?;
+        world.pull(C, A)?;
+        world.shows(A, "k", Some("v"))?;
+        world.command(C, "l", set("w"))?;
+        world.heal()?;
+        world.all_show("l", Some("w"))?;
+        world.all_show("k", Some("v"))
+    };
+    check(steps, |rules| rules.regressed_reassert = false);
+}
+
+/// A site with data of its own that nobody asked for is no member of a group that relies on what is stable.
+#[test]
+fn a_stranger_with_data_is_not_admitted() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(A, "k", set("v"))?;
+    world.settle()?;
+    world.join()?;
+    world.command(C, "l", set("w"))?;
+    assert_eq!(world.pull(A, C)?, 0);
+    let link = world.link(A, C);
+    assert!(world.links[link].error.starts_with("SYNCERMEMBER "), "{}", world.links[link].error);
+    assert_eq!(world.instances[A].shard.membership().members().len(), 2);
+    Ok(())
+}
+
+/// Found by the simulation (seed 107, with Forgets): a newcomer that has read nothing yet admitted one that its group had forgotten.
+#[test]
+fn who_is_alone_admits_nobody_of_a_group() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(A, "k", set("v"))?;
+    world.settle()?;
+    world.join()?;
+    assert_eq!(world.pull(C, A)?, 0);
+    let link = world.link(C, A);
+    assert!(world.links[link].error.starts_with("TRYAGAIN "), "{}", world.links[link].error);
+    world.heal()
+}
+
+/// Found by the simulation (seeds 334844, 2016966): an old backup loses the `Join` of a member. What that has written is taken all the same.
+#[test]
+fn a_member_whose_join_was_lost_is_admitted_again() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(A, "k", set("v"))?;
+    world.settle()?;
+    let before = world.instances[A].logged();
+    world.join()?;
+    world.pull(A, C)?;
+    world.command(C, "l", set("w"))?;
+    world.fail_over(A, before)?;
+    assert_eq!(world.instances[A].shard.membership().members().len(), 2);
+    world.pull(C, A)?;
+    world.shows(A, "l", Some("w"))?;
+    world.heal()?;
+    world.all_show("l", Some("w"))
+}

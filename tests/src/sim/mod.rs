@@ -13,6 +13,8 @@ pub mod link;
 #[cfg(test)]
 mod member_cases;
 pub mod members;
+#[cfg(test)]
+mod number_cases;
 pub mod oracle;
 pub mod plan;
 pub mod registry;
@@ -20,6 +22,8 @@ pub mod streams;
 pub mod sync;
 #[cfg(test)]
 mod sync_cases;
+#[cfg(test)]
+mod ttl_cases;
 pub mod world;
 
 pub use plan::Plan;

@@ -1,0 +1,166 @@
+//! The cases of TTLs (MERGE_RULES section 2), like [`super::cases`].
+
+use syncer_shared::keyspace::Keyspace;
+use syncer_shared::merge::Rules;
+
+use super::Check;
+use super::cases::{A, B, C, check, set, world};
+use super::client::Command;
+
+/// MERGE_RULES T2: a counter that expires elsewhere keeps the TTL that its increment saw.
+#[test]
+fn t2_a_counter_never_lives_on_without_ttl() {
+    let steps = |rules: Rules| {
+        let mut world = world(2, rules);
+        let at = world.now_ms as i64 + 10_000;
+        world.command(A, "k", Command::Set("1".into(), Some(at)))?;
+        world.pull(A, B)?;
+        world.tick(9_900);
+        world.command(B, "k", Command::IncrBy(1))?;
+        world.tick(200);
+        world.expire(A)?;
+        world.pull(A, B)?;
+        world.pull(B, A)?;
+        match world.instances[A].keyspace.expire_at(0, b"k") {
+            Some(expires) if expires == at => world.heal(),
+            other => Err(format!("the TTL is {other:?}")),
+        }
+    };
+    check(steps, |rules| rules.weak_ttl = false);
+}
+
+/// MERGE_RULES T6: B had extended what A expires.
+#[test]
+fn t6_what_was_extended_lives_on() {
+    let steps = |rules: Rules| {
+        let mut world = world(3, rules);
+        let at = world.now_ms as i64 + 10_000;
+        world.command(A, "k", Command::Set("v".into(), Some(at)))?;
+        world.pull(A, B)?;
+        world.pull(A, C)?;
+        world.command(B, "k", Command::ExpireAt(at + 40_000))?;
+        world.tick(10_100);
+        world.expire(A)?;
+        world.pull(A, B)?;
+        world.shows(B, "k", Some("v"))?;
+        world.pull(B, A)?;
+        world.pull(A, C)?;
+        world.pull(B, C)?;
+        world.all_show("k", Some("v"))?;
+        world.heal()
+    };
+    check(steps, |rules| rules.expiry_reassert = false);
+}
+
+/// MERGE_RULES T7: what is written again after an expiry must not hide a newer write.
+#[test]
+fn t7_what_is_asserted_again_ranks_below_what_clients_write() {
+    let steps = |rules: Rules| {
+        let mut world = world(3, rules);
+        let at = world.now_ms as i64 + 10_000;
+        world.command(A, "k", Command::Set("old".into(), Some(at)))?;
+        world.pull(A, B)?;
+        world.pull(A, C)?;
+        world.command(C, "k", Command::Append("new".into()))?;
+        world.command(B, "k", Command::ExpireAt(at + 40_000))?;
+        world.tick(10_100);
+        world.expire(A)?;
+        world.pull(A, B)?;
+        world.pull(A, C)?;
+        world.pull(B, C)?;
+        world.shows(C, "k", Some("new"))?;
+        world.pull(C, A)?;
+        world.pull(B, A)?;
+        world.pull(C, B)?;
+        world.all_show("k", Some("new"))?;
+        world.heal()
+    };
+    check(steps, |rules| rules.reassert_flag = false);
+}
+
+/// Found by the simulation (seed 5629): A had pruned the TTL of a key that it had emptied; a field that B added at the same time
+/// brings the TTL along, although B knows of a creation that would outrank the note.
+#[test]
+fn a_write_to_a_key_that_was_emptied_brings_its_ttl_along() -> Check {
+    let mut world = world(2, Rules::default());
+    world.settle()?;
+    let at = world.now_ms as i64 + 10_000;
+    world.command(A, "k", Command::Append("v".into()))?;
+    world.command(B, "k", Command::HIncrBy("f".into(), 1))?;
+    world.command(A, "k", Command::ExpireAt(at))?;
+    world.pull(A, B)?;
+    world.pull(B, A)?;
+    world.command(A, "k", Command::HDel("f".into()))?;
+    world.tell(B, A)?;
+    world.prune(A, usize::MAX)?;
+    world.command(B, "k", Command::HSet("g".into(), "2".into()))?;
+    world.pull(B, A)?;
+    assert_eq!(world.instances[A].keyspace.expire_at(0, b"k"), Some(at));
+    world.pull(A, B)?;
+    world.heal()
+}
+
+/// Found by the simulation (seed 111866): at B a hash without TTL was all stable, while A, who had not seen the DEL, noted the TTL that it removed.
+#[test]
+fn a_stable_key_without_ttl_stays_so_until_all_know_what_was_removed() {
+    let steps = |rules: Rules| {
+        let mut world = world(2, rules);
+        world.settle()?;
+        let at = world.now_ms as i64 + 10_000;
+        world.command(B, "k", Command::Set("v".into(), Some(at)))?;
+        world.command(A, "k", Command::HSet("f".into(), "1".into()))?;
+        world.pull(B, A)?;
+        world.command(B, "k", Command::Del)?;
+        world.pull(A, B)?;
+        world.tell(A, B)?;
+        world.prune(B, usize::MAX)?;
+        world.command(A, "k", Command::HSet("g".into(), "2".into()))?;
+        world.pull(A, B)?;
+        world.pull(B, A)?;
+        world.heal()
+    };
+    check(steps, |rules| rules.ttl_grace = false);
+}
+
+/// Found by the simulation (seed 3001886): C had expired the key, so a TTL that came later dangled there, was stable and dropped.
+/// B, who had seen it and not the expiry, noted a later one.
+#[test]
+fn a_ttl_without_a_key_stays_until_all_know_that_the_key_is_gone() {
+    let steps = |rules: Rules| {
+        let mut world = world(3, rules);
+        world.command(A, "k", Command::HSet("f".into(), "1".into()))?;
+        world.settle()?;
+        let now = world.now_ms as i64;
+        world.command(B, "k", Command::ExpireAt(now + 60_000))?;
+        world.pull(B, C)?;
+        world.command(C, "k", Command::Del)?;
+        world.command(A, "k", Command::ExpireAt(now + 40_000))?;
+        world.pull(A, C)?;
+        world.pull(A, B)?;
+        world.tell(A, C)?;
+        world.tell(B, C)?;
+        world.prune(C, usize::MAX)?;
+        world.command(B, "k", Command::HSet("g".into(), "2".into()))?;
+        world.pull(B, C)?;
+        world.heal()
+    };
+    check(steps, |rules| rules.ttl_grace = false);
+}
+
+/// Found by the simulation (seed 3022496): a regressed DEL of a key without TTL uncovered an older TTL where that was not pruned yet.
+#[test]
+fn what_an_old_backup_endangers_keeps_having_no_ttl() -> Check {
+    let mut world = world(3, Rules::default());
+    world.settle()?;
+    let at = world.now_ms as i64 + 60_000;
+    let backup = world.instances[C].logged();
+    world.command(C, "k", Command::Set("v".into(), Some(at)))?;
+    world.settle()?;
+    world.fail_over(C, backup)?;
+    world.command(C, "k", set("w"))?;
+    world.pull(C, A)?;
+    world.tell(C, A)?;
+    world.command(C, "k", Command::Del)?;
+    world.pull(C, A)?;
+    world.heal()
+}
