@@ -138,6 +138,15 @@ on_each_kind! {
         let fenced = Agent::start(AgentOptions::beside(two).peer(1, old.port()));
         wait::eventually("its effects are refused", || fenced.log().contains("SYNCERFENCED"));
         drop(fenced);
+        wait::eventually("it names what it had taken", || old.log().contains("rejected: 1 keys have writes of this server") && old.log().contains("misled (database 0)"));
+        let mut client = old.client();
+        for line in ["SET later v", "DEL k", "EVAL return(redis.call('SET','later','v')) 0", "FLUSHALL"] {
+            assert!(client.text(line).contains("SYNCERFENCED another server is the primary"), "{line}: {}", client.text(line));
+        }
+        client.ok("MULTI");
+        assert_eq!(client.text("SET later v"), "QUEUED");
+        assert!(client.text("EXEC").contains("SYNCERFENCED"));
+        assert_eq!(client.text("MGET k misled later"), "[new, v, (nil)]", "reads go on");
         assert_eq!(pair.two.client().text("GET misled"), "(nil)");
         pair.restart_agents();
         let new = pair.one.nodes[0].port();

@@ -50,6 +50,33 @@ on_all_kinds! {
         assert_eq!(three.text("GET after"), "(nil)");
     }
 
+    /// A refusal is no way around a password or an ACL, and who may write learns the reason without further rights.
+    fn a_refusal_keeps_access_control(cluster: 2) {
+        let mut admin = cluster.client(1);
+        admin.ok("ACL SETUSER app on >pw ~app:* +set +multi +exec");
+        admin.ok("ACL SETUSER boss on >pw ~* &* +@all");
+        assert_eq!(cluster.client(2).text("SYNCER.FORGET 1"), "OK");
+        wait::eventually("site 1 refuses writes", || admin.text("SET early v").starts_with("-SYNCERFORGOTTEN "));
+        admin.ok("AUTH boss pw");
+        admin.ok("CONFIG SET requirepass pw");
+        let mut stranger = cluster.client(1);
+        for line in ["SET k v", "SYNCER.REFUSED SET k v", "SYNCER.REFUSED.AS SET k v", "MULTI"] {
+            assert!(stranger.text(line).starts_with("-NOAUTH"), "{line}: {}", stranger.text(line));
+        }
+        let mut app = cluster.client(1);
+        app.ok("AUTH app pw");
+        for (line, answer) in [("SET app:k v", "-SYNCERFORGOTTEN "), ("SET k v", "-NOPERM"), ("DEL app:k", "-NOPERM")] {
+            assert!(app.text(line).starts_with(answer), "{line}: {}", app.text(line));
+        }
+        // Of the default user nobody can tell whether it has authenticated: it needs the right to be told.
+        admin.ok("ACL SETUSER default nopass -@all +set");
+        let mut restricted = cluster.client(1);
+        assert!(restricted.text("SET k v").starts_with("-NOPERM"), "{}", restricted.text("SET k v"));
+        admin.ok("ACL SETUSER default +syncer.refused");
+        assert!(restricted.text("SET k v").starts_with("-SYNCERFORGOTTEN "));
+        assert_eq!(admin.text("EXISTS k app:k"), "0");
+    }
+
     /// A dead site holds back the stable clock; once it is forgotten, metadata goes again, and what it had sent to one stays.
     fn a_dead_site_holds_nothing_back_once_it_is_forgotten(cluster: 3) {
         cluster.converged();

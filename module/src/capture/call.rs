@@ -53,7 +53,7 @@ struct ReadTwin;
 
 /// Why a command was not run.
 #[derive(Debug, thiserror::Error)]
-enum CallError {
+pub(super) enum CallError {
     #[error("ERR wrong number of arguments for 'syncer.call' command")]
     Arity,
     /// The filter wraps nothing else; and some commands (SYNC, ...) must not run without a connection.
@@ -93,7 +93,8 @@ impl Run for ReadTwin {
     }
 }
 
-fn check_user(context: &Context) -> Result<(), CallError> {
+/// Twins are for users by name: whoever has not authenticated is the default user.
+pub(super) fn check_user(context: &Context) -> Result<(), CallError> {
     let is_default = |name: crate::redis::OwnedText| name.text().as_bytes().eq_ignore_ascii_case(b"default");
     if !passthrough::is_keys_request(context) && client::current_user(context).is_none_or(is_default) {
         return Err(CallError::DefaultUser);

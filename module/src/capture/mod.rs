@@ -59,8 +59,17 @@ use touch::Touches;
 use unit::Unit;
 
 /// The internal commands of capture.
-pub const COMMANDS: &[Command] =
-    &[log::COMMAND, call::PLAIN, call::OOM, call::TWIN, call::TWIN_OOM, call::READ, call::TWIN_READ, refuse::COMMAND];
+pub const COMMANDS: &[Command] = &[
+    log::COMMAND,
+    call::PLAIN,
+    call::OOM,
+    call::TWIN,
+    call::TWIN_OOM,
+    call::READ,
+    call::TWIN_READ,
+    refuse::COMMAND,
+    refuse::TWIN,
+];
 
 /// Counters for `INFO`.
 #[derive(Clone, Debug, Default)]
@@ -225,8 +234,7 @@ impl Capture {
             self.home = Some(call.client());
         }
         if refuse::refuses() && spec.writes && spec.takes(call.len()) {
-            call.prefix(refuse::COMMAND.name.to_bytes());
-            return;
+            return self.refuse(call);
         }
         match spec.class {
             Class::Read | Class::Events => {}

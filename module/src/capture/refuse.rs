@@ -6,22 +6,36 @@ use std::cell::Cell;
 
 use syncer_shared::shard::{Shard, WritesRefused};
 
+use super::Capture;
+use super::call::check_user;
+use super::wrap::{Unwrapped, wrapper};
 use crate::redis::config::FORGOTTEN_WRITES;
+use crate::redis::filter::Call;
 use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
 use crate::state;
 
-/// What the filter puts in front of writes. Without rights of its own: whoever may run the command learns why it does not.
-pub const COMMAND: Command = Command {
-    name: c"syncer.refused",
-    entry: entry::<Refused>(),
-    flags: c"readonly fast no-auth",
-    categories: c"",
-    arity: -1,
-    keys: (0, 0, 0),
-    summary: c"Internal: says why this instance takes no writes.",
-    usage: "command [argument ...]",
-    complexity: c"O(1)",
-};
+/// What the filter puts in front of writes.
+pub const COMMAND: Command = command(c"syncer.refused", entry::<Refused>(), c"readonly fast");
+/// The same for users who may not run it.
+pub const TWIN: Command = command(c"syncer.refused.as", entry::<RefusedTwin>(), c"readonly fast no-auth");
+
+const fn command(
+    name: &'static std::ffi::CStr,
+    entry: crate::redis::command::Entry,
+    flags: &'static std::ffi::CStr,
+) -> Command {
+    Command {
+        name,
+        entry,
+        flags,
+        categories: c"",
+        arity: -1,
+        keys: (0, 0, 0),
+        summary: c"Internal: says why this instance takes no writes.",
+        usage: "command [argument ...]",
+        complexity: c"O(1)",
+    }
+}
 
 thread_local! {
     static REFUSES: Cell<bool> = const { Cell::new(false) };
@@ -39,17 +53,40 @@ pub fn recheck(shard: &Shard) {
     let refused = match shard.check_writes() {
         Ok(()) => false,
         Err(WritesRefused::Forgotten(_)) => FORGOTTEN_WRITES.get() == 0,
-        Err(WritesRefused::Joining) => true,
+        Err(_) => true,
     };
     REFUSES.set(refused && shard.is_primary());
 }
 
+impl Capture {
+    /// Puts the refusal in front of a write, unless the server refuses it anyway.
+    #[cold]
+    pub(super) fn refuse(&mut self, call: &mut Call) {
+        let caller = self.caller(call);
+        let name = match wrapper(caller, self.outer, &call.args(), (&COMMAND, &TWIN)) {
+            Ok(name) => name,
+            Err(Unwrapped::Forbidden) => return,
+            // The server says which right is missing, or NOAUTH. The command must not run in any case.
+            Err(Unwrapped::DefaultUser) => COMMAND.name.to_bytes(),
+        };
+        call.prefix(name);
+    }
+}
+
 struct Refused;
+struct RefusedTwin;
 
 impl Run for Refused {
     fn run(_: &Context, _: Args<'_>) -> CommandResult {
         state::shard()?.check_writes()?;
         // It was let in again between the filter and now.
         Err("TRYAGAIN this instance takes writes again; send the command again".into())
+    }
+}
+
+impl Run for RefusedTwin {
+    fn run(context: &Context, args: Args<'_>) -> CommandResult {
+        check_user(context)?;
+        Refused::run(context, args)
     }
 }

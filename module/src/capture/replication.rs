@@ -40,8 +40,12 @@ fn is_forking(context: &Context) -> bool {
 
 /// Sends what the shard has logged of its own accord.
 pub fn drain(context: &Context, shard: &mut Shard) {
-    super::refuse::recheck(shard);
-    for record in shard.take_records() {
+    let records = shard.take_records();
+    if !records.is_empty() {
+        // Whatever makes this instance take writes or not is among them, but for what a peer says: the heartbeat looks after that.
+        super::refuse::recheck(shard);
+    }
+    for record in records {
         if needed() {
             notify::replicate_log(context, &record);
         }

@@ -47,7 +47,7 @@ impl Capture {
             };
             wrapper(caller, self.outer, &args, names)
         };
-        name.inspect(|name| call.prefix(name)).is_some()
+        name.inspect(|name| call.prefix(name)).is_ok()
     }
 
     /// `FUNCTION`, if it changes libraries and they travel. Not from scripts, where the server refuses it.
@@ -84,29 +84,35 @@ impl Capture {
     }
 }
 
-/// The name of the wrapper to use, if any.
-fn wrapper(
+/// Why a command is left as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unwrapped {
+    /// The user may not run it: the server says so.
+    Forbidden,
+    /// It is the default user's, who may not run the wrapper; whoever has not authenticated is that user, too.
+    DefaultUser,
+}
+
+/// The name of the wrapper to use.
+pub(super) fn wrapper(
     client: u64,
     outer: u64,
     args: &[Text<'_>],
     (plain, twin): (&'static Command, &'static Command),
-) -> Option<&'static [u8]> {
+) -> Result<&'static [u8], Unwrapped> {
     // Commands of a script run as the user who called it; those of a module's timer have no user and all rights.
     let Some(name) = client::user_name(client).or_else(|| client::user_name(outer)) else {
-        return Some(plain.name.to_bytes());
+        return Ok(plain.name.to_bytes());
     };
-    let user = User::find(name.text())?;
-    if !user.may_run(args) {
-        return None;
-    }
+    let user = User::find(name.text()).filter(|user| user.may_run(args)).ok_or(Unwrapped::Forbidden)?;
     let own = OwnedText::new(plain.name.to_bytes());
     let wrapped: smallvec::SmallVec<[Text<'_>; 8]> = std::iter::once(own.text()).chain(args.iter().copied()).collect();
     if user.may_run(&wrapped) {
-        Some(plain.name.to_bytes())
+        Ok(plain.name.to_bytes())
     } else if !name.text().as_bytes().eq_ignore_ascii_case(b"default") {
-        Some(twin.name.to_bytes())
+        Ok(twin.name.to_bytes())
     } else {
-        None
+        Err(Unwrapped::DefaultUser)
     }
 }
 

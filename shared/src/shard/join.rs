@@ -50,6 +50,16 @@ pub enum WritesRefused {
     /// M11.
     #[error("SYNCERJOINING this instance is joining and takes no writes yet; SYNCER.STATUS says how far it is")]
     Joining,
+    /// Its peers take nothing from it any more (2.2 rule 3).
+    #[error(
+        "SYNCERFENCED another server is the primary of this instance now (replication ID {0}); send writes to it and make this server its replica; if there is none, restart this one"
+    )]
+    Superseded(ReplId),
+    /// 2.2 rule 5: it came back from an old state, and what is stable elsewhere comes in.
+    #[error(
+        "SYNCERSYNC this instance came back from an old state and takes no writes until its full sync is done; SYNCER.STATUS says how far it is"
+    )]
+    Behind,
 }
 
 impl Shard {

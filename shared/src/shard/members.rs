@@ -130,17 +130,23 @@ impl Shard {
         self.check_forgotten(reader)
     }
 
-    /// Why clients may not write here, if so: what they wrote would never leave this server, or take what it has not seen (M7, M11).
+    /// Why clients may not write here, if so: what they wrote would never leave this server, or take what it has not seen (M7, M11, 2.2
+    /// rules 3 and 5).
     ///
     /// # Errors
     /// With what to do.
     pub fn check_writes(&self) -> Result<(), WritesRefused> {
         self.check_forgotten(self.config.instance)?;
         if self.joining.is_some() && self.config.rules.joining_takes_no_writes {
-            Err(WritesRefused::Joining)
-        } else {
-            Ok(())
+            return Err(WritesRefused::Joining);
         }
+        if let Some(replid) = self.superseded_by() {
+            return Err(WritesRefused::Superseded(replid));
+        }
+        if self.syncing.as_ref().is_some_and(|syncing| !self.clock.covers(&syncing.round.stable)) {
+            return Err(WritesRefused::Behind);
+        }
+        Ok(())
     }
 
     /// M7: a member's answer to a handshake says that this instance is out. Of no meaning from whom this instance has forgotten itself:

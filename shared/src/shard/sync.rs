@@ -151,14 +151,11 @@ impl Shard {
         self.syncing.is_some()
     }
 
-    /// Whether clients may write. Not while a snapshot comes in of which this instance has not seen all that is stable: it came back
-    /// from an old state, and what has no dot any more could not be told from what a write has seen (2.2 rule 5).
+    /// Whether clients may write: see [`Shard::check_writes`]. Not while a snapshot comes in of which this instance has not seen all that
+    /// is stable: it came back from an old state, and what has no dot any more could not be told from what a write has seen (2.2 rule 5).
     #[must_use]
     pub fn takes_writes(&self) -> bool {
-        self.is_primary()
-            && self.check_writes().is_ok()
-            && self.superseded_by().is_none()
-            && self.syncing.as_ref().is_none_or(|syncing| self.clock.covers(&syncing.round.stable))
+        self.is_primary() && self.check_writes().is_ok()
     }
 
     /// A later reign of this instance than the one that this server goes on with: it was replaced while it lived on. Its peers take
@@ -168,6 +165,18 @@ impl Shard {
         let start = self.stability.start(self.me?)?;
         let mut reigns = self.stability.reigns(self.config.instance, &self.origins);
         reigns.find(|(_, begun)| *begun > start).map(|(origin, _)| self.origins.replid(origin))
+    }
+
+    /// Keys with live writes of this reign that no other instance is known to have, in no order: what is lost when this server, once
+    /// replaced, follows its successor. O(keys with metadata).
+    pub fn unheard_keys(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let heard =
+            self.heard.members.values().map(|report| report.applied.get(&self.replid)).max().unwrap_or_default();
+        let is_unheard = move |dot: &Dot| Some(dot.origin) == self.me && dot.ts > heard;
+        self.table
+            .iter()
+            .filter(move |(.., meta)| meta.dots().any(|dot| is_unheard(&dot)))
+            .map(|(db, name, _)| (db, name))
     }
 
     /// A snapshot begins to come in. One that was broken off before is taken up by it.
