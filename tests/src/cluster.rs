@@ -32,6 +32,14 @@ pub struct ClusterOptions {
     pub config: Vec<(&'static str, &'static str)>,
     /// Further arguments of every agent.
     pub agent: Vec<&'static str>,
+    /// Which sites know each other's addresses; everybody everybody's if there are none.
+    pub edges: Vec<(u8, u8)>,
+}
+
+impl ClusterOptions {
+    fn are_neighbours(&self, left: u8, right: u8) -> bool {
+        self.edges.is_empty() || self.edges.iter().any(|edge| [(left, right), (right, left)].contains(edge))
+    }
 }
 
 /// One instance: its server and the agent beside it.
@@ -76,7 +84,7 @@ impl Unequal {
     }
 }
 
-/// A full mesh of sites, numbered from 1 like their instances.
+/// Sites that replicate to each other, numbered from 1 like their instances: a full mesh if not told otherwise.
 #[derive(Debug)]
 pub struct Cluster {
     sites: Vec<Site>,
@@ -275,7 +283,8 @@ fn server_options(instance: u8, options: &ClusterOptions) -> ServerOptions {
 }
 
 fn agent_options(instance: u8, ports: &[u16], proxy: &Proxy, options: &ClusterOptions) -> AgentOptions {
-    let peers = (1..).zip(ports).map(|(peer, _)| peer).filter(|peer| *peer != instance);
+    let is_peer = |peer: &u8| *peer != instance && options.are_neighbours(instance, *peer);
+    let peers = (1..).zip(ports).map(|(peer, _)| peer).filter(is_peer);
     let local = AgentOptions::beside(ports[usize::from(instance) - 1]);
     let meshed = peers.fold(local, |all, peer| all.peer(peer, proxy.port(&link(instance, peer))));
     options.agent.iter().fold(meshed, |all, &arg| all.arg(arg))
