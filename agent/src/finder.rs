@@ -72,7 +72,11 @@ impl Finder {
             },
             Site::Sentinel(sentinel) => self.ask_sentinels(sentinel).await,
         };
-        found.map_err(|causes| NotFound { site: self.site.to_string(), causes: causes.join("; ") })
+        found.map_err(|mut causes| {
+            // In whatever order they answered: the same causes read the same, so that no log tells of a change.
+            causes.sort();
+            NotFound { site: self.site.to_string(), causes: causes.join("; ") }
+        })
     }
 
     /// Returns when another server than `current` is found to be the primary.

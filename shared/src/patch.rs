@@ -183,7 +183,8 @@ impl<'a> Patch<'a> {
                 }
                 Patch::Bits { offset, count, value }
             }
-            APPEND => Patch::Append(filled(reader, "appended bytes")?),
+            // Of nothing, too: it makes the key.
+            APPEND => Patch::Append(reader.prefixed(limits::VALUE_BYTES_MAX, "appended bytes")?),
             REGISTERS => {
                 let bytes = reader.prefixed(Registers::BYTES_MAX, "registers")?;
                 Patch::Registers(Registers::new(bytes).ok_or(WireError::Invalid { what: "registers" })?)
@@ -220,6 +221,7 @@ mod tests {
             Patch::Bits { offset: REACH_MAX * 8 - 1, count: 1, value: 1 },
             Patch::Bits { offset: 3, count: 64, value: u64::MAX },
             Patch::Append(b"x"),
+            Patch::Append(b""),
             Patch::Registers(crate::hyperloglog::Registers::new(&registers).unwrap()),
             Patch::Registers(crate::hyperloglog::Registers::new(&[]).unwrap()),
         ];
@@ -258,7 +260,6 @@ mod tests {
         assert!(refused(Patch::Bytes { offset: REACH_MAX, bytes: b"z" }));
         assert!(refused(Patch::Bytes { offset: u64::MAX, bytes: b"z" }));
         assert!(refused(Patch::Bytes { offset: 0, bytes: b"" }));
-        assert!(refused(Patch::Append(b"")));
         assert!(refused(Patch::Bits { offset: REACH_MAX * 8 - 1, count: 2, value: 1 }));
         assert!(refused(Patch::Bits { offset: 0, count: 0, value: 0 }));
         assert!(refused(Patch::Bits { offset: 0, count: 65, value: 0 }));

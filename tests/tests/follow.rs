@@ -60,7 +60,7 @@ fn a_site_without_a_primary_is_watched_until_it_has_one() {
     let url_one = format!("redis://127.0.0.1:{},127.0.0.1:{}", left.port(), right.port());
     let agent_one = Agent::start(AgentOptions::at(url_one.clone()).peer(2, two.port()));
     let agent_two = Agent::start(AgentOptions::beside(two.port()).peer_url(1, url_one));
-    wait::eventually("the agent of site 1 tells that it has no primary", || agent_one.log().contains("a replica"));
+    wait::eventually("the agent of site 1 tells that it has no primary", || agent_one.log().contains("no primary of"));
     wait::eventually("site 2 shows why", || two.client().text("SYNCER.PEERS").contains("no primary of redis://"));
     right.client().ok("REPLICAOF NO ONE");
     exchange(&mut right.client(), &mut two.client(), "promoted");

@@ -1,19 +1,23 @@
 //! From what happened in a unit to effects. Pure over [`Keyspace`]; runs when the state of the unit is final.
 
+mod string;
+#[cfg(test)]
+mod tests;
+
 use syncer_shared::effect::{ClearReason, Effect, FUNCTIONS_DB, FlushScope, Kind, Op, Path, TtlNote, Value};
 use syncer_shared::group;
-use syncer_shared::hyperloglog::{self, Registers};
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::list::{Edit, End};
 use syncer_shared::number::Number;
-use syncer_shared::patch::{Patch, Prior};
+use syncer_shared::patch::Patch;
 use syncer_shared::wire::Reader;
 
+use super::arguments::StageArgs;
 use super::event::Event;
 use super::patch;
 use super::seals::{Seals, Unstaged, unstaged};
 use super::shape::Shape;
-use super::unit::{Item, Span, StageArgs, Unit};
+use super::unit::{Item, Span, Unit};
 
 /// Where effects go.
 pub trait Sink {
@@ -342,52 +346,6 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         self.list_push(write, end_of(args.get(4), End::Head), std::iter::once(element));
     }
 
-    /// A change of a string in part; as the whole string where that is out of reach, or makes it look like a HyperLogLog.
-    fn patch(&mut self, write: Write<'_>, patch: Option<Patch<'_>>, prior: Option<&[u8]>) {
-        let prior = if write.created { Some(Prior::NONE) } else { patch::prior(prior) };
-        let (Some(patch), Some(prior)) = (patch, prior) else { return self.assign_string(write) };
-        let is_claimed = patch.is_at_start(prior)
-            && hyperloglog::is_claimed(&self.dataset.string_range(write.db, write.key, 0, hyperloglog::HEADER));
-        if is_claimed || !patch.is_in_reach() {
-            return self.assign_string(write);
-        }
-        let note = self.note(write);
-        self.push(write, note, Op::Patch { patch, prior });
-    }
-
-    /// Registers of a HyperLogLog.
-    fn raise(&mut self, write: Write<'_>, registers: &[u8]) {
-        let Some(registers) = Registers::new(registers) else { return self.assign_string(write) };
-        let note = self.note(write);
-        self.push(write, note, Op::Patch { patch: Patch::Registers(registers), prior: Prior::NONE });
-    }
-
-    /// The string as it is now; its TTL stays.
-    fn assign_string(&mut self, write: Write<'_>) {
-        let Some(value) = self.dataset.string(write.db, write.key) else { return };
-        let note = self.note(write);
-        let op = Op::Assign { path: Path::String, value: Value::Bytes(&value), reasserted: false };
-        self.push(write, note, op);
-    }
-
-    /// `SET`, `MSETEX`: with KEEPTTL the TTL stays, else it is replaced. Where the value is, and where options begin.
-    fn set(&mut self, stage: usize, args: &StageArgs<'a>, (value, options): (usize, usize), write: Write<'a>) {
-        let Some(value) = args.get(value) else { return };
-        if args.len() > options && args.from(options).any(|option| option.eq_ignore_ascii_case(b"keepttl")) {
-            let note = self.note(write);
-            let op = Op::Assign { path: Path::String, value: Value::Bytes(value), reasserted: false };
-            self.push(write, note, op);
-        } else {
-            self.replace(stage, Some(value), write);
-        }
-    }
-
-    fn replace(&mut self, stage: usize, value: Option<&[u8]>, write: Write<'a>) {
-        let Some(value) = value else { return };
-        let expire_at = if self.unit.has_ttl(stage) { self.dataset.expire_at(write.db, write.key) } else { None };
-        self.push(write, TtlNote::None, Op::Set { value, expire_at });
-    }
-
     fn increment(&mut self, write: Write<'_>, path: Path<'_>, delta: i64) {
         let note = self.note(write);
         self.push(write, note, Op::Increment { path, delta: Number::Integer(delta) });
@@ -532,6 +490,3 @@ fn integer(text: Option<&[u8]>) -> i64 {
 pub fn float(text: &[u8]) -> Option<f64> {
     std::str::from_utf8(text).ok()?.parse::<f64>().ok().filter(|number| !number.is_nan())
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `mod.rs` | the four entries from the server: a command, an event, the end of a unit, a server event |
 //! | `name`, `shape`, `table`, `catalogue` | which command is this, and what is to be done with it |
-//! | `event`, `unit` | what happened in one execution unit |
-//! | `effects`, `seals`, `group`, `dataset` | what that means as effects |
+//! | `event`, `unit`, `arguments` | what happened in one execution unit |
+//! | `effects/`, `seals`, `group`, `dataset` | what that means as effects |
 //! | `patch` | strings that are changed in part |
 //! | `wrap`, `stream/`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
 //! | `published` | messages, and which of them travel |
@@ -13,6 +13,7 @@
 //! | `role`, `replication`, `heartbeat`, `log`, `aof` | when to capture, who must hear of it, what runs by the clock, replicas, the append-only file |
 
 mod aof;
+mod arguments;
 mod call;
 mod catalogue;
 mod dataset;

@@ -5,8 +5,8 @@ use syncer_shared::keyspace::Keyspace;
 use syncer_shared::patch::{Patch, Prior};
 use syncer_shared::wire::Reader;
 
+use super::arguments::StageArgs;
 use super::shape::Shape;
-use super::unit::StageArgs;
 use crate::redis::passthrough::{Leaf, Outcome};
 use crate::redis::{Args, Text};
 

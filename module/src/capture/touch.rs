@@ -11,10 +11,10 @@ use syncer_shared::number::Number;
 use syncer_shared::patch::{Patch, Prior};
 use syncer_shared::wire::Reader;
 
+use super::arguments::StageArgs;
 use super::effects::Sink;
 use super::patch;
 use super::shape::{Shape, has_flags};
-use super::unit::StageArgs;
 use super::{Capture, Mode, ServerDataset, VOLATILE, role, with};
 use crate::redis::client::{self, User};
 use crate::redis::timer::{self, Tick};

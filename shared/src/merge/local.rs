@@ -202,7 +202,7 @@ impl<K: Keyspace> Merge<'_, K> {
         if let Some(kind) = meta.kind_mut(path.kind()) {
             kind.paths.remove(path);
         }
-        meta.drop_empty();
+        meta.drop_empty_kinds();
         if let TtlNote::Kept(_) = ttl {
             self.note_local(key, dot, ttl);
         }
@@ -248,7 +248,7 @@ impl<K: Keyspace> Merge<'_, K> {
     pub(super) fn return_path(&mut self, key: KeyRef<'_>, path: Path<'_>, path_meta: PathMeta) {
         if path_meta.is_empty() {
             let Some(id) = self.table.find(key.db, key.name) else { return };
-            self.table.meta_mut(id).drop_empty();
+            self.table.meta_mut(id).drop_empty_kinds();
             self.table.remove_if_empty(id);
         } else {
             let id = self.table.entry(key.db, key.name);

@@ -108,7 +108,7 @@ impl<K: Keyspace> Merge<'_, K> {
             let meta = self.table.meta_mut(id);
             meta.kinds.retain(|k| k.kind == Kind::Stream);
             remove_seen(meta, op, &Seen::Everything);
-            meta.drop_empty();
+            meta.drop_empty_kinds();
         }
         self.local_note(key, dot, note);
         if let Some(id) = self.table.find(key.db, key.name) {
@@ -178,7 +178,7 @@ impl<K: Keyspace> Merge<'_, K> {
         let Some(id) = self.table.find(key.db, key.name) else { return };
         let meta = self.table.meta_mut(id);
         remove_seen(meta, op, seen);
-        meta.drop_empty();
+        meta.drop_empty_kinds();
         self.table.remove_if_empty(id);
     }
 

@@ -151,6 +151,11 @@ impl KeyMeta {
         for kind in &mut self.kinds {
             kind.paths.retain(|_, meta| !meta.is_empty());
         }
+        self.drop_empty_kinds();
+    }
+
+    /// Drops types without an entry: enough after single paths were taken out, and at no cost per element that stays.
+    pub fn drop_empty_kinds(&mut self) {
         self.kinds.retain(|k| !k.paths.is_empty());
     }
 

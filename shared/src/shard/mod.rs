@@ -4,6 +4,7 @@
 
 mod apply;
 mod author;
+mod batch;
 mod commit;
 mod edit;
 mod handshake;
@@ -18,7 +19,7 @@ mod stream;
 mod sync;
 
 pub use crate::record::Before;
-pub use apply::{Applied, ApplyError, Batch, Outcome};
+pub use batch::{Applied, ApplyError, Batch, Outcome};
 pub use handshake::{Answer, HandshakeError, Hello, PROTOCOL, Standing, Welcome};
 pub use join::{JoinData, WritesRefused};
 pub use members::{ForgottenError, MemberError};

@@ -82,7 +82,7 @@ pub fn patch(reach: u64) -> impl Strategy<Value = OwnedPatch> {
             .prop_map(|(offset, bytes)| OwnedPatch::Bytes(offset, bytes)),
         2 => bits,
         2 => (0..reach * 8, 0..2_u64).prop_map(|(offset, bit)| OwnedPatch::Bits(offset, 1, bit)),
-        3 => vec(prop_oneof![Just(b'7'), any::<u8>()], 1..4).prop_map(OwnedPatch::Append),
+        3 => vec(prop_oneof![Just(b'7'), any::<u8>()], 0..4).prop_map(OwnedPatch::Append),
         2 => vec((0..4_u8).prop_map(|name| vec![name]), 0..3).prop_map(OwnedPatch::elements),
     ]
 }

@@ -1,0 +1,64 @@
+//! Strings: whole, and in part.
+
+use syncer_shared::effect::{Op, Path, TtlNote, Value};
+use syncer_shared::hyperloglog::{self, Registers};
+use syncer_shared::keyspace::Keyspace;
+use syncer_shared::patch::{Patch, Prior};
+
+use super::{Resolver, Sink, Write};
+use crate::capture::arguments::StageArgs;
+use crate::capture::patch;
+
+impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
+    /// A change of a string in part; as the whole string where that is out of reach, or makes it look like a HyperLogLog.
+    pub(super) fn patch(&mut self, write: Write<'_>, patch: Option<Patch<'_>>, prior: Option<&[u8]>) {
+        let prior = if write.created { Some(Prior::NONE) } else { patch::prior(prior) };
+        let (Some(patch), Some(prior)) = (patch, prior) else { return self.assign_string(write) };
+        let is_claimed = patch.is_at_start(prior)
+            && hyperloglog::is_claimed(&self.dataset.string_range(write.db, write.key, 0, hyperloglog::HEADER));
+        if is_claimed || !patch.is_in_reach() {
+            return self.assign_string(write);
+        }
+        let note = self.note(write);
+        self.push(write, note, Op::Patch { patch, prior });
+    }
+
+    /// Registers of a HyperLogLog.
+    pub(super) fn raise(&mut self, write: Write<'_>, registers: &[u8]) {
+        let Some(registers) = Registers::new(registers) else { return self.assign_string(write) };
+        let note = self.note(write);
+        self.push(write, note, Op::Patch { patch: Patch::Registers(registers), prior: Prior::NONE });
+    }
+
+    /// The string as it is now; its TTL stays.
+    pub(super) fn assign_string(&mut self, write: Write<'_>) {
+        let Some(value) = self.dataset.string(write.db, write.key) else { return };
+        let note = self.note(write);
+        let op = Op::Assign { path: Path::String, value: Value::Bytes(&value), reasserted: false };
+        self.push(write, note, op);
+    }
+
+    /// `SET`, `MSETEX`: with KEEPTTL the TTL stays, else it is replaced. Where the value is, and where options begin.
+    pub(super) fn set(
+        &mut self,
+        stage: usize,
+        args: &StageArgs<'a>,
+        (value, options): (usize, usize),
+        write: Write<'a>,
+    ) {
+        let Some(value) = args.get(value) else { return };
+        if args.len() > options && args.from(options).any(|option| option.eq_ignore_ascii_case(b"keepttl")) {
+            let note = self.note(write);
+            let op = Op::Assign { path: Path::String, value: Value::Bytes(value), reasserted: false };
+            self.push(write, note, op);
+        } else {
+            self.replace(stage, Some(value), write);
+        }
+    }
+
+    pub(super) fn replace(&mut self, stage: usize, value: Option<&[u8]>, write: Write<'a>) {
+        let Some(value) = value else { return };
+        let expire_at = if self.unit.has_ttl(stage) { self.dataset.expire_at(write.db, write.key) } else { None };
+        self.push(write, TtlNote::None, Op::Set { value, expire_at });
+    }
+}
