@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod dataset;
 pub mod examples;
 pub mod load;
+pub mod members;
 pub mod nodes;
 pub mod port;
 pub mod prefix;

@@ -1,30 +1,15 @@
 //! Who leaves the group, and what the others then do with it (MERGE_RULES M1 to M7).
 
-use std::process::Command;
-
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::client::Client;
 use syncer_tests::cluster::Cluster;
+use syncer_tests::members::{join, metadata, status};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
-use syncer_tests::{artifact, on_all_kinds, reply, wait};
-
-/// A field of SYNCER.STATUS.
-fn status(client: &mut Client, name: &str) -> String {
-    let status = client.cmd("SYNCER.STATUS");
-    let pair = reply::items(&status).chunks_exact(2).find(|pair| reply::text(&pair[0]) == name);
-    pair.map(|pair| reply::text(&pair[1])).unwrap_or_default()
-}
+use syncer_tests::{artifact, members, on_all_kinds, wait};
 
 /// The members as an instance sees them.
-fn members(client: &mut Client) -> String {
+fn group(client: &mut Client) -> String {
     status(client, "members")
-}
-
-/// Keys with metadata.
-fn metadata(client: &mut Client) -> u64 {
-    let counters = status(client, "counters");
-    let number = counters.split("metadata_keys, ").nth(1).and_then(|rest| rest.split(',').next());
-    number.and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
 }
 
 on_all_kinds! {
@@ -34,7 +19,7 @@ on_all_kinds! {
         cluster.converged();
         assert_eq!(cluster.client(1).text("SYNCER.FORGET 3"), "OK");
         let (mut one, mut two, mut three) = (cluster.client(1), cluster.client(2), cluster.client(3));
-        wait::eventually("the others agree", || members(&mut two) == "[1, 2]" && members(&mut one) == "[1, 2]");
+        wait::eventually("the others agree", || group(&mut two) == "[1, 2]" && group(&mut one) == "[1, 2]");
         wait::eventually("site 3 refuses writes", || three.text("SET late 3").starts_with("-SYNCERFORGOTTEN instance 3 "));
         for command in ["INCR n", "SADD s a", "LPUSH l a", "DEL before", "FLUSHALL", "EVAL return(redis.call('SET','x','y')) 0"] {
             assert!(three.text(command).contains("SYNCERFORGOTTEN "), "{command}: {}", three.text(command));
@@ -102,7 +87,7 @@ on_all_kinds! {
             assert_eq!(cluster.client(1).text(&format!("SYNCER.FORGET {site}")), "OK");
         }
         let mut one = cluster.client(1);
-        assert_eq!(members(&mut one), "[1]");
+        assert_eq!(group(&mut one), "[1]");
         one.ok("SET k 1");
         assert_eq!(one.text("GET k"), "1");
         assert!(one.text("SYNCER.FORGET 1").contains("this server's own"));
@@ -111,25 +96,14 @@ on_all_kinds! {
 
 /// A new site beside a running cluster: its server, and the flags for its agent.
 fn newcomer(cluster: &Cluster, instance: u8) -> (Server, AgentOptions) {
-    let server = Server::start(cluster.site(1).server.kind(), ServerOptions::instance(instance));
-    let ports = [cluster.site(1).server.port(), cluster.site(2).server.port()];
-    let flags = AgentOptions::beside(server.port()).peer(1, ports[0]).peer(2, ports[1]);
-    (server, flags)
+    let peers = [1, 2].map(|site| (site, cluster.site(site).server.port()));
+    members::newcomer(cluster.site(1).server.kind(), instance, &peers)
 }
 
 /// The agents of sites 1 and 2 for their new peer.
 fn back_agents(cluster: &Cluster, instance: u8, port: u16) -> Vec<Agent> {
     let agent = |site| Agent::start(AgentOptions::beside(cluster.site(site).server.port()).peer(instance, port));
     [1, 2].map(agent).into()
-}
-
-/// Runs `syncer-agent join` with the flags of an agent; whether it went well, and what it says.
-fn join(flags: &AgentOptions, further: &[&str]) -> (bool, String) {
-    let mut words = flags.command_line();
-    words[0] = "join".into();
-    let output = Command::new(artifact::agent()).args(words).args(further).output().expect("the agent starts");
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
 on_all_kinds! {
