@@ -158,6 +158,22 @@ on_all_kinds! {
         assert_eq!(pending(&mut two, "x"), BTreeMap::from(expected));
     }
 
+    fn what_is_pending_stays_so_when_a_group_that_was_set_back_reads_it_again_without_acknowledging(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        for ms in 1..=3 {
+            one.ok(&format!("XADD x {ms}-1 f v"));
+        }
+        one.ok("XGROUP CREATE x g 0");
+        assert_eq!(read(&mut one, "a", "COUNT 2 STREAMS x >"), ["1-1", "2-1"]);
+        one.ok("XACK x g 1-1");
+        one.ok("XGROUP SETID x g 0");
+        assert_eq!(read(&mut one, "b", "NOACK STREAMS x >"), ["1-1", "2-1", "3-1"]);
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(pending(client, "x"), BTreeMap::from([("2-1".to_owned(), "a".to_owned())]));
+        }
+    }
+
     fn late_entries_are_handed_out_as_any_others(cluster: 2) {
         let (mut one, mut two) = (cluster.client(1), cluster.client(2).resp3());
         one.ok("XGROUP CREATE x g 0 MKSTREAM");

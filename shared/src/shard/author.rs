@@ -2,12 +2,14 @@
 
 use super::Shard;
 use crate::dot::{Dot, Seen};
-use crate::effect::{ClearReason, Effect, Op, TtlNote, UnixMs};
+use crate::effect::{ClearReason, Effect, Op, Path, TtlNote, UnixMs, Value};
 use crate::group::{self, GroupBuilder};
 use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
 use crate::merge::{Aside, AtRisk, Element, Revival, StableTtl};
+use crate::metadata::Payload;
 use crate::record::Record;
+use crate::stream::{LAST_NAME, Part, StreamId};
 
 impl Shard {
     /// What a regressed effect endangers.
@@ -31,7 +33,7 @@ impl Shard {
             };
             group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::None, op });
         }
-        self.author(&group, keyspace, now_ms);
+        self.author(group, keyspace, now_ms);
     }
 
     /// T6, T7: writes a key again that another instance expired, or leaves it to who extended it (T8).
@@ -48,7 +50,7 @@ impl Shard {
         push_elements(&mut group, revival.db, &revival.name, &revival.elements, TtlNote::None);
         let op = revival.expire_at.map_or(Op::Persist, |at| Op::Expire { at });
         group.push(&Effect { db: revival.db, key: &revival.name, ttl: TtlNote::None, op });
-        self.author(&group, keyspace, now_ms);
+        self.author(group, keyspace, now_ms);
     }
 
     /// Keys that a server dropped as it loaded its file, for their TTL had passed: that is their expiry, and nobody was told.
@@ -61,16 +63,17 @@ impl Shard {
             let op = Op::Clear { reason: ClearReason::Expired };
             group.push(&Effect { db: *db, key: name, ttl: TtlNote::None, op });
         }
-        self.author(&group, keyspace, now_ms);
+        self.author(group, keyspace, now_ms);
     }
 
     /// Logs and applies a group of this shard's own: it has seen everything here.
-    pub(super) fn author<K: Keyspace>(&mut self, group: &GroupBuilder, keyspace: &mut K, now_ms: u64) {
+    pub(super) fn author<K: Keyspace>(&mut self, mut group: GroupBuilder, keyspace: &mut K, now_ms: u64) {
         if group.is_empty() || self.me.is_none() {
             return;
         }
+        keep_last_ids(&mut group, keyspace);
         let ts = self.hlc.tick(now_ms);
-        self.encode_own(group, ts, Record::authored);
+        self.encode_own(&group, ts, Record::authored);
         self.records.push(self.frame.clone());
         self.apply_authored(group.body(), ts, keyspace);
         self.counters.reasserted += 1;
@@ -112,5 +115,32 @@ fn push_elements(group: &mut GroupBuilder, db: u32, key: &[u8], elements: &[Elem
         let path = element.path.get();
         let op = Op::Assign { path, value: element.payload.value(path), reasserted: true };
         group.push(&Effect { db, key, ttl: note, op });
+    }
+}
+
+/// Who assigns an entry of a stream assigns its last id, too: an older entry must not take back a later one, or the stream would generate
+/// ids again that it has given already.
+fn keep_last_ids<K: Keyspace>(group: &mut GroupBuilder, keyspace: &mut K) {
+    let body = group.body().to_vec();
+    // Of each stream: what the group leaves, what it must leave, how it says so.
+    let mut streams: Vec<(u32, &[u8], StreamId, StreamId, bool)> = Vec::new();
+    for effect in group::effects(&body) {
+        let Op::Assign { path: Path::Stream(name), value, reasserted } = effect.op else { continue };
+        let id = match (Part::parse(name), value) {
+            (Some(Part::Entry(id)), _) | (Some(Part::Last), Value::Id(id)) => id,
+            _ => continue,
+        };
+        match streams.iter_mut().find(|(db, key, ..)| (*db, *key) == (effect.db, effect.key)) {
+            Some((_, _, left, highest, _)) => (*left, *highest) = (id, id.max(*highest)),
+            None => {
+                let known = keyspace.stream_part(effect.db, effect.key, Part::Last);
+                let known = if let Some(Payload::Id(known)) = known { known } else { StreamId::MIN };
+                streams.push((effect.db, effect.key, id, id.max(known), reasserted));
+            }
+        }
+    }
+    for (db, key, _, highest, reasserted) in streams.iter().filter(|(_, _, left, highest, _)| left < highest) {
+        let op = Op::Assign { path: Path::Stream(LAST_NAME), value: Value::Id(*highest), reasserted: *reasserted };
+        group.push(&Effect { db: *db, key, ttl: TtlNote::None, op });
     }
 }

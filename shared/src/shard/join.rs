@@ -306,7 +306,7 @@ impl Shard {
             is_first = false;
             group.push(&Effect { ttl, ..effect });
         }
-        self.author(&group, keyspace, now_ms);
+        self.author(group, keyspace, now_ms);
         self.has_written = true;
     }
 

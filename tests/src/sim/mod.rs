@@ -18,6 +18,8 @@ mod number_cases;
 pub mod oracle;
 pub mod plan;
 pub mod registry;
+#[cfg(test)]
+mod stream_cases;
 pub mod streams;
 pub mod sync;
 #[cfg(test)]

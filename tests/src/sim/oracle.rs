@@ -303,9 +303,11 @@ impl Key {
         }
         let name = |index, name| if kind == Kind::List { place(index).to_vec() } else { name };
         let shown = |(name, lives)| Some((name, show(kind, lives)?));
+        // What is late is not compared: see `streams::shown`.
         let elements: BTreeMap<_, _> = elements
             .into_iter()
             .filter_map(shown)
+            .filter(|(_, payload)| *payload != Payload::Late)
             .enumerate()
             .map(|(at, (of, payload))| (name(at, of), payload))
             .collect();

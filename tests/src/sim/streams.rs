@@ -239,6 +239,10 @@ impl Stream<'_, '_> {
         if let Some(consumer) = consumer {
             ids.iter().for_each(|id| put(self, Part::Delivery { group, id: *id }, Value::Owner(consumer)));
         }
+        if consumer.is_none() {
+            // Of a group that was set back: what is pending stays so.
+            ids.retain(|id| !matches!(self.part(Part::Delivery { group, id: *id }), Some(Payload::Owner(_))));
+        }
         let mut bytes = Vec::new();
         Ids::encode(&mut bytes, ids.into_iter());
         let ids = Ids::new(&bytes).expect("encoded here");

@@ -5,6 +5,7 @@
 
 use syncer_shared::effect::{Op, StreamOp, Value};
 use syncer_shared::keyspace::Keyspace;
+use syncer_shared::metadata::Payload;
 use syncer_shared::stream::{Ids, Part, StreamId};
 
 use super::{Changes, is, last_id, number, position, texts};
@@ -109,7 +110,12 @@ impl Positions {
         let of_stream = |(at, before, _): (usize, Option<StreamId>, _)| {
             let (key, before) = (args.bytes(at)?, before?);
             let after = position(keyspace, db, key, reading.group).filter(|after| *after > before)?;
-            let ids = keyspace_ids(keyspace, db, key, before, after);
+            let mut ids = keyspace_ids(keyspace, db, key, before, after);
+            if reading.no_ack {
+                // A group that was set back gives what is pending again, and with `NOACK` leaves that as it is.
+                let mut delivery = |id| keyspace.stream_part(db, key, Part::Delivery { group: reading.group, id });
+                ids.retain(|id| !matches!(delivery(*id), Some(Payload::Owner(_))));
+            }
             let last = last_id(keyspace, db, key)?;
             Some(deliver(at, reading.group, consumer, after, &ids, last))
         };

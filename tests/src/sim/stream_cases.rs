@@ -1,0 +1,67 @@
+//! The cases of streams (DESIGN 2.3), like [`super::cases`].
+
+use syncer_shared::keyspace::Keyspace;
+use syncer_shared::merge::Rules;
+use syncer_shared::metadata::Payload;
+use syncer_shared::stream::{Part, StreamId};
+
+use super::cases::{A, B, world};
+use super::client::Command;
+use super::streams::StreamCommand;
+use super::{Check, World};
+
+fn add(ms: u64) -> Command {
+    Command::Stream(StreamCommand::Add(Some(ms), "v".into()))
+}
+
+fn delete(entry: usize) -> Command {
+    Command::Stream(StreamCommand::Delete(entry))
+}
+
+fn read(group: &str, consumer: Option<&str>) -> Command {
+    Command::Stream(StreamCommand::Read(group.into(), consumer.map(str::to_owned), usize::MAX))
+}
+
+impl World {
+    fn last_id(&mut self, instance: usize, key: &str) -> Option<StreamId> {
+        match self.instances[instance].keyspace.stream_part(0, key.as_bytes(), Part::Last) {
+            Some(Payload::Id(id)) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+/// Found by the simulation (seed 71): an old entry that was asserted again brought its own id as the last one, below a later entry.
+#[test]
+fn an_entry_that_is_asserted_again_leaves_the_last_id_alone() -> Check {
+    let mut world = world(3, Rules::default());
+    world.command(A, "x", add(100))?;
+    world.settle()?;
+    let backup = world.instances[B].logged();
+    world.command(A, "x", add(200))?;
+    world.settle()?;
+    world.fail_over(B, backup)?;
+    world.command(B, "x", delete(0))?;
+    world.pull(B, A)?;
+    assert_eq!(world.last_id(A, "x").map(|id| id.ms), Some(200));
+    world.heal()?;
+    assert_eq!(world.last_id(B, "x").map(|id| id.ms), Some(200));
+    Ok(())
+}
+
+/// Found by the simulation (seeds 175, 571, 887): a group that was set back reads what is pending again, with `NOACK`. A server leaves that
+/// pending, so it is not acknowledged elsewhere.
+#[test]
+fn what_is_pending_stays_so_when_it_is_read_again_without_acknowledging() -> Check {
+    let mut world = world(2, Rules::default());
+    let group = || Command::Stream(StreamCommand::Group("g".into(), false));
+    for command in [add(100), group(), read("g", Some("c")), add(200), group(), read("g", None)] {
+        world.command(A, "x", command)?;
+    }
+    world.pull(A, B)?;
+    let id = StreamId { ms: 100, seq: 1 };
+    let delivery = Part::Delivery { group: b"g", id };
+    let owner = world.instances[B].keyspace.stream_part(0, b"x", delivery);
+    assert_eq!(owner, Some(Payload::Owner(b"c"[..].into())));
+    world.heal()
+}
