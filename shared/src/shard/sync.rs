@@ -211,6 +211,8 @@ impl Shard {
         for (reign, origin) in head.reigns.iter().zip(&names) {
             clock.raise(*origin, reign.applied);
             stable.raise(*origin, reign.stable);
+            // What is written from now on comes after what clients see of the snapshot (rule L4).
+            self.hlc.observe(reign.applied);
         }
         let mut earlier = Vec::new();
         if let Some(begun) = self.syncing.take() {

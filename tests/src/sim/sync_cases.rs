@@ -1,6 +1,7 @@
 //! The cases of full sync (MERGE_CASES A5, DESIGN 5), like [`super::cases`].
 
 use syncer_shared::keyspace::Keyspace;
+use syncer_shared::list::End;
 use syncer_shared::merge::Rules;
 
 use super::Check;
@@ -72,4 +73,26 @@ fn a_full_sync_that_breaks_off_is_taken_up_again() -> Check {
     world.heal()?;
     world.all_show("a", None)?;
     world.all_show("c", Some("1"))
+}
+
+/// Found by the simulation (seed 4294967801): the snapshot was of an instance whose clock is ahead, so a push during the sync got a position
+/// in front of what it was pushed behind (rule L4).
+#[test]
+fn what_is_pushed_during_a_full_sync_is_behind_what_the_snapshot_brought() -> Check {
+    let mut world = world(2, Rules::default());
+    world.instances[A].skew_ms = 30_000;
+    world.command(A, "l", Command::Push(End::Tail, vec!["a".into()]))?;
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(B, 1)?;
+    world.command(B, "l", Command::Push(End::Tail, vec!["b".into()]))?;
+    let values = |world: &mut super::World| {
+        let keyspace = &mut world.instances[B].keyspace;
+        [0, 1].map(|index| keyspace.list_get(0, b"l", index).map(|value| String::from_utf8_lossy(&value).into_owned()))
+    };
+    assert_eq!(values(&mut world), [Some("a".to_owned()), Some("b".to_owned())]);
+    world.step_sync(B, usize::MAX)?;
+    world.heal()?;
+    assert_eq!(values(&mut world), [Some("a".to_owned()), Some("b".to_owned())]);
+    Ok(())
 }
