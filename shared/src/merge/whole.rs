@@ -1,14 +1,13 @@
 //! The general way: a key whose type may change, or that loses some of what it has. Rare, so it favours being
 //! plainly right: everything is made explicit, changed in memory, and written again.
 
-use std::cmp::Ordering;
-
 use super::remote::Change;
 use super::{KeyRef, Merge, OwnedPath, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{ClearReason, Kind, Path};
 use crate::keyspace::Keyspace;
 use crate::metadata::{KeyMeta, KindMeta, PathMeta, Paths, Payload, TtlMeta, path_of};
+use crate::origin::Origins;
 
 /// What an effect replaces besides its own path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,7 +98,7 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// Like `expose`, with the dataset's value at hand.
-    pub(super) fn expose_as(meta: &mut PathMeta, native: Payload, origins: &crate::origin::Origins) {
+    pub(super) fn expose_as(meta: &mut PathMeta, native: Payload, origins: &Origins) {
         if meta.is_empty() {
             *meta = PathMeta::stable(Some(native));
             return;
@@ -151,29 +150,31 @@ impl<K: Keyspace> Merge<'_, K> {
         }
     }
 
-    /// The type of the key: that of its highest live dot; one without dots ranks last.
+    /// See [`winner`].
     pub(super) fn winner(&self, meta: &KeyMeta) -> Option<usize> {
-        if meta.kinds.len() == 1 {
-            return Some(0);
-        }
-        let best = |kind: &KindMeta| match &kind.paths {
-            Paths::List(list) => {
-                let dots = (0..list.len()).flat_map(|index| ranked(&list.meta(index)).collect::<Vec<_>>());
-                dots.max_by(|a, b| self.rank(*a, *b))
-            }
-            paths => paths.iter().flat_map(|(_, path)| ranked(path)).max_by(|a, b| self.rank(*a, *b)),
-        };
-        let with_best = meta.kinds.iter().enumerate().map(|(i, kind)| (i, best(kind), kind.kind));
-        let order = |a: &(usize, Option<(bool, Dot)>, Kind), b: &(usize, Option<(bool, Dot)>, Kind)| match (a.1, b.1) {
-            (Some(x), Some(y)) => self.rank(x, y),
-            (x, y) => x.is_some().cmp(&y.is_some()).then(a.2.cmp(&b.2)),
-        };
-        with_best.max_by(order).map(|(i, ..)| i)
+        winner(meta, self.origins)
     }
+}
 
-    fn rank(&self, a: (bool, Dot), b: (bool, Dot)) -> Ordering {
-        b.0.cmp(&a.0).then_with(|| a.1.effect_order(&b.1, self.origins))
+/// The type of the key, by its place among those that live: that of its highest live dot; one without dots ranks last.
+pub(crate) fn winner(meta: &KeyMeta, origins: &Origins) -> Option<usize> {
+    if meta.kinds.len() == 1 {
+        return Some(0);
     }
+    let rank = |a: (bool, Dot), b: (bool, Dot)| b.0.cmp(&a.0).then_with(|| a.1.effect_order(&b.1, origins));
+    let best = |kind: &KindMeta| match &kind.paths {
+        Paths::List(list) => {
+            let dots = (0..list.len()).flat_map(|index| ranked(&list.meta(index)).collect::<Vec<_>>());
+            dots.max_by(|a, b| rank(*a, *b))
+        }
+        paths => paths.iter().flat_map(|(_, path)| ranked(path)).max_by(|a, b| rank(*a, *b)),
+    };
+    let with_best = meta.kinds.iter().enumerate().map(|(i, kind)| (i, best(kind), kind.kind));
+    let order = |a: &(usize, Option<(bool, Dot)>, Kind), b: &(usize, Option<(bool, Dot)>, Kind)| match (a.1, b.1) {
+        (Some(x), Some(y)) => rank(x, y),
+        (x, y) => x.is_some().cmp(&y.is_some()).then(a.2.cmp(&b.2)),
+    };
+    with_best.max_by(order).map(|(i, ..)| i)
 }
 
 /// The live dots of a path with their flags.

@@ -96,12 +96,10 @@ impl KeyMeta {
         self.ttl.is_empty() && self.kinds.len() == 1 && self.list().is_some_and(List::is_at_rest)
     }
 
-    /// Packs the ids of a list of a saved state, if it is one that the dataset shows: such a one has payloads that are implied.
+    /// Packs the ids of a list of a saved state, if it is one that the dataset shows.
     pub(crate) fn gather_list(&mut self, origins: &Origins) {
-        let is_alone = self.kinds.len() == 1;
-        let Some(kind) = self.kind_mut(Kind::List) else { return };
-        let implied = |path: &PathMeta| path.payload(path.top(origins)).is_none();
-        if is_alone || kind.paths.any(implied) {
+        let shown = crate::merge::winner(self, origins);
+        if let Some(kind) = shown.and_then(|at| self.kinds.get_mut(at)).filter(|kind| kind.kind == Kind::List) {
             kind.paths = Paths::List(Box::new(crate::list::gather(&mut kind.paths, origins)));
         }
     }
