@@ -354,7 +354,7 @@ impl List {
         self.runs.iter().count()
     }
 
-    /// See [`Ids::steps`].
+    /// See `Ids::steps`.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.ids.steps()
