@@ -319,6 +319,12 @@ impl Keyspace for ServerKeyspace<'_> {
     }
 
     fn write_range(&mut self, db: u32, key: &[u8], start: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            // An `APPEND` of nothing makes the key; the server's functions don't.
+            return if self.kind(db, key).is_none() {
+                self.set_string(db, key, bytes, SetTtl::Keep)
+            };
+        }
         if usize::try_from(start).is_ok_and(|start| self.key(db, key).write_string(start, bytes)) {
             self.changed(Event::SETRANGE);
             return;
