@@ -127,7 +127,7 @@ impl PathMeta {
 }
 
 /// Whether the text is that of a sum.
-fn is_sum(text: &[u8]) -> bool {
+pub(super) fn is_sum(text: &[u8]) -> bool {
     Decimal::parse(text).is_some_and(|number| number.format().as_bytes() == text)
 }
 

@@ -1,5 +1,6 @@
 //! Pruning: metadata of what everyone has is dropped, a little at a time. Never changes a view (I-6).
 
+use super::fold::is_sum;
 use super::key::{KeyMeta, Paths};
 use super::patches::Patches;
 use super::path::{Base, PathMeta, Top};
@@ -198,27 +199,28 @@ impl PathMeta {
             return;
         }
         let payload = self.payload(top).cloned();
+        let are_all_unstable = !self.increments().iter().any(|i| i.dot.is_in(stable));
         let Some(sum) = &mut self.sum else { return };
-        let from = match (kind, payload) {
-            (Kind::SortedSet, Some(Payload::Score(score))) => Some(score),
-            (Kind::SortedSet, None) if top == Top::Nothing => Some(0.0),
-            (Kind::String | Kind::Hash, None) => None,
-            // The dataset shows a sum, so it is written as sums are.
-            (Kind::String | Kind::Hash, Some(payload))
-                if payload.text().is_some_and(|t| Decimal::parse(t).is_some()) =>
-            {
+        let is_number = |payload: &Payload| payload.text().is_some_and(|text| Decimal::parse(text).is_some());
+        let is_sum = |payload: &Payload| payload.text().is_some_and(is_sum);
+        sum.base = Base::Stable(match (kind, payload) {
+            (Kind::SortedSet, Some(Payload::Score(score))) => {
+                Some(Payload::Score(sum.increments.fold_scores(score, stable, origins)))
+            }
+            (Kind::SortedSet, None) if top == Top::Nothing => {
+                Some(Payload::Score(sum.increments.fold_scores(0.0, stable, origins)))
+            }
+            // A patch may still come that belongs before all increments: it changes this text, not that of a sum.
+            (Kind::String, Some(payload)) if are_all_unstable && is_number(&payload) && !is_sum(&payload) => {
+                Some(payload)
+            }
+            // Implied: the dataset less the live increments, since it shows a sum, which is written as sums are. So dropping them is all.
+            (Kind::String | Kind::Hash, payload) if payload.as_ref().is_none_or(is_number) => {
+                sum.increments.retain(|i| !i.dot.is_in(stable));
                 None
             }
             _ => return,
-        };
-        sum.base = match from {
-            Some(score) => Base::Stable(Some(Payload::Score(sum.increments.fold_scores(score, stable, origins)))),
-            // Implied: the dataset less the live increments. So dropping them is all.
-            None => {
-                sum.increments.retain(|i| !i.dot.is_in(stable));
-                Base::Stable(None)
-            }
-        };
+        });
         self.assigns.clear();
     }
 }

@@ -3,7 +3,7 @@
 use syncer_shared::merge::Rules;
 
 use super::Check;
-use super::cases::{A, B, set, world};
+use super::cases::{A, B, C, set, world};
 use super::client::Command;
 
 /// What instances write before, what they write at once, and what all show then.
@@ -91,5 +91,26 @@ fn a_stable_zero_outlives_an_old_backup_that_counts_on_it() -> Check {
     world.pull(B, A)?;
     // All of it is asserted again, the increment too.
     world.shows(A, "k", Some("5"))?;
+    world.heal()
+}
+
+/// Found by the simulation (seed 4294972077): pruning took 1e3 below an increment for 1000, as sums are written, and then came what had been
+/// appended to it.
+#[test]
+fn a_number_below_an_increment_keeps_its_text() -> Check {
+    let mut world = world(3, Rules::default());
+    world.settle()?;
+    // Several, so that pruning looks at the key although one dot is not stable.
+    (0..20).try_for_each(|_| world.command(A, "k", set("1e3")))?;
+    world.pull(A, B)?;
+    world.pull(A, C)?;
+    world.instances[C].skew_ms = 30_000;
+    world.command(C, "k", Command::IncrByFloat(0.2))?;
+    world.tell(A, C)?;
+    world.tell(B, C)?;
+    world.prune(C, usize::MAX)?;
+    world.command(B, "k", Command::AppendPart("1250".into()))?;
+    world.pull(B, C)?;
+    world.shows(C, "k", Some("1e31250"))?;
     world.heal()
 }
