@@ -9,7 +9,7 @@ use std::cell::RefCell;
 
 use syncer_shared::record::Record;
 use syncer_shared::replid::ReplId;
-use syncer_shared::shard::{ReplayError, Restorer, SavedError, Shard, Start};
+use syncer_shared::shard::{ReplayError, Restorer, SavedError, Shard, Start, Unheard};
 
 use crate::redis::aux::Aux;
 use crate::redis::config::SAVE_STATE;
@@ -31,11 +31,24 @@ struct Stage {
     swapping: bool,
     /// Records come that belong to no state here; said once.
     lost: bool,
+    /// This server was a primary since it last took the state of another one.
+    was_primary: bool,
+    /// What only it had then, while it takes it.
+    unheard: Option<Unheard>,
 }
 
 thread_local! {
     static STAGE: RefCell<Stage> = const {
-        RefCell::new(Stage { restorer: None, error: None, staged: None, parked: None, swapping: false, lost: false })
+        RefCell::new(Stage {
+            restorer: None,
+            error: None,
+            staged: None,
+            parked: None,
+            swapping: false,
+            lost: false,
+            was_primary: false,
+            unheard: None,
+        })
     };
 }
 
@@ -87,6 +100,9 @@ pub fn loading(load: Load) -> bool {
         Load::Swap => STAGE.with_borrow_mut(|stage| stage.swapping = true),
         Load::Begins { replication } => STAGE.with_borrow_mut(|stage| {
             stage.staged = None;
+            if replication && std::mem::take(&mut stage.was_primary) {
+                stage.unheard = state::shard().ok().map(|shard| shard.unheard());
+            }
             if !stage.swapping {
                 // On a replica the dataset is empty now. A primary may read back what it has just written.
                 stage.parked = state::take().filter(|_| !replication);
@@ -97,8 +113,30 @@ pub fn loading(load: Load) -> bool {
     true
 }
 
+/// A primary has become a replica. What only it had goes if its new primary sends another state.
+pub fn demoted() {
+    STAGE.with_borrow_mut(|stage| stage.was_primary = true);
+}
+
+/// Names what clients wrote to a server that was replaced, and nobody else is known to have.
+pub fn say_rejected(unheard: &Unheard, what_now: &str) {
+    const NAMED: usize = 10;
+    let keys = unheard.keys();
+    let count = keys.len();
+    if count > 0 {
+        let names: Vec<String> =
+            keys.take(NAMED).map(|(db, name)| format!("{} (database {db})", name.escape_ascii())).collect();
+        let more = if count > NAMED { ", ..." } else { "" };
+        log::warning(&format!(
+            "syncer: rejected: {count} keys have writes of this server that no other instance is known to have; {what_now}: {}{more}",
+            names.join(", ")
+        ));
+    }
+}
+
 fn ends(stage: &mut Stage, success: bool) -> bool {
     let (staged, parked) = (stage.staged.take().filter(|_| success), stage.parked.take());
+    let unheard = stage.unheard.take();
     let swapping = std::mem::take(&mut stage.swapping);
     match (staged, parked) {
         (Some(staged), Some(parked)) if is_same(&staged, &parked) => {
@@ -108,6 +146,10 @@ fn ends(stage: &mut Stage, success: bool) -> bool {
         (Some(staged), _) => {
             stage.lost = false;
             said(&staged);
+            if let Some(unheard) = unheard {
+                let rejected = unheard.beyond(&staged);
+                say_rejected(&rejected, "its new primary does not have them either, and they are dropped here");
+            }
             state::put(staged);
         }
         // What was served goes on.

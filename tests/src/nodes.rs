@@ -76,6 +76,25 @@ impl Instance {
         Self { id, kind, options: options.clone(), nodes, agent: None }
     }
 
+    /// One shard of the server's own cluster mode, which has all slots: a primary and a replica.
+    fn start_clustered(id: u8, kind: ServerKind) -> Self {
+        let options =
+            ServerOptions::instance(id).config("cluster-enabled", "yes").config("cluster-node-timeout", "2000");
+        let nodes = vec![Server::start(kind, options.clone()), Server::start(kind, options.clone())];
+        let (mut primary, mut replica) = (nodes[0].client(), nodes[1].client());
+        primary.ok("CLUSTER ADDSLOTSRANGE 0 16383");
+        let name = primary.text("CLUSTER MYID");
+        replica.ok(&format!("CLUSTER MEET 127.0.0.1 {}", nodes[0].port()));
+        let replicates = || replica.text(&format!("CLUSTER REPLICATE {name}")) == "OK";
+        wait::eventually("the replica has met its primary", replicates);
+        nodes[1].follows();
+        wait::eventually("the cluster is whole", || {
+            nodes.iter().all(|node| node.client().text("CLUSTER INFO").contains("cluster_state:ok"))
+                && primary.text_items(&format!("CLUSTER REPLICAS {name}")).len() == 1
+        });
+        Self { id, kind, options, nodes, agent: None }
+    }
+
     /// The addresses of all nodes, for agents.
     fn url(&self) -> String {
         let addresses: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
@@ -122,8 +141,8 @@ impl Instance {
 
     fn standing(&self) -> String {
         let node = |node: &Server| {
-            let answers =
-                ["INFO replication", "SYNCER.STATUS", "SYNCER.PEERS"].map(|line| ask(node, line).unwrap_or_default());
+            let answers = ["DEBUG DIGEST", "SYNCER.DIGEST", "INFO replication", "SYNCER.STATUS", "SYNCER.PEERS"]
+                .map(|line| ask(node, line).unwrap_or_default());
             let log: Vec<String> =
                 node.log().lines().filter(|line| line.contains("syncer")).map(str::to_owned).collect();
             format!("node {}: {}\n{}", node.port(), answers.join("\n"), log.join("\n"))
@@ -140,6 +159,15 @@ impl Pair {
             |id| config.iter().fold(ServerOptions::instance(id), |all, (name, value)| all.config(name, value));
         let one = Instance::start(1, kind, nodes, &options(1));
         let two = Instance::start(2, kind, 1, &options(2));
+        Self::of(one, two)
+    }
+
+    /// Instance 1 as a shard in the server's own cluster mode, with a replica, and instance 2 with one node.
+    pub fn start_clustered(kind: ServerKind) -> Self {
+        Self::of(Instance::start_clustered(1, kind), Instance::start(2, kind, 1, &ServerOptions::instance(2)))
+    }
+
+    fn of(one: Instance, two: Instance) -> Self {
         let mut pair = Self { one, two };
         pair.restart_agents();
         pair.agree();
@@ -179,10 +207,11 @@ impl Pair {
             return false;
         }
         let nodes = self.one.nodes.iter().chain(&self.two.nodes);
-        let digests: Vec<_> = nodes
-            .filter_map(|node| Client::connect(node.port()).ok())
-            .map(|mut client| (dataset::digest(&mut client), client.text("SYNCER.DIGEST")))
-            .collect();
+        let mut clients: Vec<Client> = nodes.filter_map(|node| Client::connect(node.port()).ok()).collect();
+        let native: Vec<String> = clients.iter_mut().map(dataset::digest).collect();
+        // Replicas in cluster mode cannot tell.
+        let logical = clients.iter_mut().map(|client| client.text("SYNCER.DIGEST"));
+        let logical: Vec<String> = logical.filter(|digest| !digest.starts_with("-SYNCERROLE")).collect();
         let backlogs = |instance: &Instance| -> Vec<(u64, u64)> {
             let reachable = instance.nodes.iter().filter(|node| ask(node, "PING").is_some());
             reachable
@@ -191,7 +220,8 @@ impl Pair {
                 .collect()
         };
         let same = |list: &[(u64, u64)]| list.windows(2).all(|pair| pair[0] == pair[1]);
-        digests.windows(2).all(|pair| pair[0] == pair[1]) && same(&backlogs(&self.one)) && same(&backlogs(&self.two))
+        let equal = |list: &[String]| list.windows(2).all(|pair| pair[0] == pair[1]);
+        equal(&native) && equal(&logical) && same(&backlogs(&self.one)) && same(&backlogs(&self.two))
     }
 
     /// Snapshots that any node has merged or offered since it started.

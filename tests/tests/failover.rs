@@ -4,6 +4,12 @@ use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::nodes::{Pair, advance, save, sum, under_load};
 use syncer_tests::{on_each_kind, wait};
 
+/// Lets a replica hang, without a connection: it gets nothing of what is written from now on until its primary is gone.
+fn cut_off(pair: &Pair, node: usize) {
+    pair.one.nodes[node].process().pause();
+    pair.one.nodes[0].client().ok("CLIENT KILL TYPE replica");
+}
+
 on_each_kind! {
     /// FAILOVER hands over without losing anything.
     fn a_handover_under_load_loses_nothing(kind) {
@@ -70,14 +76,14 @@ on_each_kind! {
         let mut pair = Pair::start(kind, 2, &[]);
         pair.one.client().ok("SET early v");
         pair.agree();
-        let replica = pair.one.nodes[1].process();
-        replica.pause();
+        cut_off(&pair, 1);
         for i in 0..20 {
             pair.one.nodes[0].client().ok(&format!("INCR late:{}", i % 3));
         }
         wait::eventually("instance 2 has the last write", || pair.two.client().text("GET late:1") == "7");
         pair.one.nodes[0].kill();
         pair.one.nodes[1].process().resume();
+        assert_eq!(pair.one.nodes[1].client().text("MGET early late:1"), "[v, (nil)]", "the replica lacks them");
         pair.one.nodes[1].client().ok("REPLICAOF NO ONE");
         pair.agree();
         assert_eq!(pair.one.client().text("MGET late:0 late:1 late:2"), "[7, 7, 6]");
@@ -155,5 +161,31 @@ on_each_kind! {
         pair.one.nodes.push(old);
         pair.agree();
         assert_eq!(pair.one.nodes[1].client().text("MGET k misled"), "[new, (nil)]");
+    }
+
+    /// Nobody told it, but it is made a replica: what only it had is dropped, and it says of which keys. What its peers had got of it comes back.
+    fn a_primary_that_is_demoted_names_what_is_dropped(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        // The replica hangs, so that the new primary has nothing of this.
+        cut_off(&pair, 1);
+        pair.one.nodes[0].client().ok("SET heard v");
+        wait::eventually("instance 2 has it, and says so", || {
+            pair.two.client().text("GET heard") == "v" && pair.one.nodes[0].client().text("SYNCER.WAIT 1 1") == "1"
+        });
+        pair.stop_agents();
+        pair.one.nodes[0].client().ok("SET unheard v");
+        pair.one.nodes[0].process().pause();
+        pair.one.nodes[1].process().resume();
+        pair.one.nodes[1].client().ok("REPLICAOF NO ONE");
+        pair.one.nodes[1].client().ok("SET by new");
+        pair.one.nodes[0].process().resume();
+        let (old, new) = (&pair.one.nodes[0], pair.one.nodes[1].port());
+        old.client().ok(&format!("REPLICAOF 127.0.0.1 {new}"));
+        old.follows();
+        wait::eventually("it says what is dropped", || old.log().contains("they are dropped here: unheard (database 0)"));
+        assert!(old.log().contains("rejected: 1 keys"), "{}", old.log());
+        pair.restart_agents();
+        pair.agree();
+        assert_eq!(pair.two.client().text("MGET heard unheard by"), "[v, (nil), new]");
     }
 }

@@ -11,7 +11,7 @@ use crate::commands::headroom;
 use crate::keyspace::with_keyspace;
 use crate::redis::timer::{self, Tick};
 use crate::redis::{Context, is_handing_over, log, server};
-use crate::{durable, state};
+use crate::{durable, persist, state};
 
 const PERIOD_MS: u32 = 100;
 /// Queue entries pruned in one tick: some 100 us.
@@ -70,26 +70,6 @@ fn warn_if_superseded(shard: &Shard) {
         log::warning(&format!(
             "syncer: another server is the primary of this instance now ({by}); the other instances take nothing from this one any more. Make it a replica of the new primary; if there is none, restart it"
         ));
-        report_rejected(shard);
-    }
-}
-
-/// Names what misled clients wrote and nobody else will have.
-fn report_rejected(shard: &Shard) {
-    const NAMED: usize = 10;
-    let mut rejected = 0_usize;
-    let mut named = Vec::new();
-    for (db, key) in shard.unheard_keys() {
-        rejected += 1;
-        if named.len() < NAMED {
-            named.push(format!("{} (database {db})", key.escape_ascii()));
-        }
-    }
-    if rejected > 0 {
-        let more = if rejected > NAMED { ", ..." } else { "" };
-        log::warning(&format!(
-            "syncer: rejected: {rejected} keys have writes of this server that no other instance is known to have: {}{more}",
-            named.join(", ")
-        ));
+        persist::say_rejected(&shard.unheard(), "unless they are written again at the new primary, they are lost");
     }
 }

@@ -62,7 +62,9 @@ pub fn changed(_context: &Context, primary: bool) {
         MODE.set(Mode::Waiting);
     } else {
         MODE.set(Mode::Replica);
-        REIGNS.set(false);
+        if REIGNS.replace(false) {
+            persist::demoted();
+        }
         // What is known stays: after a native partial resync it goes on, else a full sync brings another.
         if let Ok(mut shard) = state::shard() {
             shard.follow_primary();

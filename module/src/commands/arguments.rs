@@ -54,6 +54,9 @@ pub enum CommandError {
     /// The command waits, which is not possible here.
     #[error("ERR {0} takes its time and cannot run inside MULTI or a script; send it alone")]
     CannotBlock(&'static str),
+    /// The server lets no module read the keys of a replica that is a cluster's.
+    #[error("SYNCERROLE {0} cannot read the keys of a replica in cluster mode; ask its primary")]
+    ClusterReplica(&'static str),
     /// `READ` without a handshake, or after a full sync here.
     #[error("SYNCERNOTHELD nothing to read on this connection; send SYNCER.PSYNC on it first")]
     Moved,

@@ -61,6 +61,9 @@ pub fn forget(client: u64) {
 impl Run for DigestCommand {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
         let args = Arguments(args);
+        if context.flags().is_cluster() && !context.flags().is_primary() {
+            return Err(CommandError::ClusterReplica("SYNCER.DIGEST").into());
+        }
         let word = if args.0.len() > 1 { args.text(1)?.to_ascii_uppercase() } else { String::new() };
         let (goal, pause) = match (word.as_str(), args.0.len()) {
             ("", 1) => (Goal::All(Digest::default()), 1),

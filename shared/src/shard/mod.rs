@@ -25,7 +25,7 @@ pub use join::{JoinData, WritesRefused};
 pub use members::{ForgottenError, MemberError};
 pub use peers::{Peer, PeerState};
 pub use replay::ReplayError;
-pub use report::{Heard, ReportError};
+pub use report::{Heard, ReportError, Unheard};
 pub use saved::{Restorer, SavedError};
 pub use status::{DotInfo, KeyInfo, ListInfo, Status};
 pub use sync::SyncError;

@@ -167,18 +167,6 @@ impl Shard {
         reigns.find(|(_, begun)| *begun > start).map(|(origin, _)| self.origins.replid(origin))
     }
 
-    /// Keys with live writes of this reign that no other instance is known to have, in no order: what is lost when this server, once
-    /// replaced, follows its successor. O(keys with metadata).
-    pub fn unheard_keys(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        let heard =
-            self.heard.members.values().map(|report| report.applied.get(&self.replid)).max().unwrap_or_default();
-        let is_unheard = move |dot: &Dot| Some(dot.origin) == self.me && dot.ts > heard;
-        self.table
-            .iter()
-            .filter(move |(.., meta)| meta.dots().any(|dot| is_unheard(&dot)))
-            .map(|(db, name, _)| (db, name))
-    }
-
     /// A snapshot begins to come in. One that was broken off before is taken up by it.
     ///
     /// # Errors

@@ -1,0 +1,73 @@
+//! An append-only file without an RDB head cannot hold the state: it is said loudly, and nothing goes wrong (CAPTURE 10).
+
+use syncer_tests::client::Client;
+use syncer_tests::nodes::Pair;
+use syncer_tests::{on_each_kind, wait};
+
+const HEADLESS: [(&str, &str); 3] = [("appendonly", "yes"), ("appendfsync", "always"), ("aof-use-rdb-preamble", "no")];
+
+fn rewrite(client: &mut Client) {
+    client.ok("BGREWRITEAOF");
+    wait::eventually("the rewrite has ended", || {
+        let info = client.text("INFO persistence");
+        info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+    });
+}
+
+fn write(pair: &Pair, tag: &str) {
+    for client in &mut [pair.one.client(), pair.two.client()] {
+        for line in ["INCRBY count 5", "HINCRBY h f 5", "RPUSH l a", "SET last "] {
+            client.ok(&if line.ends_with(' ') { format!("{line}{tag}") } else { line.to_owned() });
+        }
+    }
+}
+
+on_each_kind! {
+    /// Configured so: the file begins with the first record of the shard, and the option is turned on before any rewrite.
+    fn the_option_is_turned_on_at_the_start(kind) {
+        let mut pair = Pair::start(kind, 1, &HEADLESS);
+        wait::eventually("it says so", || pair.one.nodes[0].log().contains("aof-use-rdb-preamble is no: an append-only file without an RDB head cannot hold the Active-Active state. It was set to yes"));
+        for rewritten in [false, true] {
+            write(&pair, "first");
+            pair.agree();
+            if rewritten {
+                rewrite(&mut pair.one.client());
+                write(&pair, "second");
+                pair.agree();
+            }
+            // What is there is from the file, not from instance 2.
+            pair.stop_agents();
+            let before = ["SYNCER.DIGEST", "GET count"].map(|line| pair.one.client().text(line));
+            pair.one.nodes[0].restart();
+            assert_eq!(["SYNCER.DIGEST", "GET count"].map(|line| pair.one.client().text(line)), before);
+            pair.restart_agents();
+            pair.agree();
+        }
+        write(&pair, "third");
+        pair.agree();
+        assert_eq!(pair.one.client().text("GET count"), "40");
+    }
+
+    /// Turned off at run time, and rewritten: the file has lost the state. The server warns before and after, keeps its data, and is not taken
+    /// for one that has its history.
+    fn a_file_that_lost_the_state_is_told_of(kind) {
+        let mut pair = Pair::start(kind, 1, &HEADLESS[..2]);
+        write(&pair, "first");
+        pair.agree();
+        pair.one.client().ok("CONFIG SET aof-use-rdb-preamble no");
+        rewrite(&mut pair.one.client());
+        let log = pair.one.nodes[0].log();
+        assert!(log.contains("after a restart from a rewritten append-only file the other instances will need a full sync"), "{log}");
+        write(&pair, "second");
+        pair.agree();
+        pair.one.nodes[0].restart();
+        for said in ["records come that belong to no state here", "that no backlog has"] {
+            wait::eventually(&format!("it says: {said}"), || pair.one.nodes[0].log().contains(said));
+        }
+        let mut one = pair.one.client();
+        assert_eq!(one.text("MGET count last"), "[15, second]", "its data is kept");
+        wait::eventually("it is told that it lost its history", || pair.agent_logs().contains("SYNCERID"));
+        pair.two.client().ok("INCRBY count 1");
+        assert_eq!(pair.two.client().text("GET count"), "21");
+    }
+}

@@ -1,0 +1,109 @@
+//! Failover by what operators run: Sentinel and the servers' own cluster mode.
+
+use std::time::Duration;
+
+use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::client::Client;
+use syncer_tests::nodes::{Pair, advance, sum, under_load};
+use syncer_tests::sentinel::{NAME, Sentinel};
+use syncer_tests::server::{Server, ServerKind};
+use syncer_tests::{on_each_kind, wait};
+
+/// Longer than the five seconds after which a server gives up a handover.
+const ATTEMPT: Duration = Duration::from_secs(6);
+
+/// Lets both agents ask a Sentinel for the primary of instance 1.
+fn follow_sentinel(pair: &mut Pair, sentinel: &Sentinel) {
+    let one = format!("redis+sentinel://127.0.0.1:{}/{NAME}", sentinel.port());
+    let two = format!("redis://127.0.0.1:{}", pair.two.nodes[0].port());
+    pair.stop_agents();
+    let agent = |local: &str, peer, url: &str| {
+        let options = AgentOptions::at(local.to_owned()).peer_url(peer, url.to_owned());
+        Some(Agent::start(options.arg("--relay-after-ms").arg("300")))
+    };
+    pair.one.agent = agent(&one, 2, &two);
+    pair.two.agent = agent(&two, 1, &one);
+}
+
+fn is_replica(node: &Server) -> bool {
+    node.client().text("INFO replication").contains("role:slave")
+}
+
+/// Since the primary has died, and by order: then the old primary lives on until Sentinel makes it a replica, ten seconds later.
+fn sentinel_promotes_under_load(kind: ServerKind) {
+    let mut pair = Pair::start(kind, 2, &[]);
+    let sentinel = Sentinel::start(kind, &pair.one.nodes[0]);
+    sentinel.knows_replicas(1);
+    follow_sentinel(&mut pair, &sentinel);
+    under_load(&mut pair, |pair, rounds| {
+        advance(rounds, 100);
+        pair.one.nodes[0].kill();
+        let new = pair.one.nodes[1].port();
+        wait::eventually("the replica is promoted", || sentinel.primary() == new);
+        advance(rounds, 100);
+        // As an operator would; Sentinel takes its time.
+        pair.one.nodes[0].restart();
+        pair.one.nodes[0].client().ok(&format!("REPLICAOF 127.0.0.1 {new}"));
+        pair.one.nodes[0].follows();
+        sentinel.knows_replicas(1);
+        advance(rounds, 100);
+        sentinel.fail_over();
+        wait::eventually("the old primary is a replica", || is_replica(&pair.one.nodes[1]));
+        pair.one.nodes[1].follows();
+        advance(rounds, 100);
+    });
+    let mut client = Client::connect(sentinel.primary()).expect("it is there");
+    client.ok("SET after 1");
+    pair.agree();
+    assert_eq!(pair.two.client().text("GET after"), "1");
+}
+
+#[test]
+fn the_sentinel_of_redis_8_promotes_under_load() {
+    sentinel_promotes_under_load(ServerKind::Redis8);
+}
+
+#[test]
+fn the_sentinel_of_valkey_9_promotes_under_load() {
+    sentinel_promotes_under_load(ServerKind::Valkey9);
+}
+
+/// Asks a replica of the server's own cluster to take over until it has: on a busy machine an attempt may time out.
+fn take_over(pair: &Pair, node: usize, how: &str) {
+    let is_done = || !is_replica(&pair.one.nodes[node]);
+    let done = wait::within(wait::PATIENCE, || {
+        pair.one.nodes[node].client().cmd(&format!("CLUSTER FAILOVER {how}"));
+        wait::within(ATTEMPT, || is_done().then_some(()))
+    });
+    assert!(done.is_some(), "it does not become the primary:\n{}", pair.one.nodes[node].log());
+}
+
+on_each_kind! {
+    /// Handed over, there and back, and taken over from a primary that hangs: it comes back as a replica.
+    fn the_servers_own_cluster_promotes_under_load(kind) {
+        let mut pair = Pair::start_clustered(kind);
+        let handed_over = under_load(&mut pair, |pair, rounds| {
+            for node in [1, 0] {
+                advance(rounds, 100);
+                let is_connected = || pair.one.nodes[node].client().text("INFO replication").contains("master_link_status:up");
+                wait::eventually("the replica follows", is_connected);
+                take_over(pair, node, "");
+                wait::eventually("the old one is a replica", || is_replica(&pair.one.nodes[1 - node]));
+                advance(rounds, 100);
+            }
+        });
+        assert_eq!(sum(&pair), handed_over, "a handover loses nothing");
+        under_load(&mut pair, |pair, rounds| {
+            advance(rounds, 100);
+            pair.one.nodes[1].follows();
+            pair.one.nodes[0].process().pause();
+            take_over(pair, 1, "TAKEOVER");
+            // The agents look for the primary also at the node that hangs.
+            advance(rounds, 50);
+            pair.one.nodes[0].process().resume();
+            wait::eventually("the old one is a replica", || is_replica(&pair.one.nodes[0]));
+            pair.one.nodes[0].follows();
+            advance(rounds, 100);
+        });
+    }
+}
