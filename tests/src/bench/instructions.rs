@@ -10,7 +10,7 @@ use super::options::Options;
 use super::table::{Table, figure};
 use super::target::Target;
 use super::workload::{KEYS, Workload};
-use crate::client::{Client, words};
+use crate::client::Client;
 use crate::reply;
 use crate::server::{Server, ServerKind, ServerOptions};
 use crate::stream::Source;
@@ -122,7 +122,7 @@ fn step_of(workload: Workload, clients: &mut [Client], random: &mut fastrand::Rn
     for client in &mut *clients {
         let mut bytes = Vec::new();
         for _ in 0..PIPELINE {
-            crate::client::encode(&words(&line(workload, random)), &mut bytes);
+            crate::client::encode(&command_of(workload, random), &mut bytes);
         }
         client.send_raw(&bytes).expect("the server takes a pipeline");
     }
@@ -135,12 +135,12 @@ fn step_of(workload: Workload, clients: &mut [Client], random: &mut fastrand::Rn
 }
 
 /// The command with its random numbers, as redis-benchmark writes them.
-fn line(workload: Workload, random: &mut fastrand::Rng) -> String {
+fn command_of(workload: Workload, random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
     let number = |part: &str| match part.split_once("__rand_int__") {
-        Some((name, _)) => format!("{name}{:012}", random.u64(..KEYS)),
-        None => part.to_owned(),
+        Some((name, _)) => format!("{name}{:012}", random.u64(..KEYS)).into_bytes(),
+        None => part.into(),
     };
-    workload.command.iter().copied().map(number).collect::<Vec<_>>().join(" ")
+    workload.command.iter().copied().map(number).collect()
 }
 
 fn follow(replica: &Server, primary: &Server) {
