@@ -349,3 +349,89 @@ fn effects_on_streams() {
     group::check(view.body).expect("what was written is accepted");
     assert_eq!(group::effects(view.body).collect::<Vec<_>>(), effects);
 }
+
+/// Writes one group of these effects, and reads it back from the file.
+fn assert_golden_effects(ops: Vec<Op<'_>>, file: &str) {
+    let effects: Vec<_> = ops.into_iter().map(|op| Effect { db: 0, key: b"k", ttl: TtlNote::None, op }).collect();
+    let mut change = Vec::new();
+    StreamContext::new().encode_change([].into_iter(), &mut change);
+    assert_golden(&frame(ts(1, 0), ts(2, 0), &change, &effects), file);
+    let bytes = bytes(file);
+    let (view, _) = GroupView::parse(&bytes).expect("valid");
+    group::check(view.body).expect("what was written is accepted");
+    assert_eq!(group::effects(view.body).collect::<Vec<_>>(), effects);
+}
+
+/// Added later: strings in part.
+#[test]
+fn patches_of_strings() {
+    use syncer_shared::hyperloglog::Registers;
+    use syncer_shared::patch::{Patch, Prior};
+    let registers = Registers::new(&[5, 0, 4, 6, 0, 8]).expect("valid");
+    let op = |patch, prior| Op::Patch { patch, prior };
+    let ops = vec![
+        op(Patch::Bytes { offset: 7, bytes: b"ab" }, Prior::Text(b"text")),
+        op(Patch::Bits { offset: 99_999_999, count: 1, value: 1 }, Prior::Length(12_500_000)),
+        op(Patch::Bits { offset: 3, count: 64, value: u64::MAX }, Prior::NONE),
+        op(Patch::Append(b"x"), Prior::Length(70)),
+        op(Patch::Append(b""), Prior::NONE),
+        op(Patch::Registers(registers), Prior::NONE),
+    ];
+    assert_golden_effects(ops, include_str!("../../tests/fixtures/wire-v1/group-patches.hex"));
+}
+
+/// Added later: elements of lists.
+#[test]
+fn elements_of_lists() {
+    use syncer_shared::list::wire::{AtRange, Begun, push_range, push_value};
+    use syncer_shared::list::{At, Ranges, Reign, RunName, RunRef, Side, Values};
+    let reign = Reign { instance: instance(2), replid: replid(0x22) };
+    let run = RunName::new(&[], Side::Before, ts(1, 5), reign);
+    let at = At { ts: ts(1, 6), index: 300 };
+    let (anchor, element) = (run.segments(at).to_vec(), run.element(at).to_vec());
+    let (mut items, mut places) = (Vec::new(), Vec::new());
+    [&b"first"[..], b""].into_iter().for_each(|item| push_value(&mut items, item));
+    let own = RunRef { anchor: &[], side: Side::After, begun: Begun::Own(ts(1, 0)) };
+    let nested = RunRef { anchor: &anchor, side: Side::Before, begun: Begun::Now };
+    let other = RunRef { anchor: &[], side: Side::Before, begun: Begun::Other(reign, ts(1, 5)) };
+    let (base, me) = (RunName::base(), Reign { instance: instance(1), replid: replid(0x11) });
+    let base = RunRef::of(&base, me, ts(2, 0));
+    let ranges = [
+        AtRange { run: other, from: at, to: at },
+        AtRange { run: own, from: At { ts: ts(1, 0), index: 0 }, to: At { ts: ts(1, 9), index: 70_000 } },
+        AtRange { run: base, from: At { ts: Timestamp::ZERO, index: 3 }, to: At { ts: Timestamp::ZERO, index: 4 } },
+    ];
+    ranges.iter().for_each(|range| push_range(&mut places, range));
+    let values = Values::new(2, &items);
+    let assign = |reasserted| Op::Assign { path: Path::Element(&element), value: Value::Bytes(b"set"), reasserted };
+    let ops = vec![
+        Op::ListInsert { run: own, first: 0, values },
+        Op::ListInsert { run: nested, first: 7, values },
+        Op::ListRemove { ranges: Ranges::new(3, &places) },
+        assign(false),
+        assign(true),
+    ];
+    assert_golden_effects(ops, include_str!("../../tests/fixtures/wire-v1/group-lists.hex"));
+}
+
+/// Added later: joining, and what is known of who was forgotten.
+#[test]
+fn records_of_membership() {
+    let group = first(&mut StreamContext::new());
+    let (view, _) = GroupView::parse(&group).expect("valid");
+    let mut joins = Vec::new();
+    Record::joins(&mut joins, true, &clock(), [view.body].into_iter());
+    joins.extend_from_slice(&group);
+    let (mut renewed, mut settled) = (Vec::new(), Vec::new());
+    Record::renewed(&mut renewed);
+    Record::settled(&mut settled, instance(3));
+    let files = [
+        (joins, include_str!("../../tests/fixtures/wire-v1/record-joins.hex")),
+        (renewed, include_str!("../../tests/fixtures/wire-v1/record-renewed.hex")),
+        (settled, include_str!("../../tests/fixtures/wire-v1/record-settled.hex")),
+    ];
+    for (written, file) in files {
+        assert_golden(&written, file);
+        Record::parse(&bytes(file)).expect("valid");
+    }
+}
