@@ -48,8 +48,8 @@ pub enum Seen<'a> {
         clock: &'a VectorClock,
         /// Its group, of which it has seen the earlier effects (rule G2).
         group: (Origin, Timestamp),
-        /// The context covers the receiver's stable clock, so what has no metadata counts as seen (2.2 rule 5).
-        stable: bool,
+        /// The receiver's stable clock, if the context does not cover it: then what has no metadata does not count as seen (2.2 rule 5).
+        lacks: Option<&'a VectorClock>,
     },
 }
 
@@ -68,7 +68,15 @@ impl Seen<'_> {
     pub const fn has_stable(&self) -> bool {
         match self {
             Seen::Everything => true,
-            Seen::Context { stable, .. } => *stable,
+            Seen::Context { lacks, .. } => lacks.is_none(),
+        }
+    }
+    /// Whether the author had not seen the effect of `dot`, and not everyone has. It makes no difference whether the dot is pruned.
+    #[must_use]
+    pub fn is_news(&self, dot: &Dot) -> bool {
+        match self {
+            Seen::Everything => false,
+            Seen::Context { lacks, .. } => !self.has(dot) && lacks.is_none_or(|stable| !dot.is_in(stable)),
         }
     }
 }

@@ -140,10 +140,7 @@ impl<K: Keyspace> Merge<'_, K> {
             }
         }
         if let StreamOp::Deliver { group, position, .. } = op {
-            match before {
-                Some(before) => self.late_after_read(key, group, before, position),
-                None => self.late_after_set(key, group, StreamId::MIN, position, seen),
-            }
+            self.late_after_move(key, group, before, position, seen);
         }
         self.remote_note(key, note, dot, seen, native);
     }
@@ -264,7 +261,7 @@ impl<K: Keyspace> Merge<'_, K> {
             (Some(Part::Group(group)), Value::Id(position)) => {
                 let before = self.position(key, group);
                 self.remote_change(key, Path::Stream(name), change, note, dot, seen);
-                self.late_after_set(key, group, before.unwrap_or(StreamId::MIN), position, seen);
+                self.late_after_move(key, group, before, position, seen);
             }
             _ => self.remote_change(key, Path::Stream(name), change, note, dot, seen),
         }
@@ -291,27 +288,25 @@ impl<K: Keyspace> Merge<'_, K> {
         }
     }
 
-    /// A read elsewhere has moved the group on: what it has passed over undelivered was late there, or not there yet.
-    fn late_after_read(&mut self, key: KeyRef<'_>, group: &[u8], before: StreamId, position: StreamId) {
-        let Some(from) = before.next().filter(|from| *from <= position) else { return };
-        if !self.shows_stream(key) {
-            return;
-        }
-        let mut ids = Vec::new();
-        self.keyspace.stream_entries(key.db, key.name, from, position, &mut |id| ids.push(id));
-        ids.into_iter().for_each(|id| self.note_late(key, group, id));
-    }
-
-    /// The group was created or set elsewhere, which skips what was there, but nothing that its author had not seen.
-    fn late_after_set(&mut self, key: KeyRef<'_>, group: &[u8], before: StreamId, position: StreamId, seen: &Seen<'_>) {
-        let (Some(from), Some(to)) = (before.next(), position.next()) else { return };
+    /// The group was moved on elsewhere, by a read or by hand: that has delivered, or skips on purpose, what was there, but nothing that its
+    /// author had not seen.
+    fn late_after_move(
+        &mut self,
+        key: KeyRef<'_>,
+        group: &[u8],
+        before: Option<StreamId>,
+        position: StreamId,
+        seen: &Seen<'_>,
+    ) {
+        let (Some(from), Some(to)) = (before.unwrap_or(StreamId::MIN).next(), position.next()) else { return };
         let Some(id) = self.table.find(key.db, key.name) else { return };
         let meta = self.table.meta(id);
         let Some(kind) = meta.kind(Kind::Stream) else { return };
-        let is_unseen =
-            |name: &[u8]| kind.paths.get(Path::Stream(name)).is_some_and(|path| path.dots().any(|dot| !seen.has(dot)));
+        let is_news = |name: &[u8]| {
+            kind.paths.get(Path::Stream(name)).is_some_and(|path| path.dots().any(|dot| seen.is_news(dot)))
+        };
         let names = kind.paths.range(&entry_name(from), &entry_name(to));
-        let ids: Vec<StreamId> = names.iter().filter(|name| is_unseen(name)).filter_map(|n| entry_id(n)).collect();
+        let ids: Vec<StreamId> = names.iter().filter(|name| is_news(name)).filter_map(|n| entry_id(n)).collect();
         if self.shows_stream(key) {
             ids.into_iter().for_each(|id| self.note_late(key, group, id));
         }
@@ -322,7 +317,7 @@ impl<K: Keyspace> Merge<'_, K> {
         if !self.shows_stream(key) {
             return;
         }
-        let seen = Seen::Context { clock, group: (Origin::from_index(0), Timestamp::ZERO), stable: true };
+        let seen = Seen::Context { clock, group: (Origin::from_index(0), Timestamp::ZERO), lacks: None };
         let mut groups: Vec<(PartName, StreamId)> = Vec::new();
         self.keyspace.elements(key.db, key.name, &mut |path, value| {
             if let (Path::Stream(name), Value::Id(position)) = (path, value)
@@ -333,9 +328,9 @@ impl<K: Keyspace> Merge<'_, K> {
         });
         for (name, position) in groups {
             let was = before.path(Path::Stream(&name)).and_then(|meta| view::view(meta, Kind::Stream, self.origins));
-            let was = if let Some(Payload::Id(was)) = was { was } else { StreamId::MIN };
+            let was = if let Some(Payload::Id(was)) = was { Some(was) } else { None };
             if let Some(Part::Group(group)) = Part::parse(&name) {
-                self.late_after_set(key, group, was, position, &seen);
+                self.late_after_move(key, group, was, position, &seen);
             }
         }
     }

@@ -288,10 +288,11 @@ impl Shard {
         origin: Origin,
         keyspace: &mut K,
     ) -> Vec<(crate::merge::Revival, Dot)> {
-        let stable = !self.is_regressed(origin) || !self.config.rules.regressed_reassert;
+        let is_regressed = self.is_regressed(origin) && self.config.rules.regressed_reassert;
+        let lacks = is_regressed.then(|| self.stability.stable().clone());
         let context = std::mem::take(&mut self.streams[origin.index()].clock);
         let itself = if self.config.rules.group_sees_itself { group.ts } else { Timestamp::ZERO };
-        let seen = Seen::Context { clock: &context, group: (origin, itself), stable };
+        let seen = Seen::Context { clock: &context, group: (origin, itself), lacks: lacks.as_ref() };
         let mut revivals = Vec::new();
         let mut count = 0;
         for (index, effect) in (0_u32..).zip(group::effects(group.body)) {

@@ -134,7 +134,7 @@ impl Shard {
             *to_correct |= self.merge(keyspace).local(effect, dot, look);
             return self.control_effect(effect, dot, &Seen::Everything);
         };
-        let seen = Seen::Context { clock: &unseen.clock, group: (dot.origin, dot.ts), stable: true };
+        let seen = Seen::Context { clock: &unseen.clock, group: (dot.origin, dot.ts), lacks: None };
         let mut merge = self.merge(keyspace);
         if merge.is_among_unseen(effect, &seen) {
             merge.local_among_unseen(effect, dot, &seen, look, &mut unseen.touched);

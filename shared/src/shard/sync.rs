@@ -404,7 +404,7 @@ impl Shard {
         let mut met = crate::membership::Membership::default();
         let nothing = VectorClock::default();
         let unseen =
-            Seen::Context { clock: &nothing, group: (Origin::from_index(u16::MAX), Timestamp::ZERO), stable: true };
+            Seen::Context { clock: &nothing, group: (Origin::from_index(u16::MAX), Timestamp::ZERO), lacks: None };
         for (instance, dot) in &theirs {
             if ours.contains(&(*instance, *dot)) || !dot.is_in(&self.clock) {
                 met.join(*instance, *dot, &unseen);

@@ -5,7 +5,7 @@ use syncer_shared::merge::Rules;
 use syncer_shared::metadata::Payload;
 use syncer_shared::stream::{Part, StreamId};
 
-use super::cases::{A, B, world};
+use super::cases::{A, B, C, world};
 use super::client::Command;
 use super::streams::StreamCommand;
 use super::{Check, World};
@@ -63,5 +63,24 @@ fn what_is_pending_stays_so_when_it_is_read_again_without_acknowledging() -> Che
     let delivery = Part::Delivery { group: b"g", id };
     let owner = world.instances[B].keyspace.stream_part(0, b"x", delivery);
     assert_eq!(owner, Some(Payload::Owner(b"c"[..].into())));
+    world.heal()
+}
+
+/// Found by the simulation (seeds 102811, 117719): a group was set back while another site read on, so that an acknowledged entry was passed
+/// over. Whether it was handed out again depended on whether its acknowledgement was pruned.
+#[test]
+fn what_a_read_passes_over_is_late_whatever_is_pruned() -> Check {
+    let mut world = world(3, Rules::default());
+    let set_back = || Command::Stream(StreamCommand::Group("g".into(), false));
+    for command in [add(100), set_back(), read("g", None)] {
+        world.command(A, "x", command)?;
+    }
+    world.settle()?;
+    world.command(B, "x", set_back())?;
+    world.command(C, "x", add(300))?;
+    world.command(C, "x", read("g", None))?;
+    world.pull(B, A)?;
+    world.pull(C, A)?;
+    world.check_all()?;
     world.heal()
 }
