@@ -25,7 +25,7 @@ pub struct Sentinel {
 const PORT_ATTEMPTS: usize = 5;
 
 impl Sentinel {
-    /// Watches this primary; fails over when it has been silent for 300 ms.
+    /// Watches this primary; fails over when it has been silent for two seconds: a machine that is busy must not look like one.
     ///
     /// # Panics
     /// When it does not start, with what it printed.
@@ -46,7 +46,7 @@ impl Sentinel {
         let config = folder.path().join("sentinel.conf");
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {NAME} 127.0.0.1 {primary} 1\n\
-             sentinel down-after-milliseconds {NAME} 300\nsentinel failover-timeout {NAME} 3000\n",
+             sentinel down-after-milliseconds {NAME} 2000\nsentinel failover-timeout {NAME} 3000\n",
             folder.path().display()
         );
         fs::write(&config, text).expect("the folder is ours");
@@ -102,7 +102,8 @@ impl Sentinel {
     /// When it refuses, or does not come to do it.
     pub fn fail_over(&self) {
         let before = self.primary();
-        self.client().ok(&format!("SENTINEL FAILOVER {NAME}"));
+        // It takes a moment to see that a replica is fit again.
+        wait::eventually("the Sentinel agrees", || self.client().text(&format!("SENTINEL FAILOVER {NAME}")) == "OK");
         wait::eventually("the Sentinel names another primary", || self.primary() != before);
     }
 }
