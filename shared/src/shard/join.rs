@@ -55,9 +55,9 @@ pub enum WritesRefused {
         "SYNCERFENCED another server is the primary of this instance now (replication ID {0}); send writes to it and make this server its replica; if there is none, restart this one"
     )]
     Superseded(ReplId),
-    /// 2.2 rule 5: it came back from an old state, and what is stable elsewhere comes in.
+    /// 2.2 rule 5: it is new or came back from an old state, and what is stable elsewhere comes in.
     #[error(
-        "SYNCERSYNC this instance came back from an old state and takes no writes until its full sync is done; SYNCER.STATUS says how far it is"
+        "SYNCERSYNC this instance lacks what the others rely on everybody to have, and takes no writes until its full sync is done; SYNCER.STATUS says how far it is"
     )]
     Behind,
 }
