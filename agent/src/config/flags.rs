@@ -49,7 +49,7 @@ pub struct SettingFlags {
     /// Longest pause between attempts to reach a peer [default: 10000].
     #[arg(long)]
     pub retry_max_ms: Option<u64>,
-    /// How often clocks are reported to peers [default: 100].
+    /// How often clocks are reported to peers [default: 25].
     #[arg(long)]
     pub report_every_ms: Option<u64>,
     /// For how long effects of an instance may be missing before another peer is asked for them [default: 3000].
