@@ -5,7 +5,7 @@ use std::time::Duration;
 use syncer_tests::bench::cpu;
 use syncer_tests::client::Client;
 use syncer_tests::cluster::Cluster;
-use syncer_tests::on_all_kinds;
+use syncer_tests::{on_all_kinds, wait};
 
 fn number(client: &mut Client, command: &str) -> i64 {
     client.text(command).parse().unwrap_or_else(|error| panic!("{command}: {error}"))
@@ -30,6 +30,19 @@ fn cost(cluster: &Cluster, key: &str, bits: usize, last: usize) -> [Duration; 2]
 }
 
 on_all_kinds! {
+    /// Found by `./run torture --seed 187`: it came back as a header alone.
+    fn a_hyperloglog_that_runs_out_as_it_is_counted_is_gone(cluster: 2) {
+        let mut one = cluster.client(1);
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        for round in 0..20 {
+            one.ok(&format!("PFADD h{round} a"));
+            one.ok(&format!("PEXPIRE h{round} 2"));
+            wait::eventually("it is gone", || one.text(&format!("PFCOUNT h{round}")) == "0");
+            assert_eq!(one.text(&format!("EXISTS h{round}")), "0");
+        }
+        cluster.converged();
+    }
+
     fn hyperloglogs_merge_by_union(cluster: 2) {
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));
         one.ok("PFADD h a b c");
