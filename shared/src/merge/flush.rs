@@ -1,5 +1,6 @@
 //! `Flush`: what its author had not seen stays (G3).
 
+use super::whole::remove_seen;
 use super::{KeyRef, Merge};
 use crate::dot::Seen;
 use crate::effect::{FUNCTIONS_DB, FlushScope};
@@ -44,10 +45,7 @@ impl<K: Keyspace> Merge<'_, K> {
         let key = KeyRef { db, name };
         let mut meta = self.take_exposed(key, |_, path| path.survives(seen));
         for kind in &mut meta.kinds {
-            kind.paths.retain(|_, path| {
-                path.remove_seen(seen);
-                !path.is_empty()
-            });
+            remove_seen(kind, seen);
         }
         meta.ttl.remove_seen(seen);
         meta.drop_empty();

@@ -4,6 +4,7 @@
 //! on purpose, or is *late* ([`Value::Late`]): still to be handed out. So no entry is skipped because it came late.
 
 use super::remote::Change;
+use super::whole::drop_stray_late;
 use super::{KeyRef, Merge, view};
 use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
@@ -79,7 +80,9 @@ pub(super) fn remove_seen(meta: &mut KeyMeta, op: StreamOp<'_>, seen: &Seen<'_>)
         if let Some(kind) = meta.kind_mut(Kind::Stream)
             && let Some(mut path) = kind.paths.remove(Path::Stream(&name))
         {
-            path.remove_seen(seen);
+            if !path.is_late() {
+                path.remove_seen(seen);
+            }
             if !path.is_empty() {
                 *kind.paths.get_or_insert(Path::Stream(&name)) = path;
             }
@@ -156,6 +159,7 @@ impl<K: Keyspace> Merge<'_, K> {
             });
         }
         remove_seen(&mut meta, op, seen);
+        meta.kind_mut(Kind::Stream).into_iter().for_each(drop_stray_late);
         deliver(&mut meta, op, |path, value| {
             path.remove_seen(seen);
             path.assigns.push(Assigned { dot, reasserted: false, payload: Some(Payload::from_value(value)) });

@@ -4,10 +4,11 @@
 use super::remote::Change;
 use super::{KeyRef, Merge, OwnedPath, view};
 use crate::dot::{Dot, Seen};
-use crate::effect::{ClearReason, Kind, Path};
+use crate::effect::{ClearReason, Kind, Path, Value};
 use crate::keyspace::Keyspace;
 use crate::metadata::{KeyMeta, KindMeta, PathMeta, Paths, Payload, TtlMeta, path_of};
 use crate::origin::Origins;
+use crate::stream::Part;
 
 /// What an effect replaces besides its own path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,10 +40,7 @@ impl<K: Keyspace> Merge<'_, K> {
             let own_kind = scope == Scope::OtherTypes(kind.kind);
             let dominated = whole_key || (!own_kind && types_conflict);
             if dominated {
-                kind.paths.retain(|_, path| {
-                    path.remove_seen(seen);
-                    !path.is_empty()
-                });
+                remove_seen(kind, seen);
             }
         }
         for (path, change, dot) in changes {
@@ -86,7 +84,7 @@ impl<K: Keyspace> Merge<'_, K> {
         let known = meta.kind(native);
         self.keyspace.elements(key.db, key.name, &mut |path, value| {
             let nothing = PathMeta::default();
-            if wanted(path, known.and_then(|k| k.paths.get(path)).unwrap_or(&nothing)) {
+            if value == Value::Late || wanted(path, known.and_then(|k| k.paths.get(path)).unwrap_or(&nothing)) {
                 shown.push((OwnedPath::new(path), Payload::from_value(value)));
             }
         });
@@ -175,6 +173,34 @@ pub(crate) fn winner(meta: &KeyMeta, origins: &Origins) -> Option<usize> {
         (x, y) => x.is_some().cmp(&y.is_some()).then(a.2.cmp(&b.2)),
     };
     with_best.max_by(order).map(|(i, ..)| i)
+}
+
+/// Removes what was seen of a type that is exposed. What is late stays as long as its entry and its group do.
+pub(super) fn remove_seen(kind: &mut KindMeta, seen: &Seen<'_>) {
+    kind.paths.retain(|_, path| {
+        if !path.is_late() {
+            path.remove_seen(seen);
+        }
+        !path.is_empty()
+    });
+    drop_stray_late(kind);
+}
+
+/// What is late goes with its entry or its group.
+pub(super) fn drop_stray_late(kind: &mut KindMeta) {
+    if !kind.paths.any(PathMeta::is_late) {
+        return;
+    }
+    let is_gone = |part: Part<'_>| kind.paths.get(Path::Stream(&part.name())).is_none();
+    let is_stray = |name: &[u8]| match Part::parse(name) {
+        Some(Part::Delivery { group, id }) => is_gone(Part::Entry(id)) || is_gone(Part::Group(group)),
+        _ => false,
+    };
+    let late = kind.paths.iter().filter(|(name, path)| path.is_late() && is_stray(name));
+    let stray: Vec<Box<[u8]>> = late.map(|(name, _)| name.into()).collect();
+    for name in stray {
+        kind.paths.remove(Path::Stream(&name));
+    }
 }
 
 /// The live dots of a path with their flags.

@@ -153,6 +153,13 @@ impl PathMeta {
         self.sum.as_ref().is_some_and(|sum| sum.base != Base::None)
     }
 
+    /// Whether it says only that an entry of a stream has yet to be handed out: no effect has said so, so none that was seen takes it back.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        let base = self.sum.as_ref().map(|sum| &sum.base);
+        !self.has_dots() && matches!(base, Some(Base::Stable(Some(Payload::Late))))
+    }
+
     /// Whether it is but an entry without dot that the dataset holds.
     #[must_use]
     pub fn is_dataset_only(&self) -> bool {

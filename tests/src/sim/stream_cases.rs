@@ -1,5 +1,6 @@
 //! The cases of streams (DESIGN 2.3), like [`super::cases`].
 
+use syncer_shared::effect::FlushScope;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::Rules;
 use syncer_shared::metadata::Payload;
@@ -83,4 +84,26 @@ fn what_a_read_passes_over_is_late_whatever_is_pruned() -> Check {
     world.pull(C, A)?;
     world.check_all()?;
     world.heal()
+}
+
+/// Found by the simulation (seeds 104715, 105359): a `Flush` or `Clear` that had seen neither an entry nor the group that it is late for left
+/// both, but not that the entry has yet to be handed out.
+#[test]
+fn what_is_late_stays_so_when_its_entry_and_group_outlive_a_removal() -> Check {
+    for removal in [Command::Flush(FlushScope::All), Command::Del] {
+        let mut world = world(3, Rules::default());
+        world.command(C, "x", add(1))?;
+        world.command(B, "x", add(100))?;
+        for command in [add(300), Command::Stream(StreamCommand::Group("g".into(), false)), read("g", None)] {
+            world.command(A, "x", command)?;
+        }
+        world.pull(B, A)?;
+        world.command(C, "x", removal)?;
+        world.pull(C, A)?;
+        let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
+        let late = world.instances[A].keyspace.stream_part(0, b"x", delivery);
+        assert_eq!(late, Some(Payload::Late));
+        world.heal()?;
+    }
+    Ok(())
 }
