@@ -1,7 +1,8 @@
 //! Two states of one key meet: a full sync merges a snapshot into an instance with data (MERGE_CASES A5, rule 7).
 //!
 //! Live is what is in both, and what the other side has not seen. An entry without a dot stands for every dot that its side
-//! counts as stable and no longer has.
+//! counts as stable and no longer has. Where both sides have one that the other's dots are part of (increments are folded one by
+//! one), one of the entries is kept, and the dots of its side that it lacks: then each is counted once.
 
 use hashbrown::HashSet;
 
@@ -24,6 +25,7 @@ pub struct Side<'a> {
 enum Keep {
     Source,
     Target,
+    Either,
     Neither,
 }
 
@@ -71,6 +73,9 @@ impl Meeting<'_> {
         let (at_source, at_target): (Dots, Dots) = (source.dots().copied().collect(), target.dots().copied().collect());
         let bases = (base(source), base(target));
         let keep = match self.base(bases.0.is_some(), bases.1.is_some(), &at_source, &at_target) {
+            // Then they are the same, unless an increment here has supposed an entry where one had been removed: that one is 0.
+            Keep::Either if bases.1.is_some_and(is_zero) => Keep::Target,
+            Keep::Either => Keep::Source,
             // What is late at one side may have been handed out at the other, or not: better twice than never.
             Keep::Neither if bases.1 == Some(&Payload::Late) => Keep::Target,
             Keep::Neither if bases.0 == Some(&Payload::Late) => Keep::Source,
@@ -79,9 +84,11 @@ impl Meeting<'_> {
         let mut met = match keep {
             Keep::Source => PathMeta::stable(bases.0.cloned()),
             Keep::Target => PathMeta::stable(bases.1.cloned()),
-            Keep::Neither => PathMeta::default(),
+            Keep::Neither | Keep::Either => PathMeta::default(),
         };
-        let from_source = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock);
+        // The target has folded it, and the source, whose entry is kept, has not.
+        let is_folded = |dot: &Dot| keep == Keep::Source && bases.1.is_some() && dot.is_in(self.target.stable);
+        let from_source = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock) || is_folded(dot);
         let from_target = |dot: &Dot| !at_source.contains(dot) && !dot.is_in(self.source.clock);
         met.assigns.extend(source.assigns.iter().filter(|a| from_source(&a.dot)).cloned());
         met.assigns.extend(target.assigns.iter().filter(|a| from_target(&a.dot)).cloned());
@@ -106,13 +113,9 @@ impl Meeting<'_> {
         match (source, target) {
             (false, false) => Keep::Neither,
             _ if !(self.rule_7 || (source && target)) => Keep::Neither,
-            (true, true) => {
-                if !source_stands() && target_stands() {
-                    Keep::Target
-                } else {
-                    Keep::Source
-                }
-            }
+            (true, true) if source_stands() => Keep::Source,
+            (true, true) if target_stands() => Keep::Target,
+            (true, true) => Keep::Either,
             // Who has seen all that the entry may be made of, and has none of it, knows that it was removed.
             (true, false) if source_stands() || !self.target.clock.covers(self.source.stable) => Keep::Source,
             (false, true) if target_stands() || !self.source.clock.covers(self.target.stable) => Keep::Target,
@@ -125,7 +128,7 @@ impl Meeting<'_> {
         let (at_source, at_target) = (dots(source), dots(target));
         let (of_source, of_target) = (stable_ttl(source), stable_ttl(target));
         let base = match self.base(of_source.is_some(), of_target.is_some(), &at_source, &at_target) {
-            Keep::Source => of_source.flatten(),
+            Keep::Source | Keep::Either => of_source.flatten(),
             Keep::Target => of_target.flatten(),
             Keep::Neither => None,
         };
@@ -143,6 +146,10 @@ fn base(meta: &PathMeta) -> Option<&Payload> {
         Base::Stable(payload) => payload.as_ref(),
         Base::None => None,
     }
+}
+
+fn is_zero(payload: &Payload) -> bool {
+    payload.text() == Some(b"0")
 }
 
 /// The TTL without a dot, if there is one to speak of: also that there is none.

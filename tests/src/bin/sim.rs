@@ -9,9 +9,10 @@ use syncer_tests::sim;
 
 const USAGE: &str = "usage: sim --seeds N [--from N] [--seconds N] | --seed N | --ci";
 
-/// The set that CI always runs, and one with patches.
+/// The set that CI always runs, one with patches, and one with hot counters.
 const CI_SEEDS: u64 = 3000;
 const CI_PATCH_SEEDS: u64 = 1500;
+const CI_HOT_SEEDS: u64 = 600;
 /// How long CI looks for news.
 const CI_SECONDS: u64 = 60;
 
@@ -71,7 +72,10 @@ fn main() -> ExitCode {
         None => run_many(&args),
     };
     if args.ci {
-        failed.extend(run_many(&Args { from: sim::plan::WITH_PATCHES_FROM, seeds: CI_PATCH_SEEDS, ..args }));
+        for (from, seeds) in [(sim::plan::WITH_PATCHES_FROM, CI_PATCH_SEEDS), (sim::plan::WITH_HOT_FROM, CI_HOT_SEEDS)]
+        {
+            failed.extend(run_many(&Args { from, seeds, ..args }));
+        }
         let (known_weak, news) = run_many(&new_seeds()).into_iter().partition(|(seed, _)| is_known_weak(*seed));
         println!("of the new seeds, failures that docs/SIMULATION.md knows of: {}", Vec::len(&known_weak));
         print(&known_weak);

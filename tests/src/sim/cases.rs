@@ -16,6 +16,7 @@ pub(super) fn world(instances: u8, rules: Rules) -> World {
     let plan = Plan {
         streams: false,
         patches: false,
+        hot: false,
         seed: 0,
         instances,
         steps: 0,

@@ -38,6 +38,9 @@ impl World {
 
     fn event(&mut self) -> Check {
         let (instance, link) = (self.random.usize(0..self.instances.len()), self.random.usize(0..self.links.len()));
+        if self.plan.hot && self.random.u8(0..5) == 0 {
+            return self.hot_event(instance, link);
+        }
         match self.random.u8(0..100) {
             0..36 => self.random_write(instance)?,
             36..50 => {
@@ -90,6 +93,52 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Increments so many that pruning folds them one by one, and what decides how far it gets at each instance.
+    fn hot_event(&mut self, instance: usize, link: usize) -> Check {
+        match self.random.u8(0..10) {
+            0..4 => {
+                for _ in 0..self.random.u8(1..16) {
+                    let count = self.random.usize(1..5);
+                    let commands: Vec<_> = (0..count).map(|_| self.hot_command()).collect();
+                    self.write(instance, &commands)?;
+                    self.tick(1);
+                }
+            }
+            4 | 5 => {
+                self.persist(instance);
+                self.instances[instance].shard.advance_stability();
+                if self.plan.prune {
+                    self.prune(instance, usize::MAX)?;
+                }
+            }
+            6 => {
+                self.persist(self.links[link].source);
+                self.report(self.links[link].source, self.links[link].target)?;
+                self.pull(self.links[link].source, self.links[link].target)?;
+            }
+            7 => self.gossip()?,
+            _ => drop(self.begin_sync(link)?),
+        }
+        Ok(())
+    }
+
+    fn hot_command(&mut self) -> (u32, Vec<u8>, Command) {
+        let random = &mut self.random;
+        let element = random.choice(&["a", "b", "c", "d"]).unwrap_or(&"a").to_string();
+        let by = random.i64(1..5);
+        let (key, command) = match random.u8(0..40) {
+            0 => ("h", Command::HDel(element)),
+            1 => ("h", Command::HSet(element, by.to_string())),
+            2 => ("z", Command::ZRem(element)),
+            3 => ("z", Command::ZAdd(element, by as f64)),
+            4 => (*random.choice(&["h", "z", "n"]).unwrap_or(&"n"), Command::Del),
+            5..20 => ("h", Command::HIncrBy(element, by)),
+            20..35 => ("z", Command::ZIncrBy(element, by as f64)),
+            _ => ("n", Command::IncrBy(by)),
+        };
+        (0, key.as_bytes().to_vec(), command)
     }
 
     /// Agents are quick mostly: everything flows that can, in random order, and all report. So S rises in between faults.

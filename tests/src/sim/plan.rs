@@ -19,6 +19,8 @@ pub struct Plan {
     pub streams: bool,
     /// Strings are changed in part, too.
     pub patches: bool,
+    /// Some elements are incremented over and over, and full syncs are asked for by hand.
+    pub hot: bool,
     /// `FLUSHALL`, `FLUSHDB`.
     pub flush: bool,
     /// Primaries fail over to replicas that lag.
@@ -52,6 +54,8 @@ pub enum Failover {
 
 /// From this seed on strings are changed in part: what earlier seeds do stays as it was.
 pub const WITH_PATCHES_FROM: u64 = 1 << 32;
+/// From this seed on every third has hot counters.
+pub const WITH_HOT_FROM: u64 = 1 << 33;
 
 impl Plan {
     /// Everything that can happen, by chance.
@@ -67,6 +71,7 @@ impl Plan {
             ttl: random.bool(),
             streams: seed % 4 == 3,
             patches: seed >= WITH_PATCHES_FROM,
+            hot: seed >= WITH_HOT_FROM && seed.is_multiple_of(3),
             flush: random.u8(0..4) == 0,
             failover: match random.u8(0..6) {
                 0 => Failover::LosesAnything,
@@ -81,6 +86,9 @@ impl Plan {
             lists: false,
             rules: Rules::default(),
         };
+        if plan.hot {
+            plan.joins_after = None;
+        }
         // Drawn last, so that older seeds play what they did.
         // Not with late comers or full syncs: see docs/SIMULATION.md.
         let is_plain = plan.joins_after.is_none() && !plan.forces_full_syncs();
@@ -93,6 +101,6 @@ impl Plan {
     /// Whether the backlog is so small that reading on becomes impossible now and then.
     #[must_use]
     pub const fn forces_full_syncs(&self) -> bool {
-        self.backlog_bytes < 1 << 30
+        self.backlog_bytes < 1 << 30 || self.hot
     }
 }

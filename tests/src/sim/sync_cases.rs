@@ -4,9 +4,9 @@ use syncer_shared::keyspace::Keyspace;
 use syncer_shared::list::End;
 use syncer_shared::merge::Rules;
 
-use super::Check;
 use super::cases::{A, B, check, set, world};
 use super::client::Command;
+use super::{Check, World};
 
 /// MERGE_CASES A5: a snapshot whose source has pruned what its target still has the dots of.
 #[test]
@@ -111,5 +111,63 @@ fn a_list_that_shows_above_another_type_is_known_as_such_after_a_restart() -> Ch
     world.restart(B)?;
     world.command(B, "l", Command::Trim(2, 5))?;
     assert_eq!(world.instances[B].keyspace.list_len(0, b"l"), 3, "B had not seen what it cut off");
+    world.heal()
+}
+
+/// Each side has folded increments into its base that the other still has as dots: neither base is all of it.
+#[test]
+fn increments_that_only_the_target_has_folded_survive_a_full_sync() -> Check {
+    /// Of so many increments of so many elements, pruning looks through the paths of a key.
+    const MANY: i64 = 20;
+    const ELEMENTS: [&str; 5] = ["a", "b", "c", "d", "e"];
+    let mut world = world(2, Rules::default());
+    let hit = |world: &mut World, instance, by: i64| -> Check {
+        for element in ELEMENTS {
+            world.command(instance, "h", Command::HIncrBy(element.into(), by))?;
+            world.command(instance, "z", Command::ZIncrBy(element.into(), by as f64))?;
+        }
+        Ok(())
+    };
+    hit(&mut world, A, 5)?;
+    world.settle()?;
+    for _ in 0..MANY {
+        hit(&mut world, A, 1)?;
+        hit(&mut world, B, 1000)?;
+    }
+    // Each reports before it has the other's increments: so each knows only of the other's that they are everywhere.
+    world.tell(A, B)?;
+    world.tell(B, A)?;
+    world.pull(A, B)?;
+    world.pull(B, A)?;
+    for instance in [A, B] {
+        world.persist(instance);
+        world.instances[instance].shard.advance_stability();
+        world.prune(instance, usize::MAX)?;
+    }
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(B, usize::MAX)?;
+    let all = 5 + MANY * 1001;
+    for element in ELEMENTS {
+        let keyspace = &mut world.instances[B].keyspace;
+        assert_eq!(keyspace.field(0, b"h", element.as_bytes()), Some(all.to_string().into_bytes()));
+        assert_eq!(keyspace.score(0, b"z", element.as_bytes()), Some(all as f64));
+    }
+    world.heal()
+}
+
+/// An increment where a field was removed takes an entry without a dot for granted. The source still has the one that was removed.
+#[test]
+fn what_was_removed_and_incremented_again_stays_removed_in_a_full_sync() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(A, "h", Command::HIncrBy("f".into(), 5))?;
+    world.command(A, "h", Command::HIncrBy("other".into(), 1))?;
+    world.settle()?;
+    world.command(B, "h", Command::HDel("f".into()))?;
+    world.command(B, "h", Command::HIncrBy("f".into(), 1))?;
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(B, usize::MAX)?;
+    assert_eq!(world.instances[B].keyspace.field(0, b"h", b"f").as_deref(), Some(&b"1"[..]));
     world.heal()
 }
