@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use super::aof;
+use crate::commands::progress;
 use crate::redis::events::Load;
 use crate::redis::{Context, detached};
 use crate::{persist, state};
@@ -65,6 +66,8 @@ pub fn changed(_context: &Context, primary: bool) {
         if REIGNS.replace(false) {
             persist::demoted();
         }
+        // Who brings a full sync here has to begin anew, also when this server is soon a primary again, with another's state.
+        progress::abandon();
         // What is known stays: after a native partial resync it goes on, else a full sync brings another.
         if let Ok(mut shard) = state::shard() {
             shard.follow_primary();
@@ -74,6 +77,7 @@ pub fn changed(_context: &Context, primary: bool) {
 
 /// A dataset is being loaded, or has been.
 pub fn loading(load: Load) {
+    progress::abandon();
     if !persist::loading(load) {
         REIGNS.set(false);
     }

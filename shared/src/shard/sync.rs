@@ -172,14 +172,17 @@ impl Shard {
     /// # Errors
     /// See [`SyncError`].
     pub fn begin_sync(&mut self, head: SnapshotHead) -> Result<(), SyncError> {
-        if !self.is_primary() {
-            return Err(SyncError::Role);
-        }
+        self.check_takes_sync()?;
         let mut record = Vec::new();
         Record::sync_begins(&mut record, &head);
         self.follow_sync(head)?;
         self.records.push(record);
         Ok(())
+    }
+
+    /// A primary that was demoted midway gets the rest from its primary, if at all: what another server has of the sync is not the same.
+    fn check_takes_sync(&self) -> Result<(), SyncError> {
+        if self.is_primary() { Ok(()) } else { Err(SyncError::Role) }
     }
 
     /// The same on a replica.
@@ -229,6 +232,7 @@ impl Shard {
         now_ms: u64,
         lasts: &mut dyn FnMut() -> bool,
     ) -> Result<usize, SyncError> {
+        self.check_takes_sync()?;
         let mut reader = Reader::new(keys);
         let (mut from, mut used) = (0, 0);
         let result = loop {
@@ -269,6 +273,7 @@ impl Shard {
     /// # Errors
     /// See [`SyncError`].
     pub fn sync_absent<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) -> Result<(), SyncError> {
+        self.check_takes_sync()?;
         self.follow_sync_key(key, KeyMeta::default(), keyspace)?;
         let mut encoded = Vec::new();
         key::encode(&mut encoded, key.db, key.name, &KeyMeta::default());
@@ -338,6 +343,7 @@ impl Shard {
     /// # Errors
     /// See [`SyncError`].
     pub fn end_sync(&mut self) -> Result<(), SyncError> {
+        self.check_takes_sync()?;
         self.follow_sync_end()?;
         let mut record = Vec::new();
         Record::sync_ends(&mut record);

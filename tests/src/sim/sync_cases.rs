@@ -114,6 +114,23 @@ fn a_list_that_shows_above_another_type_is_known_as_such_after_a_restart() -> Ch
     world.heal()
 }
 
+/// A primary that is demoted midway takes no more of the snapshot: what its new primary's state has of it is not the same.
+#[test]
+fn a_demoted_target_takes_no_more_of_a_snapshot() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(A, "a", set("1"))?;
+    world.command(A, "b", set("1"))?;
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(B, 1)?;
+    world.instances[B].shard.follow_primary();
+    let refused = world.step_sync(B, 1).expect_err("it is a replica");
+    assert!(refused.contains("SYNCERROLE"), "{refused}");
+    let end = world.instances[B].shard.end_sync().expect_err("it is a replica");
+    assert!(end.to_string().starts_with("SYNCERROLE"), "{end}");
+    Ok(())
+}
+
 /// Each side has folded increments into its base that the other still has as dots: neither base is all of it.
 #[test]
 fn increments_that_only_the_target_has_folded_survive_a_full_sync() -> Check {
