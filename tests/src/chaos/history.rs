@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use super::sequence;
 use super::write::{COUNTERS, Deed, LOG_SPAN, WriteId};
 use crate::client::Client;
 use crate::reply;
@@ -29,10 +30,15 @@ pub struct History {
     /// Sites (by instance) and generations that ended in a way that may lose what only they had: acknowledged writes
     /// that had not left the server that died.
     lossy: Mutex<BTreeSet<(u8, u64)>>,
+    /// What acknowledged writes popped off queues.
+    popped: Mutex<Popped>,
 }
 
+/// By the write that popped; nothing from an empty queue.
+pub(super) type Popped = BTreeMap<WriteId, Option<WriteId>>;
+
 /// Which writes survived.
-type Survivors = BTreeSet<WriteId>;
+pub(super) type Survivors = BTreeSet<WriteId>;
 
 impl History {
     /// A connection has ended.
@@ -43,6 +49,11 @@ impl History {
     /// The generation of a site ends in a way that may lose its last writes.
     pub fn lossy(&self, site: u8, generation: u64) {
         self.lossy.lock().unwrap_or_else(PoisonError::into_inner).insert((site, generation));
+    }
+
+    /// A write was acknowledged that pops: this.
+    pub fn popped(&self, by: WriteId, what: Option<WriteId>) {
+        self.popped.lock().unwrap_or_else(PoisonError::into_inner).insert(by, what);
     }
 
     /// Acknowledged writes.
@@ -65,6 +76,8 @@ impl History {
         check_counters(client, &survivors, &mut wrong);
         check_sets(client, &survivors, &mut wrong);
         check_registers(client, &survivors, &mut wrong);
+        let popped = self.popped.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        sequence::check(client, &survivors, &popped, &mut wrong);
         let expiring = client.args(&["KEYS", "tmp:*"]);
         if !reply::items(&expiring).is_empty() {
             wrong.push(format!("keys that should have expired: {}", reply::text(&expiring)));

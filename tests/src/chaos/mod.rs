@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`mod@write`] | what the writers write: a function of who writes it |
 //! | [`writer`] | the connections that do |
-//! | [`history`] | what was acknowledged, and what must therefore be there |
+//! | [`history`], `sequence` | what was acknowledged, and what must therefore be there |
 //! | [`fault`] | what is done to the sites |
 //! | [`site`], [`link`] | servers, agents and the links between them |
 //! | [`evidence`] | what is kept of a failure |
@@ -14,6 +14,7 @@ pub mod evidence;
 pub mod fault;
 pub mod history;
 pub mod link;
+mod sequence;
 pub mod site;
 pub mod write;
 pub mod writer;

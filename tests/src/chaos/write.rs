@@ -13,6 +13,8 @@ pub const REGISTERS: u64 = 40;
 pub const SETS: u64 = 20;
 /// Numbers in one log set: few enough for the servers' compact encoding of integers.
 pub const LOG_SPAN: u32 = 500;
+/// Bits of a bitmap.
+pub const BITS: u64 = 1 << 16;
 /// A member that is added is removed so many writes later.
 pub const REMOVED_AFTER: u32 = 40;
 
@@ -56,6 +58,16 @@ pub enum Deed {
     Add(String),
     /// Creates a key that expires.
     Expiring,
+    /// Pushes the write's name to a list, at its head or tail; nobody pops it.
+    Push(String, bool),
+    /// Pushes the write's name to a list, and pops one.
+    Queue(String),
+    /// Adds an entry with the write's name to a stream.
+    Entry(String),
+    /// Sets a bit of a bitmap; nobody clears it.
+    Bit(String, u64),
+    /// Appends the write's name and a space to a string.
+    Append(String),
     /// Whatever else must be the same everywhere in the end.
     Free(Vec<String>),
 }
@@ -86,7 +98,7 @@ impl WriteId {
     pub fn deed(&self) -> Deed {
         let dice = self.dice();
         let pick = |count: u64| (dice >> 8) % count;
-        match dice % 16 {
+        match dice % 24 {
             0..3 => Deed::Register(format!("reg:{}", pick(REGISTERS))),
             3..5 => Deed::Field(format!("hreg:{}", pick(4)), format!("f{}", (dice >> 20) % 20)),
             5..7 => Deed::Add(format!("add:{}", pick(SETS))),
@@ -113,6 +125,11 @@ impl WriteId {
                 format!("PERSIST ttl:{}", (dice >> 20) % 10),
                 format!("EXPIRE ttl:{} 2000", (dice >> 24) % 10),
             ]),
+            15 | 16 => Deed::Push(format!("push:{}", pick(10)), dice & 128 == 0),
+            17 => Deed::Queue(format!("queue:{}", pick(4))),
+            18 | 19 => Deed::Entry(format!("entries:{}", pick(6))),
+            20 => Deed::Bit(format!("bits:{}", pick(4)), (dice >> 20) % BITS),
+            21 => Deed::Append(format!("appended:{}", pick(10))),
             _ => Deed::Free(vec![
                 format!("APPEND text:{} {}", pick(10), dice % 10),
                 format!("SETRANGE text:{} 100 {}", pick(10), dice % 7),
@@ -141,6 +158,14 @@ impl WriteId {
             Deed::Field(key, field) => lines.push(format!("HSET {key} {field} {self}")),
             Deed::Add(key) => lines.push(format!("SADD {key} {self}")),
             Deed::Expiring => lines.push(format!("SET tmp:{self} x PX {}", EXPIRING_MS)),
+            Deed::Push(key, at_head) => {
+                lines.push(format!("{} {key} {self}", if at_head { "LPUSH" } else { "RPUSH" }));
+            }
+            // The pop comes last: its reply is looked for there.
+            Deed::Queue(key) => lines.extend([format!("RPUSH {key} {self}"), format!("LPOP {key}")]),
+            Deed::Entry(key) => lines.push(format!("XADD {key} * by {self}")),
+            Deed::Bit(key, offset) => lines.push(format!("SETBIT {key} {offset} 1")),
+            Deed::Append(key) => lines.push(format!("APPEND {key} \"{self} \"")),
             Deed::Free(more) => lines.extend(more),
         }
         lines.push("EXEC".to_owned());

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::history::{Epoch, History};
-use super::write::WriteId;
+use super::write::{Deed, WriteId};
 use crate::client::Client;
 use crate::reply;
 
@@ -75,12 +75,13 @@ impl Writer {
         while !self.stop.load(Ordering::Relaxed) && self.target.generation.load(Ordering::SeqCst) == record.generation {
             let id = WriteId { n: record.sent, ..record.first };
             // A refusal comes before anything is sent that could be half there: EXEC is all or nothing.
-            let Ok(accepted) = transact(client, &id) else {
+            let Ok(answer) = transact(client, &id) else {
                 record.sent += 1;
                 return;
             };
-            if !accepted {
-                return;
+            let Some(replies) = answer else { return };
+            if let (Deed::Queue(_), Some(popped)) = (id.deed(), reply::items(&replies).last()) {
+                self.history.popped(id, reply::text(popped).parse().ok());
             }
             record.sent += 1;
             record.acked += 1;
@@ -107,8 +108,8 @@ impl Writer {
     }
 }
 
-/// Whether the transaction was carried out; an error when that is not known.
-fn transact(client: &mut Client, id: &WriteId) -> Result<bool, ()> {
-    let answers = client.try_pipeline(&id.commands()).map_err(drop)?;
-    Ok(answers.last().is_some_and(|exec| !reply::is_error(exec)))
+/// The replies of the transaction if it was carried out; an error when that is not known.
+fn transact(client: &mut Client, id: &WriteId) -> Result<Option<redis::Value>, ()> {
+    let mut answers = client.try_pipeline(&id.commands()).map_err(drop)?;
+    Ok(answers.pop().filter(|exec| !reply::is_error(exec)))
 }
