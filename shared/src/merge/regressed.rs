@@ -5,9 +5,10 @@
 use super::stream::{LAST, is_entry, touches};
 use super::{Author, Element, KeyRef, Merge};
 use crate::clock::VectorClock;
-use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs};
+use crate::effect::{Effect, FlushScope, Kind, Op, Path, StreamOp, TtlNote, UnixMs, Value};
 use crate::keyspace::Keyspace;
 use crate::metadata::{PathMeta, TtlMeta};
+use crate::stream::{Part, PartName};
 
 /// Places of a key to author again.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,9 +65,10 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::ListRemove { ranges } => self.names_in(key, ranges, author),
             _ => Vec::new(),
         };
+        let acked = self.stably_acked(key, effect.op, stable);
         let mut of_key =
             |wanted: &dyn Fn(Path<'_>) -> bool| self.stable_places(key, wanted, ttl, stable).into_iter().collect();
-        match effect.op {
+        let mut found: Vec<AtRisk> = match effect.op {
             Op::Set { .. } | Op::Clear { .. } => of_key(&|_| true),
             Op::Assign { path, .. } if is_entry(path) => {
                 of_key(&|p| p == path || p == LAST || p.kind() != Kind::Stream)
@@ -86,7 +88,35 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Expire { .. } | Op::Persist => of_key(&|_| false),
             Op::Flush { scope } => self.stable_dataset(scope, stable),
             Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => Vec::new(),
+        };
+        match found.first_mut() {
+            Some(of_key) => of_key.elements.extend(acked),
+            None if acked.is_empty() => {}
+            None => found.push(AtRisk { db: key.db, name: key.name.into(), elements: acked, ttl: None }),
         }
+        found
+    }
+
+    /// Deliveries that the effect makes although they are acknowledged, and everyone has that: the dataset shows nothing of them, and what a
+    /// group has passed is delivered.
+    fn stably_acked(&mut self, key: KeyRef<'_>, op: Op<'_>, stable: &VectorClock) -> Vec<Element> {
+        let names: Vec<PartName> = match op {
+            Op::Assign { path: Path::Stream(name), .. } => vec![PartName::from_slice(name)],
+            Op::Stream(StreamOp::Deliver { group, ids, .. }) => {
+                ids.iter().map(|id| Part::Delivery { group, id }.name()).collect()
+            }
+            _ => Vec::new(),
+        };
+        let mut acked = Vec::new();
+        for name in &names {
+            let (Some(Part::Delivery { group, id }), path) = (Part::parse(name), Path::Stream(name)) else { continue };
+            let meta = self.table.find(key.db, key.name).and_then(|at| self.table.meta(at).path(path));
+            let is_stable = has_stable(meta, stable);
+            if is_stable && self.position(key, group) >= Some(id) && self.native(key, path).is_none() {
+                acked.push(Element::new(path, Value::Acked));
+            }
+        }
+        acked
     }
 
     /// What is stable here of a whole key, when a snapshot of an instance that came back from an old state has news of it.

@@ -282,7 +282,7 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// The position of a group in the dataset.
-    fn position(&mut self, key: KeyRef<'_>, group: &[u8]) -> Option<StreamId> {
+    pub(super) fn position(&mut self, key: KeyRef<'_>, group: &[u8]) -> Option<StreamId> {
         if !self.shows_stream(key) {
             return None;
         }
