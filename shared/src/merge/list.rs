@@ -124,6 +124,8 @@ impl<K: Keyspace> Merge<'_, K> {
                 }
             }
             Op::Assign { path: Path::Element(name), value, reasserted } => {
+                // A sibling that comes from elsewhere goes when both are stable, and this may be the later to become so (rule L8).
+                self.queue(key, &dot);
                 self.assign_id(key, name, value, (dot, reasserted), &Seen::Everything, Native::Changed);
             }
             _ => {}

@@ -2,6 +2,7 @@
 //! the same steps must break.
 
 use syncer_shared::keyspace::Keyspace;
+use syncer_shared::list::End;
 use syncer_shared::merge::Rules;
 
 use super::client::Command;
@@ -228,4 +229,19 @@ fn a_report_that_came_too_early_counts_later() -> Check {
         0 => Ok(()),
         kept => Err(format!("metadata of {kept} keys is kept")),
     }
+}
+
+/// Found by the simulation (seeds 132210, 132384): two `LSET` of one element, of which the own one became stable last. Nothing looked at
+/// the list any more then, so the loser was kept for ever.
+#[test]
+fn l8_a_parked_element_goes_when_the_own_sibling_is_the_last_to_be_stable() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(A, "l", Command::Push(End::Tail, vec!["a".into(), "b".into()]))?;
+    world.settle()?;
+    world.command(B, "l", Command::LSet(0, "other".into()))?;
+    world.command(A, "l", Command::LSet(0, "own".into()))?;
+    world.pull(B, A)?;
+    world.tell(B, A)?;
+    world.prune(A, usize::MAX)?;
+    world.heal()
 }
