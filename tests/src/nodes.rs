@@ -49,6 +49,20 @@ pub fn number(node: &Server, name: &str) -> u64 {
     value.parse().expect("a number")
 }
 
+/// A write that is sent again while a server that came back from an old file catches up (`SYNCERBEHIND`).
+///
+/// # Panics
+/// When it is refused for another reason, or not taken in time.
+pub fn insist(client: &mut Client, line: &str) {
+    let mut answer = String::new();
+    let is_taken = || {
+        answer = client.text(line);
+        (!answer.starts_with("-SYNCERBEHIND ")).then_some(())
+    };
+    let taken = wait::within(PATIENCE, is_taken);
+    assert!(taken.is_some() && !answer.starts_with('-'), "{line}: {answer}");
+}
+
 /// Saves a node's data now; another child may run still.
 ///
 /// # Panics

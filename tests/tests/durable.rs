@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use syncer_tests::nodes::{Pair, figure, number, save};
+use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::nodes::{Pair, figure, insist, number, save};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
 
@@ -21,7 +22,7 @@ fn write(pair: &Pair, tag: &str) {
             format!("RPUSH {tag}:l{site} a b"),
             format!("INCRBYFLOAT {tag}:float 0.1"),
         ] {
-            client.ok(&line);
+            insist(client, &line);
         }
     }
 }
@@ -42,6 +43,35 @@ on_each_kind! {
         write(&pair, "after");
         pair.agree();
         assert_eq!([count(&pair, "before"), count(&pair, "lost"), count(&pair, "after")], ["10", "10", "10"]);
+    }
+
+    /// DESIGN 2.2 rule 5: what it had reported is missing after it comes back from an old file. It takes no writes until a peer has brought it back.
+    fn a_server_that_lost_what_it_had_reported_catches_up_first(kind) {
+        let mut pair = Pair::start(kind, 1, &[]);
+        pair.one.client().ok("SET k old");
+        pair.agree();
+        save(pair.one.primary());
+        pair.one.client().ok("SET k new");
+        pair.agree();
+        let is_stable = || number(&pair.two.nodes[0], "metadata_keys") == 0;
+        wait::eventually("instance 2 knows by a report that instance 1 has it", is_stable);
+        pair.stop_agents();
+        pair.one.nodes[0].restart();
+        let mut one = pair.one.client();
+        one.ok("SET nobody there");
+        assert_eq!(one.text("GET k"), "old", "without peers it goes on with what it has");
+        let urls = [&pair.one, &pair.two].map(|instance| format!("redis://127.0.0.1:{}", instance.nodes[0].port()));
+        // Long enough that the test sees it.
+        let agent = |at: usize, peer: u8| AgentOptions::at(urls[at].clone()).peer_url(peer, urls[1 - at].clone()).arg("--relay-after-ms").arg("2000");
+        pair.two.agent = Some(Agent::start(agent(1, 1)));
+        wait::eventually("it takes no writes", || one.text("SET probe v").starts_with("-SYNCERBEHIND this instance lacks "));
+        assert!(one.text("EVAL return(redis.call('SET','k','v')) 0").contains("SYNCERBEHIND "));
+        // Only now: what a peer has heard of the new reign replaces what it knew of the old one.
+        pair.one.agent = Some(Agent::start(agent(0, 2)));
+        insist(&mut one, "APPEND k er");
+        assert_eq!(one.text("GET k"), "newer");
+        pair.agree();
+        assert_eq!(pair.two.client().text("MGET k nobody"), "[newer, there]");
     }
 
     /// The same file twice: nobody but instance 2 knows the reign between.

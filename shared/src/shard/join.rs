@@ -60,6 +60,11 @@ pub enum WritesRefused {
         "SYNCERSYNC this instance lacks what the others rely on everybody to have, and takes no writes until its full sync is done; SYNCER.STATUS says how far it is"
     )]
     Behind,
+    /// 2.2 rule 5: it came back from an old file, or lost its tail.
+    #[error(
+        "SYNCERBEHIND this instance lacks what it had reported to the others before, and takes no writes until instance {0} has brought it back: in a moment, or look at SYNCER.PEERS"
+    )]
+    CatchingUp(InstanceId),
 }
 
 impl Shard {

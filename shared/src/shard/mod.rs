@@ -5,6 +5,7 @@
 mod apply;
 mod author;
 mod batch;
+mod behind;
 mod commit;
 mod edit;
 mod handshake;
@@ -173,6 +174,8 @@ pub struct Shard {
     joining: Option<Box<join::Joining>>,
     /// M7: a peer said that this instance is out. Not saved: after a restart it says so again.
     told_out: Option<(InstanceId, ForgottenError)>,
+    /// 2.2 rule 5: what a peer can bring back. Not saved: it says so again.
+    lacking: Option<behind::Lacking>,
     /// Where the backlog ended at the last full sync: a position before says nothing of what came with the snapshot.
     gap: Option<u64>,
     aside: Vec<Aside>,
@@ -219,6 +222,7 @@ impl Shard {
             has_written: false,
             joining: None,
             told_out: None,
+            lacking: None,
             gap: None,
             aside: Vec::new(),
             syncing: None,

@@ -120,7 +120,9 @@ impl Shard {
     /// See [`ReportError`].
     pub fn accept_report(&mut self, from: InstanceId, bytes: &[u8], now_ms: u64) -> Result<bool, ReportError> {
         let mut news = false;
-        for member in report::decode(bytes)? {
+        let reports = report::decode(bytes)?;
+        self.hear_of_itself(from, &reports, now_ms);
+        for member in reports {
             // M3: what a forgotten instance reported last stays as it is.
             if member.instance == self.config.instance || self.membership.forgotten(member.instance).is_some() {
                 continue;

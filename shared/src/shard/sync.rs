@@ -8,7 +8,7 @@ use std::hash::Hasher as _;
 use hashbrown::HashSet;
 use siphasher::sip::SipHasher13;
 
-use super::{Shard, stream::Stream};
+use super::{Shard, WritesRefused, stream::Stream};
 use crate::clock::VectorClock;
 use crate::context::StreamContext;
 use crate::dot::{Dot, Seen};
@@ -153,9 +153,10 @@ impl Shard {
 
     /// Whether clients may write: see [`Shard::check_writes`]. Not while a snapshot comes in of which this instance has not seen all that
     /// is stable: it came back from an old state, and what has no dot any more could not be told from what a write has seen (2.2 rule 5).
+    /// Who is merely behind is spared here: its writes are regressed, which is safe, and what the simulation is to play.
     #[must_use]
     pub fn takes_writes(&self) -> bool {
-        self.is_primary() && self.check_writes().is_ok()
+        self.is_primary() && matches!(self.check_writes(), Ok(()) | Err(WritesRefused::CatchingUp(_)))
     }
 
     /// A later reign of this instance than the one that this server goes on with: it was replaced while it lived on. Its peers take

@@ -72,6 +72,7 @@ impl Shard {
             has_written: _,
             joining,
             told_out: _,
+            lacking: _,
             counters: _,
             groups_unpruned: _,
             durable: _,
