@@ -53,7 +53,10 @@ pub struct ChaosSite {
 
 impl SiteOptions {
     fn server(&self, instance: u8) -> ServerOptions {
-        let options = ServerOptions::instance(instance).module_arg("backlog-size", &self.backlog);
+        // Saves are killed on purpose: a replica of Valkey 9.1 would end itself at its next write.
+        let options = ServerOptions::instance(instance)
+            .module_arg("backlog-size", &self.backlog)
+            .config("stop-writes-on-bgsave-error", "no");
         match self.durability {
             Durability::None => options,
             Durability::Always => options.config("appendonly", "yes").config("appendfsync", "always"),
