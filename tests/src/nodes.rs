@@ -210,9 +210,18 @@ impl Pair {
     /// When it does not come to that.
     pub fn agree(&self) {
         let what = "all nodes of both instances agree";
-        let standing = || format!("{}\n{}\n{}", self.one.standing(), self.two.standing(), self.agent_logs());
+        let standing = || {
+            let differ = self.differences();
+            format!("{differ}\n{}\n{}\n{}", self.one.standing(), self.two.standing(), self.agent_logs())
+        };
         wait::until(PATIENCE, what, || self.do_agree().then_some(()), standing);
         assert_eq!(self.full_syncs(), 0, "full syncs\n{}", standing());
+    }
+
+    /// The keys in which the primaries differ, and what each has.
+    fn differences(&self) -> String {
+        let [one, two] = [&self.one, &self.two].map(|instance| dataset::read(&mut instance.client()));
+        dataset::differences(&one, &two)
     }
 
     fn do_agree(&self) -> bool {

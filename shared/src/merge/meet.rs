@@ -2,7 +2,8 @@
 //!
 //! Live is what is in both, and what the other side has not seen. An entry without a dot stands for every dot that its side
 //! counts as stable and no longer has. Where both sides have one that the other's dots are part of (increments are folded one by
-//! one), one of the entries is kept, and the dots of its side that it lacks: then each is counted once.
+//! one), one of the entries is kept, and the dots of the other side that it lacks: then each is counted once. The target's, if it may be
+//! made of what the source has seen since its snapshot only.
 
 use hashbrown::HashSet;
 
@@ -86,10 +87,12 @@ impl Meeting<'_> {
             Keep::Target => PathMeta::stable(bases.1.cloned()),
             Keep::Neither | Keep::Either => PathMeta::default(),
         };
-        // The target has folded it, and the source, whose entry is kept, has not.
-        let is_folded = |dot: &Dot| keep == Keep::Source && bases.1.is_some() && dot.is_in(self.target.stable);
-        let from_source = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock) || is_folded(dot);
-        let from_target = |dot: &Dot| !at_source.contains(dot) && !dot.is_in(self.source.clock);
+        // The other side has folded it, and this one, whose entry is kept, has not.
+        let at_target_only = |dot: &Dot| keep == Keep::Source && bases.1.is_some() && dot.is_in(self.target.stable);
+        let at_source_only = |dot: &Dot| keep == Keep::Target && bases.0.is_some() && dot.is_in(self.source.stable);
+        let from_source = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock) || at_target_only(dot);
+        let from_target =
+            |dot: &Dot| !at_source.contains(dot) && (!dot.is_in(self.source.clock) || at_source_only(dot));
         met.assigns.extend(source.assigns.iter().filter(|a| from_source(&a.dot)).cloned());
         met.assigns.extend(target.assigns.iter().filter(|a| from_target(&a.dot)).cloned());
         let of_source = source.increments().iter().filter(|i| from_source(&i.dot));
@@ -113,6 +116,8 @@ impl Meeting<'_> {
         match (source, target) {
             (false, false) => Keep::Neither,
             _ if !(self.rule_7 || (source && target)) => Keep::Neither,
+            // The source has acknowledged more since its snapshot: only the target's entry may be made of it.
+            (true, true) if self.target_knows_more() => Keep::Target,
             (true, true) if source_stands() => Keep::Source,
             (true, true) if target_stands() => Keep::Target,
             (true, true) => Keep::Either,
@@ -123,18 +128,26 @@ impl Meeting<'_> {
         }
     }
 
+    /// Is there something that the target counts as stable and the source had not seen, and not the other way round?
+    fn target_knows_more(&self) -> bool {
+        self.target.clock.covers(self.source.stable) && !self.source.clock.covers(self.target.stable)
+    }
+
     fn ttl(&self, source: &KeyMeta, target: &KeyMeta) -> TtlMeta {
         let dots = |meta: &KeyMeta| meta.ttl.dots.iter().map(|t| t.dot).collect::<Dots>();
         let (at_source, at_target) = (dots(source), dots(target));
         let (of_source, of_target) = (stable_ttl(source), stable_ttl(target));
-        let base = match self.base(of_source.is_some(), of_target.is_some(), &at_source, &at_target) {
+        let keep = self.base(of_source.is_some(), of_target.is_some(), &at_source, &at_target);
+        let base = match keep {
             Keep::Source | Keep::Either => of_source.flatten(),
             Keep::Target => of_target.flatten(),
             Keep::Neither => None,
         };
         let mut met = TtlMeta { base, ..TtlMeta::default() };
         let from_source = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock);
-        let from_target = |dot: &Dot| !at_source.contains(dot) && !dot.is_in(self.source.clock);
+        let at_source_only = |dot: &Dot| keep == Keep::Target && of_source.is_some() && dot.is_in(self.source.stable);
+        let from_target =
+            |dot: &Dot| !at_source.contains(dot) && (!dot.is_in(self.source.clock) || at_source_only(dot));
         met.dots.extend(source.ttl.dots.iter().filter(|t| from_source(&t.dot)).copied());
         met.dots.extend(target.ttl.dots.iter().filter(|t| from_target(&t.dot)).copied());
         met

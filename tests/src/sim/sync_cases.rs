@@ -173,6 +173,37 @@ fn increments_that_only_the_target_has_folded_survive_a_full_sync() -> Check {
     world.heal()
 }
 
+/// Found by the simulation (seed 1882873268274984): what the target writes during a sync the source acknowledges, after its snapshot; the target
+/// folds it, and its entry is more than the snapshot's.
+#[test]
+fn what_the_target_folds_during_a_full_sync_survives_it() -> Check {
+    const MANY: i64 = 20;
+    let mut world = world(2, Rules::default());
+    let hit = |world: &mut World, instance, by: i64| -> Check {
+        world.command(instance, "h", Command::HIncrBy("a".into(), by))?;
+        world.command(instance, "z", Command::ZIncrBy("a".into(), by as f64))
+    };
+    hit(&mut world, A, 5)?;
+    world.settle()?;
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    for _ in 0..MANY {
+        hit(&mut world, B, 1)?;
+    }
+    world.pull(B, A)?;
+    world.tell(A, B)?;
+    world.persist(B);
+    world.instances[B].shard.advance_stability();
+    world.prune(B, usize::MAX)?;
+    hit(&mut world, B, 1)?;
+    world.step_sync(B, usize::MAX)?;
+    let all = 5 + MANY + 1;
+    let keyspace = &mut world.instances[B].keyspace;
+    assert_eq!(keyspace.field(0, b"h", b"a"), Some(all.to_string().into_bytes()));
+    assert_eq!(keyspace.score(0, b"z", b"a"), Some(all as f64));
+    world.heal()
+}
+
 /// An increment where a field was removed takes an entry without a dot for granted. The source still has the one that was removed.
 #[test]
 fn what_was_removed_and_incremented_again_stays_removed_in_a_full_sync() -> Check {
