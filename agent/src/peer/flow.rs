@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use syncer_shared::instance::{InstanceId, InstanceSet};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Sleep;
 
 use super::handshake::{BY_HAND, Joined};
@@ -29,7 +29,8 @@ pub struct Flow<'a> {
     source: Connection,
     target: Connection,
     stream: Stream,
-    wanted: InstanceSet,
+    /// Whose effects are wanted; the handshake asked for the value last seen.
+    wanted: watch::Receiver<InstanceSet>,
     board: &'a Rc<Board>,
     report_now: &'a Notify,
     has_applied: bool,
@@ -40,7 +41,7 @@ impl<'a> Flow<'a> {
     pub fn new(
         joined: Joined,
         settings: &Settings,
-        wanted: InstanceSet,
+        wanted: watch::Receiver<InstanceSet>,
         board: &'a Rc<Board>,
         report_now: &'a Notify,
     ) -> Self {
@@ -69,7 +70,6 @@ impl<'a> Flow<'a> {
     }
 
     async fn drive(&mut self, peer: InstanceId, herald: &mut Herald) -> Result<std::convert::Infallible, End> {
-        let mut rewired = self.board.wanted.get(&peer).map(|wanted| wanted.subscribe()).ok_or(End::Rewired)?;
         let mut resync = self.board.resync.subscribe();
         let mut alarm = Alarm::new();
         loop {
@@ -91,11 +91,7 @@ impl<'a> Flow<'a> {
                 () = alarm.wait() => {}
                 () = clock_moved, if waits => self.on_clock(),
                 changed = resync.changed() => changed.map_err(|_| End::Rewired)?,
-                changed = rewired.changed() => {
-                    if changed.is_err() || *rewired.borrow_and_update() != self.wanted {
-                        return Err(End::Rewired);
-                    }
-                }
+                _ = self.wanted.changed() => return Err(End::Rewired),
             }
             self.drain()?;
         }

@@ -179,9 +179,11 @@ impl PeerTask {
             Ok(source) => source,
             Err(error) => return error.into(),
         };
-        let Some(wanted) = self.board.wanted.get(&self.peer).map(|wanted| *wanted.borrow()) else {
+        // Subscribed before the handshake: a change during it is one.
+        let Some(mut rewired) = self.board.wanted.get(&self.peer).map(|wanted| wanted.subscribe()) else {
             return End::Rewired;
         };
+        let wanted = *rewired.borrow_and_update();
         let join = Join {
             peer: self.peer,
             source: &source,
@@ -207,7 +209,7 @@ impl PeerTask {
             settings: &self.config.settings,
         };
         let report_now = tokio::sync::Notify::new();
-        let mut flow = flow::Flow::new(joined, &self.config.settings, wanted, &self.board, &report_now);
+        let mut flow = flow::Flow::new(joined, &self.config.settings, rewired, &self.board, &report_now);
         let end = tokio::select! {
             end = flow.run(self.peer, &mut self.herald) => end,
             never = control.run(&report_now) => match never {},
