@@ -154,8 +154,10 @@ impl Meeting<'_> {
     }
 }
 
+/// What an entry of a group's deliveries is besides late overrules that: pruned or not, it was handed out (I-12).
 fn base(meta: &PathMeta) -> Option<&Payload> {
     match &meta.sum.as_ref()?.base {
+        Base::Stable(Some(Payload::Late)) if meta.dots().next().is_some() => None,
         Base::Stable(payload) => payload.as_ref(),
         Base::None => None,
     }

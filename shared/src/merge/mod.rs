@@ -101,6 +101,8 @@ pub struct Merge<'a, K> {
     pub rules: &'a Rules,
     /// While a full sync goes on, the clock of this shard: what the snapshot brought above it stays explicit.
     pub syncing: Option<&'a VectorClock>,
+    /// S: what has a dot in it may be pruned or not, and must not make a difference.
+    pub stable: &'a VectorClock,
     /// How often an effect met a concurrent one (`conflicts` in INFO).
     pub conflicts: &'a mut u64,
 }

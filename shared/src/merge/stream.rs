@@ -339,11 +339,12 @@ impl<K: Keyspace> Merge<'_, K> {
         }
     }
 
-    /// The entry is still to be handed out, unless it is known to have been.
+    /// The entry is still to be handed out, unless it is known to have been. What everyone knows may be pruned, so it does not count (I-12).
     fn note_late(&mut self, key: KeyRef<'_>, group: &[u8], id: StreamId) {
         let name = Part::Delivery { group, id }.name();
         let path = Path::Stream(&name);
-        let known = self.table.find(key.db, key.name).is_some_and(|at| self.table.meta(at).path(path).is_some());
+        let delivery = self.table.find(key.db, key.name).and_then(|at| self.table.meta(at).path(path));
+        let known = delivery.is_some_and(|meta| meta.dots().any(|dot| !dot.is_in(self.stable)));
         if !known && self.native(key, path).is_none() {
             self.put(key, path, &Payload::Late);
         }

@@ -433,6 +433,7 @@ impl Shard {
             keyspace,
             rules: &self.config.rules,
             syncing: self.syncing.is_some().then_some(&self.clock),
+            stable: self.stability.stable(),
             conflicts: &mut self.counters.conflicts,
         }
     }
