@@ -30,6 +30,13 @@ pub fn pin(pid: u32, cores: &str) {
     run("taskset", &["-a", "-c", "-p", cores, &pid.to_string()]);
 }
 
+/// Puts the thread that calls it on these cores.
+pub fn pin_thread(cores: &str) {
+    let own = fs::read_link("/proc/thread-self").expect("/proc is there");
+    let id = own.file_name().and_then(|id| id.to_str()).expect("threads have numbers");
+    run("taskset", &["-c", "-p", cores, id]);
+}
+
 /// Sets this process, and the threads and programs it starts from now on, above others.
 pub fn prioritise() {
     run("renice", &["-n", NICE, "-p", &std::process::id().to_string()]);

@@ -122,14 +122,27 @@ fn step_of(workload: Workload, clients: &mut [Client], random: &mut fastrand::Rn
     for client in &mut *clients {
         let mut bytes = Vec::new();
         for _ in 0..PIPELINE {
-            crate::client::encode(&command_of(workload, random), &mut bytes);
+            commands_of(workload, random).iter().for_each(|words| crate::client::encode(words, &mut bytes));
         }
         client.send_raw(&bytes).expect("the server takes a pipeline");
     }
     for client in clients {
-        for _ in 0..PIPELINE {
+        for _ in 0..PIPELINE * workload.commands() {
             let answer = client.receive().expect("the server answers a pipeline");
             assert!(!reply::is_error(&answer), "{}: {}", workload.name, reply::text(&answer));
+        }
+    }
+}
+
+/// One operation.
+fn commands_of(workload: Workload, random: &mut fastrand::Rng) -> Vec<Vec<Vec<u8>>> {
+    let mut command = || command_of(workload, random);
+    match workload.transaction {
+        0 => vec![command()],
+        count => {
+            let word = |word: &str| vec![vec![word.into()]];
+            let body: Vec<_> = (0..count).map(|_| command()).collect();
+            [word("MULTI"), body, word("EXEC")].concat()
         }
     }
 }

@@ -23,4 +23,5 @@ pub mod statistics;
 pub mod table;
 pub mod target;
 pub mod throughput;
+mod transactions;
 pub mod workload;

@@ -8,6 +8,7 @@ use super::options::Options;
 use super::statistics::Rounds;
 use super::table::{Table, figure, percent};
 use super::target::{Bound, Target};
+use super::transactions;
 use super::workload::{KEYS, SET, WORKLOADS, Workload};
 
 /// Commands in flight per connection, and how many commands a round has.
@@ -83,7 +84,11 @@ fn measure(contestant: &Contestant, workload: Workload, pipeline: u64, requests:
         contestant.flush();
     }
     let before = contestant.used();
-    let per_second = Load::new(contestant.origin.port(), workload.command, pipeline, requests).run();
+    let port = contestant.origin.port();
+    let per_second = match workload.transaction {
+        0 => Load::new(port, workload.command, pipeline, requests).run(),
+        _ => transactions::run(port, workload, pipeline, requests),
+    };
     contestant.settle();
     let after = contestant.used();
     let per_operation =

@@ -7,8 +7,18 @@ pub struct Workload {
     pub name: &'static str,
     /// The command, with `__rand_int__` where redis-benchmark puts a number.
     pub command: &'static [&'static str],
+    /// So many of it in one MULTI and EXEC, which count as one operation; 0 for none.
+    pub transaction: usize,
     /// Whether it changes the dataset.
     pub writes: bool,
+}
+
+impl Workload {
+    /// How many commands one operation sends, and gets replies to.
+    #[must_use]
+    pub const fn commands(&self) -> usize {
+        if self.transaction == 0 { 1 } else { self.transaction + 2 }
+    }
 }
 
 /// How many different numbers stand for `__rand_int__`.
@@ -18,26 +28,30 @@ pub const KEYS: u64 = 100_000;
 pub const VALUE: &str = "0123456789abcdef";
 
 /// Every write makes something new, since a repeated SADD would measure something else.
-pub const WORKLOADS: [Workload; 13] = [
-    Workload { name: "GET", command: &["GET", "key:__rand_int__"], writes: false },
+pub const WORKLOADS: [Workload; 14] = [
+    Workload { writes: false, ..write("GET", &["GET", "key:__rand_int__"]) },
     SET,
-    Workload { name: "INCR", command: &["INCR", "count:__rand_int__"], writes: true },
-    Workload { name: "HSET", command: &["HSET", "hash:__rand_int__", "field:__rand_int__", VALUE], writes: true },
-    Workload { name: "SADD", command: &["SADD", "set:__rand_int__", "member:__rand_int__"], writes: true },
-    Workload {
-        name: "ZADD",
-        command: &["ZADD", "board:__rand_int__", "__rand_int__", "member:__rand_int__"],
-        writes: true,
-    },
-    Workload { name: "XADD", command: &["XADD", "stream:__rand_int__", "*", "field", VALUE], writes: true },
-    Workload { name: "LPUSH", command: &["LPUSH", "queue", VALUE], writes: true },
+    write("INCR", &["INCR", "count:__rand_int__"]),
+    write("HSET", &["HSET", "hash:__rand_int__", "field:__rand_int__", VALUE]),
+    write("SADD", &["SADD", "set:__rand_int__", "member:__rand_int__"]),
+    write("ZADD", &["ZADD", "board:__rand_int__", "__rand_int__", "member:__rand_int__"]),
+    write("XADD", &["XADD", "stream:__rand_int__", "*", "field", VALUE]),
+    write("LPUSH", &["LPUSH", "queue", VALUE]),
     // Takes what LPUSH has left; then it finds nothing, as on the stock server.
-    Workload { name: "RPOP", command: &["RPOP", "queue"], writes: true },
-    Workload { name: "PFADD", command: &["PFADD", "visitors:__rand_int__", "visitor:__rand_int__"], writes: true },
-    Workload { name: "SETBIT", command: &["EVAL", SETBIT, "1", "bitmap", "__rand_int__"], writes: true },
-    Workload { name: "HSET10", command: &HSET10, writes: true },
-    Workload { name: "LUA10", command: &["EVAL", LUA10, "1", "key:__rand_int__", VALUE], writes: true },
+    write("RPOP", &["RPOP", "queue"]),
+    write("PFADD", &["PFADD", "visitors:__rand_int__", "visitor:__rand_int__"]),
+    write("SETBIT", &["EVAL", SETBIT, "1", "bitmap", "__rand_int__"]),
+    write("HSET10", &HSET10),
+    Workload { name: "MULTI10", transaction: 10, ..SET },
+    write("LUA10", &["EVAL", LUA10, "1", "key:__rand_int__", VALUE]),
 ];
+
+/// The plainest write.
+pub const SET: Workload = write("SET", &["SET", "key:__rand_int__", VALUE]);
+
+const fn write(name: &'static str, command: &'static [&'static str]) -> Workload {
+    Workload { name, command, transaction: 0, writes: true }
+}
 
 /// In one bitmap of 12 MB. In a script: redis-benchmark's numbers have zeros before them, which SETBIT does not take.
 const SETBIT: &str = "return redis.call('SETBIT', KEYS[1], 99999999 - tonumber(ARGV[1]), 1)";
@@ -70,6 +84,3 @@ const HSET10: [&str; 22] = [
 
 /// Ten writes in one script: they arrive at the peer in one step.
 const LUA10: &str = "for i = 1, 10 do redis.call('SET', KEYS[1] .. ':' .. i, ARGV[1]) end";
-
-/// The plainest write.
-pub const SET: Workload = Workload { name: "SET", command: &["SET", "key:__rand_int__", VALUE], writes: true };
