@@ -2,6 +2,7 @@
 
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::nodes::{Pair, advance, save, sum, under_load};
+use syncer_tests::server::{Server, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
 
 /// Lets a replica hang, without a connection: it gets nothing of what is written from now on until its primary is gone.
@@ -71,6 +72,24 @@ on_each_kind! {
         pair.agree();
     }
 
+    /// It had nobody to tell anything until now, and its old primary follows it without a full sync of the server's.
+    fn who_is_promoted_right_after_its_first_sync_tells_all(kind) {
+        let mut pair = Pair::start(kind, 1, &[]);
+        let new = Server::start(kind, ServerOptions::instance(1).config("replicaof", "127.0.0.1 1"));
+        let mut client = new.client();
+        wait::eventually("it has been alone for a while", || !client.text("INFO server").contains("uptime_in_seconds:0"));
+        client.ok(&format!("REPLICAOF 127.0.0.1 {}", pair.one.nodes[0].port()));
+        new.follows();
+        client.ok("REPLICAOF NO ONE");
+        client.ok("INCR n");
+        pair.one.nodes.push(new);
+        pair.one.promote(1);
+        (0..20).for_each(|_| drop(client.ok("INCR n")));
+        pair.restart_agents();
+        pair.agree();
+        assert_eq!(pair.two.client().text("GET n"), "21");
+    }
+
     /// The primary is gone; the replica had not got the last writes, but instance 2 had.
     fn a_replica_that_lacks_the_last_writes_gets_them_from_the_peer(kind) {
         let mut pair = Pair::start(kind, 2, &[]);
@@ -98,7 +117,7 @@ on_each_kind! {
     /// Replica, replica of a replica, and a new node that takes over in the end.
     fn an_instance_moves_to_a_new_node(kind) {
         let mut pair = Pair::start(kind, 2, &[]);
-        let chained = pair.one.nodes[1].replica(syncer_tests::server::ServerOptions::instance(1));
+        let chained = pair.one.nodes[1].replica(ServerOptions::instance(1));
         pair.one.nodes.push(chained);
         let new = pair.one.grow();
         pair.restart_agents();

@@ -19,12 +19,13 @@ pub fn needed() -> bool {
     NEEDED.get()
 }
 
-/// They may have to, from this moment on: a child was forked, whose snapshot a replica or a file may begin from.
+/// They may have to, from this moment on: a child was forked, whose snapshot a replica or a file may begin from; or a replica was promoted, whose
+/// fellow replicas come by a partial resync, without a fork.
 pub fn assume() {
     NEEDED.set(true);
 }
 
-/// Asks the server. Called by the heartbeat: what begins between two calls begins with a fork, which is an event.
+/// Asks the server. Called by the heartbeat: what begins between two calls begins with an event (see [`assume`]).
 pub fn recheck(context: &Context) {
     let replication = Info::section(context, c"replication");
     let zero = |field| replication.number(field) == Some(0);

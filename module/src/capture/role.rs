@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::aof;
+use super::{aof, replication};
 use crate::commands::progress;
 use crate::redis::events::Load;
 use crate::redis::{Context, detached};
@@ -61,6 +61,8 @@ pub fn try_begin() -> bool {
 pub fn changed(_context: &Context, primary: bool) {
     if primary {
         MODE.set(Mode::Waiting);
+        // As a replica it got a replication backlog, which others may come back to before the next beat.
+        replication::assume();
     } else {
         MODE.set(Mode::Replica);
         if REIGNS.replace(false) {
