@@ -35,6 +35,8 @@ use crate::stream::Part;
 /// outside tests.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
+    /// 2.2 rule 1: a member reports what is durable.
+    pub reports_are_durable: bool,
     /// 2.2 rule 3: a report counts only when its receiver covers it and it covers the start of every known reign.
     pub reports_are_covered: bool,
     /// 2.2 rule 4: a path is pruned only with all its dots.
@@ -63,6 +65,10 @@ pub struct Rules {
     pub sponsor_knows_all: bool,
     /// M11: no writes until every member has the Join.
     pub joining_takes_no_writes: bool,
+    /// L4: who pushes beside what it pushed before continues that run.
+    pub runs_continue: bool,
+    /// DESIGN 2.3: what the author of a read had not seen is not delivered by it.
+    pub late_entries: bool,
     /// G2: an effect has seen the earlier ones of its group.
     pub group_sees_itself: bool,
 }
@@ -70,6 +76,7 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         Self {
+            reports_are_durable: true,
             reports_are_covered: true,
             prune_whole_paths: true,
             regressed_reassert: true,
@@ -84,6 +91,8 @@ impl Default for Rules {
             rejoin_when_settled: true,
             sponsor_knows_all: true,
             joining_takes_no_writes: true,
+            runs_continue: true,
+            late_entries: true,
             group_sees_itself: true,
         }
     }

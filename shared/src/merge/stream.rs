@@ -302,6 +302,9 @@ impl<K: Keyspace> Merge<'_, K> {
         position: StreamId,
         seen: &Seen<'_>,
     ) {
+        if !self.rules.late_entries {
+            return;
+        }
         let (Some(from), Some(to)) = (before.unwrap_or(StreamId::MIN).next(), position.next()) else { return };
         let Some(id) = self.table.find(key.db, key.name) else { return };
         let meta = self.table.meta(id);

@@ -85,7 +85,8 @@ impl Shard {
     #[must_use]
     pub fn report(&self) -> Vec<u8> {
         let own = self.clock_token();
-        let durable = self.durable.clone().unwrap_or_else(|| own.clone());
+        let durable = self.durable.clone().filter(|_| self.config.rules.reports_are_durable);
+        let durable = durable.unwrap_or_else(|| own.clone());
         let me = MemberReport { instance: self.config.instance, durable, applied: own };
         let members = self.membership.members();
         let others = self.heard.members.values().filter(|r| members.contains(r.instance) && r.instance != me.instance);

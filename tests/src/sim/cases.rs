@@ -231,6 +231,49 @@ fn a_report_that_came_too_early_counts_later() -> Check {
     }
 }
 
+/// 2.2 rule 1: B reports what only its memory has, loses it, and deletes what A counts as seen. Rule 5 would hide the harm, so it is off.
+#[test]
+fn what_is_reported_outlives_a_crash() {
+    let steps = |rules: Rules| {
+        let mut world = world(2, Rules { regressed_reassert: false, ..rules });
+        world.command(A, "k", set("old"))?;
+        world.settle()?;
+        let backup = world.instances[B].logged();
+        world.command(A, "k", set("new"))?;
+        world.persist(A);
+        world.pull(A, B)?;
+        world.report(B, A)?;
+        world.prune(A, usize::MAX)?;
+        world.fail_over(B, backup)?;
+        world.command(B, "k", Command::Del)?;
+        world.pull(B, A)?;
+        world.shows(A, "k", Some("new"))
+    };
+    check(steps, |rules| rules.reports_are_durable = false);
+}
+
+/// L4: what two sites push at the same time, element by element, does not interleave.
+#[test]
+fn l4_runs_stay_together() {
+    for end in [End::Head, End::Tail] {
+        let steps = |rules: Rules| {
+            let mut world = world(2, rules);
+            for i in 0..4 {
+                for (instance, name) in [(A, 'a'), (B, 'b')] {
+                    world.command(instance, "l", Command::Push(end, vec![format!("{name}{i}")]))?;
+                    world.tick(1);
+                }
+            }
+            world.heal()?;
+            let keyspace = &mut world.instances[A].keyspace;
+            let authors: Vec<u8> = (0..8).filter_map(|i| keyspace.list_get(0, b"l", i)).map(|value| value[0]).collect();
+            let turns = authors.windows(2).filter(|pair| pair[0] != pair[1]).count();
+            if turns == 1 { Ok(()) } else { Err(format!("they take {turns} turns")) }
+        };
+        check(steps, |rules| rules.runs_continue = false);
+    }
+}
+
 /// Found by the simulation (seeds 132210, 132384): two `LSET` of one element, of which the own one became stable last. Nothing looked at
 /// the list any more then, so the loser was kept for ever.
 #[test]

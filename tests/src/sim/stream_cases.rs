@@ -6,7 +6,7 @@ use syncer_shared::merge::Rules;
 use syncer_shared::metadata::Payload;
 use syncer_shared::stream::{Part, StreamId};
 
-use super::cases::{A, B, C, world};
+use super::cases::{A, B, C, check, world};
 use super::client::Command;
 use super::streams::StreamCommand;
 use super::{Check, World};
@@ -84,6 +84,25 @@ fn what_a_read_passes_over_is_late_whatever_is_pruned() -> Check {
     world.pull(C, A)?;
     world.check_all()?;
     world.heal()
+}
+
+/// DESIGN 2.3: a read moves a group past an entry that it had not seen; the entry is handed out all the same.
+#[test]
+fn no_entry_is_skipped_that_came_late() {
+    let steps = |rules: Rules| {
+        let mut world = world(2, rules);
+        world.command(B, "x", add(100))?;
+        for command in [add(300), Command::Stream(StreamCommand::Group("g".into(), false)), read("g", None)] {
+            world.command(A, "x", command)?;
+        }
+        world.pull(A, B)?;
+        let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
+        match world.instances[B].keyspace.stream_part(0, b"x", delivery) {
+            Some(Payload::Late) => world.heal(),
+            other => Err(format!("B is not to hand it out: {other:?}")),
+        }
+    };
+    check(steps, |rules| rules.late_entries = false);
 }
 
 /// Found by the simulation (seeds 104715, 105359): a `Flush` or `Clear` that had seen neither an entry nor the group that it is late for left
