@@ -75,6 +75,7 @@ on_each_kind! {
     /// It had nobody to tell anything until now, and its old primary follows it without a full sync of the server's.
     fn who_is_promoted_right_after_its_first_sync_tells_all(kind) {
         let mut pair = Pair::start(kind, 1, &[]);
+        pair.one.client().ok("SET n 0 EX 1000");
         let new = Server::start(kind, ServerOptions::instance(1).config("replicaof", "127.0.0.1 1"));
         let mut client = new.client();
         wait::eventually("it has been alone for a while", || !client.text("INFO server").contains("uptime_in_seconds:0"));
@@ -82,6 +83,8 @@ on_each_kind! {
         new.follows();
         client.ok("REPLICAOF NO ONE");
         client.ok("INCR n");
+        let known = client.text("SYNCER.KEY n");
+        assert!(known.contains("strong, 0"), "T2: the increment says nothing of the TTL that came in a file: {known}");
         pair.one.nodes.push(new);
         pair.one.promote(1);
         (0..20).for_each(|_| drop(client.ok("INCR n")));

@@ -177,7 +177,7 @@ pub fn on_event(context: &Context, name: &[u8], key: &[u8]) {
     }
 }
 
-/// A key has got a TTL by our own doing: no event tells.
+/// A key has got a TTL by our own doing, or may have: no event tells.
 pub fn saw_ttl() {
     VOLATILE.set(true);
 }
@@ -194,6 +194,8 @@ pub fn on_server_event(context: &Context, event: ServerEvent) {
         ServerEvent::Loading(load) => {
             // DEBUG RELOAD empties the dataset before it loads it: no flush that anybody asked for (CAPTURE 11).
             with(|capture| capture.unit.clear());
+            // No events tell of the TTLs in a file.
+            saw_ttl();
             field_ttls::saw();
             role::loading(load);
         }
