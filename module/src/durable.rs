@@ -93,6 +93,14 @@ pub fn forked() {
     DURABLE.with_borrow_mut(|durable| durable.forked = clock);
 }
 
+/// Another dataset comes in: nothing of it survives yet. A replica that was here comes back.
+pub fn restart() {
+    DURABLE.with_borrow_mut(|durable| {
+        let (replica_seen, has_save_points) = (durable.replica_seen, durable.has_save_points);
+        *durable = Durable { replica_seen, has_save_points, by: durable.by, ..Durable::default() };
+    });
+}
+
 /// A beat of a primary. Before anything is replicated in it, so that the offset has what the clock has.
 pub fn beat(context: &Context) {
     let Ok(applied) = state::shard().map(|shard| (!shard.has_records()).then(|| shard.clock_token())) else { return };

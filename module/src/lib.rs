@@ -8,6 +8,7 @@
 //! | [`load`] | arguments, what the server must offer, registration |
 //! | [`commands`] | the `SYNCER.*` commands |
 //! | [`snapshot`] | full sync at the source: a forked child and the thread that hands out what it writes |
+//! | [`native`] | full sync into an empty instance, at the target: a file comes in and is loaded by the server |
 //! | [`durable`] | what of this instance would survive |
 //! | [`persist`] | that state in the server's files and native full syncs |
 //! | [`state`] | the one global: this server's shard |
@@ -19,6 +20,7 @@ pub mod durable;
 pub mod info;
 pub mod keyspace;
 pub mod load;
+pub mod native;
 pub mod persist;
 pub mod redis;
 pub mod snapshot;

@@ -35,6 +35,8 @@ struct Stage {
     was_primary: bool,
     /// What only it had then, while it takes it.
     unheard: Option<Unheard>,
+    /// A newcomer that the state to be read takes the place of.
+    newcomer: Option<Shard>,
 }
 
 thread_local! {
@@ -48,6 +50,7 @@ thread_local! {
             lost: false,
             was_primary: false,
             unheard: None,
+            newcomer: None,
         })
     };
 }
@@ -134,10 +137,38 @@ pub fn say_rejected(unheard: &Unheard, what_now: &str) {
     }
 }
 
+/// The state of the file that is loaded next takes the place of this one, or nothing does.
+pub fn succeeds(newcomer: Shard) {
+    STAGE.with_borrow_mut(|stage| stage.newcomer = Some(newcomer));
+}
+
+/// The newcomer that there still is after loading.
+pub fn not_succeeded() -> Option<Shard> {
+    STAGE.with_borrow_mut(|stage| stage.newcomer.take())
+}
+
+/// Before the server forks for its append-only file, which must have all of it.
+fn take_over(stage: &mut Stage, staged: Option<Shard>) {
+    let (Some(newcomer), Some(mut staged)) = (&mut stage.newcomer, staged) else { return };
+    match staged.succeed(newcomer) {
+        Ok(()) => {
+            said(&staged);
+            state::put(staged);
+            stage.newcomer = None;
+        }
+        Err(error) => log::warning(&format!("syncer: the state in the file does not fit this instance: {error}")),
+    }
+}
+
 fn ends(stage: &mut Stage, success: bool) -> bool {
     let (staged, parked) = (stage.staged.take().filter(|_| success), stage.parked.take());
     let unheard = stage.unheard.take();
     let swapping = std::mem::take(&mut stage.swapping);
+    if stage.newcomer.is_some() {
+        stage.lost = false;
+        take_over(stage, staged);
+        return false;
+    }
     match (staged, parked) {
         (Some(staged), Some(parked)) if is_same(&staged, &parked) => {
             state::put(parked);

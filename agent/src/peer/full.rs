@@ -15,9 +15,9 @@ use crate::protocol::{Code, PeerInfo, Piece, Refusal, SnapshotBegun, merged_byte
 use crate::resp::Reply;
 
 /// Reads that the source is asked for ahead of what is merged.
-const READS: usize = 2;
+pub(super) const READS: usize = 2;
 /// How long either end may take for one step: a large key, or a machine that is busy with the fork.
-const STEP_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often progress is told, and logged.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -35,19 +35,33 @@ pub struct FullSync<'a> {
     pub timeout: Duration,
     /// For the logs.
     pub reason: &'a str,
+    /// Whether it may be a file, if the local server is empty; not after one was refused.
+    pub by_file: bool,
 }
 
 /// How far it is.
-struct Progress {
+pub(super) struct Progress {
     begun: Instant,
     told: Instant,
     logged: Instant,
-    bytes: u64,
+    pub(super) bytes: u64,
     keys: u64,
+    /// 0 when it is not known how many keys the bytes are.
     keys_total: u64,
 }
 
 impl Progress {
+    /// At the beginning.
+    pub(super) fn new(keys_total: u64) -> Self {
+        let now = Instant::now();
+        Self { begun: now, told: now, logged: now, bytes: 0, keys: 0, keys_total }
+    }
+
+    /// Since the beginning.
+    pub(super) fn seconds(&self) -> f64 {
+        self.begun.elapsed().as_secs_f64()
+    }
+
     /// In hundredths of the keys; their number is an estimate.
     fn percent(&self) -> u64 {
         (self.keys * 100).checked_div(self.keys_total).unwrap_or(0).min(100)
@@ -74,16 +88,21 @@ impl FullSync<'_> {
         )
         .map_err(refused_by_local)?;
         let reader = info.instance.to_string();
-        let begun = self.at_source(&mut source, &[b"SYNCER.SNAPSHOT", b"BEGIN", reader.as_bytes()]).await?;
+        let offer =
+            if self.by_file && info.standing[..] == *b"blank" { self.offer(&mut target).await? } else { String::new() };
+        let begin: [&[u8]; 4] = [b"SYNCER.SNAPSHOT", b"BEGIN", reader.as_bytes(), offer.as_bytes()];
+        let begun = self.at_source(&mut source, if offer.is_empty() { &begin[..3] } else { &begin }).await?;
         let begun = SnapshotBegun::parse(&begun).map_err(refused_by_peer)?;
+        if begun.is_file {
+            return self.load(&mut source, &mut target, &begun, herald).await;
+        }
         let id = begun.id.to_string();
         let read: [&[u8]; 3] = [b"SYNCER.SNAPSHOT", b"READ", id.as_bytes()];
         (0..READS).for_each(|_| source.send(&read));
         let Piece::Head(head) = self.piece(&mut source).await? else { return Err(out_of_order()) };
         let token = self.begin(&mut target, begun.keys, &head).await?;
         info!(peer = %self.peer, keys = begun.keys, reason = self.reason, "full sync begins");
-        let now = Instant::now();
-        let mut progress = Progress { begun: now, told: now, logged: now, bytes: 0, keys: 0, keys_total: begun.keys };
+        let mut progress = Progress::new(begun.keys);
         loop {
             source.send(&read);
             match self.piece(&mut source).await? {
@@ -92,12 +111,12 @@ impl FullSync<'_> {
                     progress.keys = keys;
                     self.tell(&mut progress, herald);
                 }
-                Piece::End => break,
-                Piece::Head(_) => return Err(out_of_order()),
+                Piece::End(_) => break,
+                Piece::Head(_) | Piece::File(_) => return Err(out_of_order()),
             }
         }
         while self.text(&mut target, &[b"SYNCER.SYNC", b"END", token.as_bytes()]).await? != "DONE" {}
-        let seconds = progress.begun.elapsed().as_secs_f64();
+        let seconds = progress.seconds();
         info!(peer = %self.peer, bytes = progress.bytes, seconds, "full sync is complete");
         Ok(())
     }
@@ -133,19 +152,22 @@ impl FullSync<'_> {
         Ok(())
     }
 
-    fn tell(&self, progress: &mut Progress, herald: &mut Herald) {
+    pub(super) fn tell(&self, progress: &mut Progress, herald: &mut Herald) {
         let now = Instant::now();
         if now.duration_since(progress.told) < TELL_EVERY {
             return;
         }
         progress.told = now;
-        let per_second = progress.bytes as f64 / progress.begun.elapsed().as_secs_f64();
+        let per_second = progress.bytes as f64 / progress.seconds();
         let Progress { bytes, keys, keys_total, .. } = *progress;
         let (percent, left) = (progress.percent(), progress.seconds_left());
-        let text = format!(
-            "{}; {keys} of {keys_total} keys ({percent} %), {bytes} bytes so far, {per_second:.0} per second, {left} s left",
-            self.reason
-        );
+        let text = match keys_total {
+            0 => format!("{}; {bytes} bytes of a file so far, {per_second:.0} per second", self.reason),
+            _ => format!(
+                "{}; {keys} of {keys_total} keys ({percent} %), {bytes} bytes so far, {per_second:.0} per second, {left} s left",
+                self.reason
+            ),
+        };
         if now.duration_since(progress.logged) >= LOG_EVERY {
             progress.logged = now;
             info!(peer = %self.peer, keys, keys_total, percent, bytes, per_second = per_second as u64, seconds_left = left, "full sync goes on");
@@ -153,7 +175,7 @@ impl FullSync<'_> {
         herald.tell(PeerState::Syncing, text, now);
     }
 
-    async fn piece(&self, source: &mut Connection) -> Result<Piece, End> {
+    pub(super) async fn piece(&self, source: &mut Connection) -> Result<Piece, End> {
         let reply = within(STEP_TIMEOUT, self.source, source.reply()).await.map_err(End::Source)?;
         Piece::parse(&reply).map_err(refused_by_peer)
     }
@@ -171,7 +193,12 @@ impl FullSync<'_> {
         within(STEP_TIMEOUT, self.source, source.call(args)).await.map_err(End::Source)
     }
 
-    async fn at_target(&self, target: &mut Connection, args: &[&[u8]], payload: &[Bytes]) -> Result<Reply, End> {
+    pub(super) async fn at_target(
+        &self,
+        target: &mut Connection,
+        args: &[&[u8]],
+        payload: &[Bytes],
+    ) -> Result<Reply, End> {
         let call = async {
             if payload.is_empty() {
                 target.send(args);
@@ -188,11 +215,11 @@ fn refused_by_peer(refusal: Refusal) -> End {
     End::Refused { whose: "the peer", refusal }
 }
 
-fn refused_by_local(refusal: Refusal) -> End {
+pub(super) fn refused_by_local(refusal: Refusal) -> End {
     End::Refused { whose: "the local server", refusal }
 }
 
-fn out_of_order() -> End {
+pub(super) fn out_of_order() -> End {
     let text = "unexpected answer during a full sync".to_owned();
     End::Refused { whose: "one of the servers", refusal: Refusal { code: Code::Shape, text } }
 }

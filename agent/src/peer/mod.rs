@@ -1,6 +1,7 @@
 //! One peer: connect, shake hands, stream, and all over again. Each peer is a task of its own, so that none disturbs another.
 
 mod control;
+mod file;
 mod flow;
 mod full;
 mod handshake;
@@ -63,6 +64,14 @@ pub enum End {
     /// A full sync is complete.
     #[error("the full sync is complete")]
     Synced,
+    /// A full sync cannot be a file: it will be a merge.
+    #[error("{whose} refused a full sync as a file: {refusal}")]
+    NoFile {
+        /// Who.
+        whose: &'static str,
+        /// Why.
+        refusal: Refusal,
+    },
     /// Another server is the peer's primary now.
     #[error("another server is the primary now")]
     Moved,
@@ -89,9 +98,12 @@ enum Verdict {
 impl End {
     fn verdict(&self) -> Verdict {
         match self {
-            Self::Rewired | Self::Moved | Self::Synced | Self::NeedsFull(_) | Self::Restart(Restart::Moved) => {
-                Verdict::Quiet { by_clock: false }
-            }
+            Self::Rewired
+            | Self::Moved
+            | Self::Synced
+            | Self::NoFile { .. }
+            | Self::NeedsFull(_)
+            | Self::Restart(Restart::Moved) => Verdict::Quiet { by_clock: false },
             Self::Restart(Restart::ByClock(_)) => Verdict::Quiet { by_clock: true },
             Self::Target(_) | Self::Restart(Restart::Silent { whose: "the local server", .. }) => Verdict::Local,
             end if end.is_local_role() => Verdict::Local,
@@ -131,6 +143,8 @@ pub struct PeerTask {
     by_clock: bool,
     /// Quiet restarts since anything was applied.
     quiet: u32,
+    /// A full sync may be a file: none was refused since the last one.
+    by_file: bool,
     /// Whose effects the last stream asked for, in which reign of the local server.
     moved_for: Option<(ReplId, InstanceSet)>,
 }
@@ -142,7 +156,7 @@ impl PeerTask {
         let herald = Herald::new(peer, site.to_string(), board.clone());
         let finder = Finder::new(site, config.settings.connect_timeout);
         let backoff = Backoff::new(finder.pause_max(config.settings.retry_max));
-        Self { peer, config, finder, board, herald, backoff, by_clock: false, quiet: 0, moved_for: None }
+        Self { peer, config, finder, board, herald, backoff, by_clock: false, by_file: true, quiet: 0, moved_for: None }
     }
 
     /// Runs for ever.
@@ -229,15 +243,30 @@ impl PeerTask {
             let refusal = Refusal { code: Code::Syncing, text: "another full sync goes on".into() };
             return End::Refused { whose: "the local server", refusal };
         };
-        let full =
-            full::FullSync { peer: self.peer, source, target, timeout: self.config.settings.connect_timeout, reason };
-        match full.run(&mut self.herald).await {
+        let full = full::FullSync {
+            peer: self.peer,
+            source,
+            target,
+            timeout: self.config.settings.connect_timeout,
+            reason,
+            by_file: self.by_file,
+        };
+        let end = match full.run(&mut self.herald).await {
             Ok(()) => {
                 self.backoff.reset();
                 End::Synced
             }
             Err(end) => end,
-        }
+        };
+        self.by_file = match end {
+            End::NoFile { .. } => {
+                tracing::warn!(peer = %self.peer, "{end}; it will be a merge");
+                false
+            }
+            End::Synced => true,
+            _ => self.by_file,
+        };
+        end
     }
 
     /// Tells what is to be told; returns the pause before the next attempt.

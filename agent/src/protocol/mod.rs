@@ -113,6 +113,8 @@ pub struct SnapshotBegun {
     pub id: u64,
     /// About so many keys.
     pub keys: u64,
+    /// It is an RDB file, as was offered.
+    pub is_file: bool,
 }
 
 /// A piece of a snapshot.
@@ -127,8 +129,10 @@ pub enum Piece {
         /// Keys up to here, these included.
         keys: u64,
     },
-    /// There is no more.
-    End,
+    /// Bytes of an RDB file.
+    File(Bytes),
+    /// There is no more. Of a file, its length and hash.
+    End(Bytes),
 }
 
 /// An effect that must be applied first: replication ID and timestamp.
@@ -300,7 +304,9 @@ impl SnapshotBegun {
     /// On an error reply or another shape.
     pub fn parse(reply: &Reply) -> Result<Self, Refusal> {
         let mut fields = Fields::of("SYNCER.SNAPSHOT BEGIN", reply)?;
-        Ok(Self { id: fields.number()?, keys: fields.number()? })
+        let (id, keys) = (fields.number()?, fields.number()?);
+        // Told only to those who offered to take a file.
+        Ok(Self { id, keys, is_file: fields.text().is_ok_and(|form| form == "FILE") })
     }
 }
 
@@ -316,7 +322,8 @@ impl Piece {
         match word {
             "HEAD" => Ok(Self::Head(fields.bytes()?)),
             "KEYS" => Ok(Self::Keys { bytes: fields.bytes()?, keys }),
-            "END" => Ok(Self::End),
+            "FILE" => Ok(Self::File(fields.bytes()?)),
+            "END" => Ok(Self::End(fields.bytes()?)),
             _ => Err(Refusal::shape("SYNCER.SNAPSHOT READ")),
         }
     }

@@ -28,7 +28,7 @@ mod patch;
 pub mod published;
 mod refuse;
 pub mod replication;
-mod role;
+pub mod role;
 mod seals;
 mod shape;
 mod stream;

@@ -77,6 +77,16 @@ pub fn changed(_context: &Context, primary: bool) {
     }
 }
 
+/// A file is about to be loaded into this primary: what the server does to its dataset for that is nobody's write.
+pub fn suspend() {
+    MODE.set(Mode::Loading);
+}
+
+/// It is loaded, or not.
+pub fn resume() {
+    MODE.set(Mode::Waiting);
+}
+
 /// A dataset is being loaded, or has been.
 pub fn loading(load: Load) {
     progress::abandon();

@@ -10,7 +10,7 @@ use crate::keyspace::with_keyspace;
 use crate::redis::config::APPLY_SLICE_US;
 use crate::redis::timer::now_ms;
 use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
-use crate::state;
+use crate::{native, state};
 
 /// `SYNCER.APPLY peer-instance replid from-offset next-offset end-offset source-now-ms frames`.
 pub const COMMAND: Command = Command {
@@ -53,6 +53,9 @@ impl Run for Apply {
         let begun = Instant::now();
         let slice = Duration::from_micros(APPLY_SLICE_US.get().unsigned_abs());
         let mut budget = Budget { slice, begun: None, asked: 0 };
+        if native::is_running() {
+            return Err(CommandError::Syncing.into());
+        }
         let mut shard = state::shard()?;
         let applied =
             with_keyspace(context, |keyspace| shard.apply(&batch, keyspace, now_ms(), &mut || budget.lasts()))?;

@@ -74,6 +74,9 @@ pub enum CommandError {
         /// Whose it is.
         is: InstanceId,
     },
+    /// No hash of a file.
+    #[error("ERR hash must be a number of at most 16 hex digits")]
+    Hash,
     /// Two agents.
     #[error("SYNCERSYNC another agent is bringing a full sync from instance {0}; try again after it")]
     Rival(InstanceId),

@@ -28,6 +28,7 @@ mod slices;
 mod snapshot;
 mod status;
 mod sync;
+mod sync_file;
 mod turn;
 mod wait;
 mod waiters;
@@ -63,4 +64,5 @@ pub fn forget(client: u64) {
     waiters::forget(client);
     digest::forget(client);
     progress::forget(client);
+    crate::native::forget(client);
 }

@@ -85,6 +85,15 @@ pub fn check(token: u64, client: u64) -> Result<(), CommandError> {
     })
 }
 
+/// Another piece of a file came.
+pub fn touch(client: u64) {
+    PROGRESS.with_borrow_mut(|progress| {
+        if let Some(progress) = progress {
+            (progress.client, progress.touched) = (client, Instant::now());
+        }
+    });
+}
+
 /// Keys were merged.
 pub fn advance(keys: u64, bytes: u64) {
     PROGRESS.with_borrow_mut(|progress| {

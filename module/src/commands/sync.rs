@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::arguments::{Arguments, CommandError};
-use super::{progress, readers};
+use super::{progress, readers, sync_file};
 use crate::capture::replication;
 use crate::keyspace::with_keyspace;
 use crate::redis::timer::now_ms;
@@ -11,7 +11,7 @@ use crate::redis::{Args, Command, CommandResult, Context, Run, entry, log};
 use crate::state;
 use syncer_shared::snapshot::SnapshotHead;
 
-/// `SYNCER.SYNC BEGIN|KEYS|END|STATUS ...`.
+/// `SYNCER.SYNC BEGIN|KEYS|END|STATUS|OFFER|LOAD|PIECE|WRITTEN|SWAP ...`.
 pub const COMMAND: Command = Command {
     name: c"syncer.sync",
     entry: entry::<Sync>(),
@@ -21,7 +21,7 @@ pub const COMMAND: Command = Command {
     keys: (0, 0, 0),
     summary:
         c"Agents: merges a snapshot of another instance into the dataset, in slices, while clients read and write.",
-    usage: "BEGIN instance total-keys reason head | KEYS token keys | END token | STATUS",
+    usage: "BEGIN instance total-keys reason head | KEYS token keys | END token | STATUS | OFFER | LOAD instance total-keys reason | PIECE token bytes | WRITTEN token bytes hash | SWAP token",
     complexity: c"O(N) with N elements, in slices",
 };
 
@@ -39,9 +39,16 @@ impl Run for Sync {
             ("KEYS", 4) => keys(context, args),
             ("END", 3) => end(context, args),
             ("STATUS", 2) => status(context),
-            ("BEGIN" | "KEYS" | "END" | "STATUS", _) => Err(CommandError::Arity.into()),
+            ("OFFER", 2) => sync_file::offer(context),
+            ("LOAD", 5) => sync_file::begin(context, args),
+            ("PIECE", 4) => sync_file::piece(context, args),
+            ("WRITTEN", 5) => sync_file::written(context, args),
+            ("SWAP", 3) => sync_file::swap(context, args),
+            ("BEGIN" | "KEYS" | "END" | "STATUS" | "OFFER" | "LOAD" | "PIECE" | "WRITTEN" | "SWAP", _) => {
+                Err(CommandError::Arity.into())
+            }
             _ => {
-                let known = "BEGIN, KEYS, END, STATUS";
+                let known = "BEGIN, KEYS, END, STATUS, OFFER, LOAD, PIECE, WRITTEN, SWAP";
                 Err(CommandError::Word { name: "subcommand", word: word.into(), known }.into())
             }
         }
@@ -56,6 +63,9 @@ fn begin(context: &Context, args: Arguments<'_>) -> CommandResult {
     }
     if let Some(other) = progress::rival(context.client()) {
         return Err(CommandError::Rival(other).into());
+    }
+    if crate::native::is_loading() {
+        return Err(CommandError::Syncing.into());
     }
     crate::capture::flush_touches(context);
     let mut shard = state::shard()?;

@@ -34,6 +34,7 @@ pub mod key;
 pub mod notify;
 pub mod passthrough;
 mod pubsub;
+pub mod rdb;
 pub mod reply;
 mod required;
 pub mod scan;

@@ -19,6 +19,8 @@ pub enum Word {
     Keys = 1,
     /// There is no more.
     End = 2,
+    /// Of an RDB file.
+    File = 3,
 }
 
 impl Word {
@@ -37,6 +39,7 @@ impl Word {
             Self::Head => "HEAD",
             Self::Keys => "KEYS",
             Self::End => "END",
+            Self::File => "FILE",
         }
     }
 }
@@ -52,29 +55,36 @@ impl Over {
     }
 }
 
-struct Piece {
-    word: Word,
-    keys: u64,
-    bytes: Vec<u8>,
+/// What a reader gets at once.
+pub struct Piece {
+    /// What it is.
+    pub word: Word,
+    /// Up to here.
+    pub keys: u64,
+    /// Itself.
+    pub bytes: Vec<u8>,
 }
 
-/// Starts the thread; it ends when the sender is dropped.
-pub fn start(pipe: PipeReader, total: u64) -> io::Result<(Sender<Blocked>, Over)> {
+/// Starts the thread, which hands out what `next` gives; it ends when the sender is dropped.
+pub fn start(
+    next: impl FnMut() -> io::Result<Piece> + Send + 'static,
+    total: u64,
+) -> io::Result<(Sender<Blocked>, Over)> {
     let (sender, requests) = unbounded();
     let is_over = Over::default();
     let over = is_over.clone();
-    thread::Builder::new().name("syncer-snapshot".into()).spawn(move || feed(pipe, total, &requests, &over))?;
+    thread::Builder::new().name("syncer-snapshot".into()).spawn(move || feed(next, total, &requests, &over))?;
     Ok((sender, is_over))
 }
 
 /// A piece for each request: the pipe is read on demand only, which is what slows the child down.
-fn feed(mut pipe: PipeReader, total: u64, requests: &Receiver<Blocked>, over: &Over) {
+fn feed(mut next: impl FnMut() -> io::Result<Piece>, total: u64, requests: &Receiver<Blocked>, over: &Over) {
     for blocked in requests {
         if over.get() {
             blocked.answer(|reply| reply.error(&SnapshotError::Gone.to_string()));
             continue;
         }
-        match next(&mut pipe) {
+        match next() {
             Ok(piece) => {
                 if piece.word == Word::End {
                     over.0.store(true, Ordering::Release);
@@ -91,7 +101,8 @@ fn feed(mut pipe: PipeReader, total: u64, requests: &Receiver<Blocked>, over: &O
     }
 }
 
-fn next(pipe: &mut PipeReader) -> io::Result<Piece> {
+/// The next piece that the child has put into the pipe.
+pub fn from_pipe(pipe: &mut PipeReader) -> io::Result<Piece> {
     let mut head = [0; Word::HEAD_BYTES];
     pipe.read_exact(&mut head)?;
     let [word, rest @ ..] = head;

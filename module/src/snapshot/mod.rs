@@ -1,9 +1,11 @@
 //! Full sync, at the source: a forked child writes the complete state of the shard into a pipe, a thread hands it out on demand.
 //!
-//! The child waits when nobody reads, so neither side holds more of the snapshot than a few pieces.
+//! The child waits when nobody reads, so neither side holds more of the snapshot than a few pieces. For an empty instance that reads the
+//! same RDB files, it is such a file instead, on the disks of both sides.
 
 mod child;
 mod feeder;
+mod file;
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -11,6 +13,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use syncer_shared::instance::InstanceId;
 
+use file::FileReader;
+
+use crate::native;
+use crate::redis::config::SAVE_STATE;
 use crate::redis::fork::{CannotFork, Child, fork};
 use crate::redis::timer::{self, Tick};
 use crate::redis::{Blocked, Context, log, random_bytes, server};
@@ -65,32 +71,51 @@ pub struct Begun {
     pub id: u64,
     /// How many keys it will be, about.
     pub keys: u64,
+    /// It is an RDB file.
+    pub is_file: bool,
 }
 
-/// Begins a snapshot for `reader`; one that it had before ends.
-pub fn begin(context: &Context, reader: InstanceId) -> Result<Begun, SnapshotError> {
+/// Begins a snapshot for `reader`; one that it had before ends. It is a file if the reader takes files of the kind that `offer` names.
+pub fn begin(context: &Context, reader: InstanceId, offer: Option<&str>) -> Result<Begun, SnapshotError> {
     let other = SOURCE.with_borrow(|source| source.as_ref().filter(|s| !s.is_over.get()).map(|s| s.reader));
     if let Some(other) = other.filter(|other| *other != reader) {
         return Err(SnapshotError::Busy(other));
     }
     SOURCE.take();
     let (keys, _) = server::key_counts(context, server::databases(context));
+    let file = offer.filter(|offer| can_send_file(context, offer)).and_then(|_| file::create());
     let (output, input) = std::io::pipe()?;
     // The child must not hold the end that is read: it would never learn that this server has ended.
     let output = RefCell::new(Some(output));
     let child = fork(context, |context| {
         drop(output.take());
-        child::write(context, input)
+        match &file {
+            Some(file) => file::write(context, file, input),
+            None => child::write(context, input),
+        }
     })?;
-    let output = output.take().ok_or(SnapshotError::Gone)?;
+    let mut output = output.take().ok_or(SnapshotError::Gone)?;
     let id = u64::from_be_bytes(random_bytes()) >> 1;
-    let (requests, is_over) = feeder::start(output, keys)?;
-    log::notice(&format!("syncer: a child writes a snapshot of about {keys} keys for instance {reader}"));
+    let (requests, is_over) = match &file {
+        Some(file) => {
+            let mut reader = FileReader::new(file, output)?;
+            feeder::start(move || reader.next(), keys)?
+        }
+        None => feeder::start(move || feeder::from_pipe(&mut output), keys)?,
+    };
+    let is_file = file.is_some();
+    let form = if is_file { "an RDB file" } else { "a snapshot" };
+    log::notice(&format!("syncer: a child writes {form} of about {keys} keys for instance {reader}"));
     let source = Source { id, reader, child, requests, touched: Instant::now(), is_over };
     if SOURCE.replace(Some(source)).is_none() {
         timer::start::<Watch>(context, LOOK_MS);
     }
-    Ok(Begun { id, keys })
+    Ok(Begun { id, keys, is_file })
+}
+
+/// The state must be in it.
+fn can_send_file(context: &Context, offer: &str) -> bool {
+    SAVE_STATE.get() != 0 && native::fingerprint(context).is_some_and(|own| own == offer)
 }
 
 /// The next piece of the snapshot is for this client, as soon as it is there.

@@ -17,6 +17,7 @@ mod report;
 pub(crate) mod saved;
 mod status;
 mod stream;
+mod succeed;
 mod sync;
 
 pub use crate::record::Before;

@@ -121,7 +121,7 @@ impl Shard {
     }
 
     /// Whether a group is here already; an error when one before it is not (I-2).
-    fn is_known(&self, group: &GroupView<'_>) -> Result<bool, ReplayError> {
+    pub(super) fn is_known(&self, group: &GroupView<'_>) -> Result<bool, ReplayError> {
         let have = self.origins.find(&group.replid).map(|origin| self.clock.get(origin)).unwrap_or_default();
         if group.ts <= have {
             return Ok(true);

@@ -1,0 +1,251 @@
+//! Full sync into an empty instance: an RDB file that the server itself loads (DESIGN 5), and when it has to be a merge all the same.
+
+use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::client::Client;
+use syncer_tests::members::{join, newcomer, takes_writes};
+use syncer_tests::nodes::{figure, number};
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
+use syncer_tests::{dataset, on_each_kind, wait};
+
+/// Instance 1 with data that its backlog does not reach back to, and instance 2 without anything.
+struct Two {
+    one: Server,
+    two: Server,
+    agents: Vec<Agent>,
+}
+
+const KEYS: u64 = 20;
+
+impl Two {
+    fn new(kinds: [ServerKind; 2], at_two: &[(&str, &str)]) -> Self {
+        let options = |instance| ServerOptions::instance(instance).module_arg("backlog-size", "1mb");
+        let one = Server::start(kinds[0], options(1));
+        let two = at_two.iter().fold(options(2), |options, (name, value)| options.config(name, value));
+        fill(&mut one.client());
+        Self { one, two: Server::start(kinds[1], two), agents: Vec::new() }
+    }
+
+    fn start_agents(&mut self) {
+        let (one, two) = (self.one.port(), self.two.port());
+        let flags = [AgentOptions::beside(two).peer(1, one), AgentOptions::beside(one).peer(2, two)];
+        self.agents = flags.map(Agent::start).into();
+    }
+
+    /// The file is on its way for seconds: the source waits after each key that it writes.
+    fn midway(&mut self) {
+        self.one.client().ok("CONFIG SET rdb-key-save-delay 200000");
+        self.start_agents();
+        wait::eventually("the file comes in", || number(&self.two, "sync_full_bytes") > 0);
+        self.one.client().ok("CONFIG SET rdb-key-save-delay 0");
+        assert_eq!(self.two.client().text("DBSIZE"), "0", "nothing is there before all is");
+    }
+
+    /// The full sync is done.
+    fn synced(&self) {
+        let log = || self.agents.iter().map(Agent::log).collect::<String>() + &self.log();
+        let is_done = || (number(&self.two, "sync_full_in") > 0).then_some(());
+        wait::until(wait::PATIENCE, "the full sync is done", is_done, log);
+    }
+
+    /// Both have what both write now, by the stream; and the same in all.
+    fn agree(&self) {
+        let (mut one, mut two) = (self.one.client(), self.two.client());
+        takes_writes(&mut two);
+        one.ok("INCRBY total 1");
+        two.ok("INCRBY total 10");
+        for client in [&mut one, &mut two] {
+            wait::eventually("both have both", || client.text("GET total") == "11");
+        }
+        wait::eventually("they are equal", || one.text("SYNCER.DIGEST") == two.text("SYNCER.DIGEST"));
+        let differing = |one: &mut Client, two: &mut Client| {
+            let (one, two) = (dataset::read(one), dataset::read(two));
+            dataset::differing(&one, &two).cloned().collect::<Vec<_>>()
+        };
+        // A key past its TTL goes at each in its own time.
+        wait::eventually("they show the same", || differing(&mut one, &mut two).is_empty());
+        two.ok("INCRBY total -11");
+        wait::eventually("both have that", || one.text("GET total") == "0");
+    }
+
+    fn log(&self) -> String {
+        self.two.log()
+    }
+
+    fn was_a_file(&self) -> bool {
+        self.log().contains("as a file, since this instance is empty") && self.log().contains("bytes, loaded in ")
+    }
+
+    fn was_a_merge(&self) -> bool {
+        self.log().contains(" keys, ") && number(&self.two, "sync_full_in") == 1 && !self.log().contains("loaded in ")
+    }
+}
+
+/// One of every type, and more than a backlog of 1 MB holds.
+fn fill(client: &mut Client) {
+    let value = "x".repeat(100_000);
+    (0..KEYS).for_each(|key| drop(client.ok(&format!("SET big:{key} {value}"))));
+    for line in [
+        "MSET s v n 41",
+        "INCR n",
+        "HSET h f 1 g 2",
+        "SADD set a b c",
+        "ZADD z 1 a 2.5 b",
+        "RPUSH l 1 2 3",
+        "XADD x 1-1 k v",
+        "SET t v PX 10000000",
+        "PFADD p a b",
+        "SETBIT bits 9 1",
+        "SET gone v PX 100",
+        "DEL big:0",
+    ] {
+        client.ok(line);
+    }
+}
+
+on_each_kind! {
+    fn an_empty_instance_loads_a_file_of_its_peer(kind) {
+        let mut two = Two::new([kind; 2], &[]);
+        let replica = two.two.replica(ServerOptions::instance(2).module_arg("backlog-size", "1mb"));
+        two.start_agents();
+        two.synced();
+        two.agree();
+        assert!(two.was_a_file(), "{}", two.log());
+        assert_eq!(number(&two.two, "sync_full_in"), 1);
+        assert_eq!(figure(&two.two, "syncer_instance_id").as_deref(), Some("2"));
+        assert!(number(&two.two, "backlog_bytes") > 500_000, "the backlog of the source came with it");
+        let mut follower = replica.client();
+        let same = || follower.text("SYNCER.DIGEST") == two.two.client().text("SYNCER.DIGEST");
+        wait::eventually("its replica has begun anew and has it all", same);
+        assert_eq!(replica.client().text("LRANGE l 0 -1"), "[1, 2, 3]");
+    }
+
+    fn an_append_only_file_has_it(kind) {
+        let mut two = Two::new([kind; 2], &[("appendonly", "yes"), ("appendfsync", "always")]);
+        two.start_agents();
+        two.synced();
+        two.agree();
+        assert!(two.was_a_file(), "{}", two.log());
+        wait::eventually("the append-only file is rewritten", || {
+            figure(&two.two, "aof_rewrite_in_progress").as_deref() == Some("0") && figure(&two.two, "aof_rewrite_scheduled").as_deref() == Some("0")
+        });
+        two.two.client().ok("SET last v");
+        two.two.kill();
+        two.one.client().ok("SET meanwhile v");
+        two.two.restart();
+        two.agree();
+        assert_eq!(two.two.client().text("MGET last meanwhile s"), "[v, v, v]");
+        assert_eq!(number(&two.two, "sync_full_in"), 0, "since the restart");
+    }
+
+    fn the_child_of_the_source_is_killed(kind) {
+        let mut two = Two::new([kind; 2], &[]);
+        two.midway();
+        assert!(two.one.process().kill_children() > 0);
+        two.synced();
+        two.agree();
+        assert!(two.agents[0].log().contains("it will be a merge"), "{}", two.agents[0].log());
+        assert!(two.was_a_merge(), "{}", two.log());
+    }
+
+    fn the_source_is_killed(kind) {
+        let mut two = Two::new([kind; 2], &[]);
+        two.one.client().ok("SAVE");
+        two.midway();
+        two.one.kill();
+        assert_eq!(two.two.client().text("DBSIZE"), "0");
+        two.one.restart();
+        two.synced();
+        two.agree();
+        assert!(two.was_a_file(), "{}", two.log());
+    }
+
+    fn the_target_is_killed(kind) {
+        let mut two = Two::new([kind; 2], &[]);
+        // So that it comes back as who it was: a server without files that lost its state has to join anew.
+        two.two.client().ok("SAVE");
+        two.midway();
+        two.two.kill();
+        two.two.restart();
+        two.synced();
+        two.agree();
+        assert_eq!(two.two.client().text("GET s"), "v");
+        assert!(two.was_a_file(), "{}", two.log());
+    }
+
+    /// An agent of ours plays the protocol: what is damaged is not loaded, and nothing has changed.
+    fn a_damaged_file_is_not_loaded(kind) {
+        let server = Server::start(kind, ServerOptions::instance(2));
+        let mut client = server.client();
+        let begin = |client: &mut Client| client.text("SYNCER.SYNC LOAD 1 10 test");
+        let token = begin(&mut client);
+        assert_eq!(client.text(&format!("SYNCER.SYNC PIECE {token} REDIS0012")), "OK");
+        assert!(client.text(&format!("SYNCER.SYNC SWAP {token}")).contains("not complete"));
+        assert!(client.text(&format!("SYNCER.SYNC WRITTEN {token} 9 0123456789abcdef")).contains("not complete"));
+        assert!(client.text(&format!("SYNCER.SYNC SWAP {token}")).contains("not complete"));
+        assert!(client.text(&format!("SYNCER.SYNC WRITTEN {token} 8 x")).contains("hex digits"));
+        // Another one replaces it.
+        let other = begin(&mut client);
+        assert!(client.text(&format!("SYNCER.SYNC PIECE {token} x")).contains("no such file"));
+        assert!(client.text(&format!("SYNCER.SYNC SWAP {other}")).contains("not complete"));
+        // And somebody writes here.
+        client.ok("SET k v");
+        assert!(client.text(&format!("SYNCER.SYNC SWAP {other}")).contains("is not empty"));
+        assert!(begin(&mut client).contains("is not empty"));
+        assert_eq!(client.text("SYNCER.SYNC OFFER"), "");
+        assert_eq!(client.text("GET k"), "v");
+    }
+
+    fn an_instance_with_data_merges(kind) {
+        let mut two = Two::new([kind; 2], &[]);
+        two.two.client().ok("SET own v");
+        two.start_agents();
+        two.synced();
+        two.agree();
+        assert!(two.was_a_merge(), "{}", two.log());
+        assert_eq!(two.one.client().text("GET own"), "v");
+    }
+
+    /// A file cannot be written: not at the target, then not at the source.
+    fn without_a_folder_to_write_to_it_merges(kind) {
+        for at_source in [false, true] {
+            let mut two = Two::new([kind; 2], &[]);
+            let server = if at_source { &two.one } else { &two.two };
+            std::fs::remove_dir_all(server.folder()).expect("removed");
+            two.start_agents();
+            two.synced();
+            two.agree();
+assert!(!two.agents[0].log().contains("loads the file"), "{}", two.agents[0].log());
+            assert_eq!(number(&two.two, "sync_full_in"), 1);
+        }
+    }
+
+    /// `syncer-agent join`: the state of the join goes on in what was loaded.
+    fn who_joins_loads_a_file(kind) {
+        let mut two = Two::new([kind; 2], &[]);
+        two.start_agents();
+        two.synced();
+        two.agree();
+        let (three, flags) = newcomer(kind, 3, &[(1, two.one.port()), (2, two.two.port())]);
+        let (done, said) = join(&flags, &[]);
+        assert!(done, "{said}");
+        let _agents = [flags, two.agents[0].options().clone().peer(3, three.port()), two.agents[1].options().clone().peer(3, three.port())].map(Agent::start);
+        takes_writes(&mut three.client());
+        three.client().ok("SET three v");
+        for server in [&two.one, &two.two] {
+            wait::eventually("it is everywhere", || server.client().text("GET three") == "v");
+        }
+        assert!(three.log().contains("bytes, loaded in "), "{}", three.log());
+        assert_eq!(three.client().text("GET n"), "42");
+    }
+}
+
+#[test]
+fn servers_of_other_kinds_merge() {
+    for kinds in [[ServerKind::Redis8, ServerKind::Valkey9], [ServerKind::Valkey9, ServerKind::Valkey8]] {
+        let mut two = Two::new(kinds, &[]);
+        two.start_agents();
+        two.synced();
+        two.agree();
+        assert!(two.was_a_merge(), "{}", two.log());
+    }
+}
