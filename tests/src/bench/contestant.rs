@@ -69,15 +69,37 @@ impl Contestant {
         origin.client().ok("CONFIG SET client-output-buffer-limit \"replica 0 0 0\"");
         let target = Server::start(kind, roomy());
         let port = proxy.as_ref().map_or(origin.port(), |proxy| proxy.port(LINK));
-        let mut client = target.client();
-        client.ok(&format!("REPLICAOF 127.0.0.1 {port}"));
-        wait::eventually("the replica follows", || client.text("INFO replication").contains("master_link_status:up"));
+        target.client().ok(&format!("REPLICAOF 127.0.0.1 {port}"));
+        target.follows();
         Self { name: "stock pair", origin, target: Some(target), agents: Vec::new(), proxy }.pinned()
+    }
+
+    /// A stock primary and who becomes its replica now.
+    pub fn following([origin, target]: [Server; 2]) -> Self {
+        target.client().ok(&format!("REPLICAOF 127.0.0.1 {}", origin.port()));
+        Self { name: "stock pair", origin, target: Some(target), agents: Vec::new(), proxy: None }.pinned()
+    }
+
+    /// Kills the agents: the sites go apart, until [`Contestant::restart_agents`].
+    pub fn kill_agents(&mut self) {
+        self.agents.iter_mut().for_each(Agent::kill);
+    }
+
+    /// Starts them again.
+    pub fn restart_agents(&mut self) {
+        self.agents.iter_mut().for_each(Agent::restart);
     }
 
     /// Two sites of Syncer.
     pub fn sites(kind: ServerKind, way: Way) -> Self {
-        let [origin, target] = [1, 2].map(|instance| Server::start(kind, ServerOptions::instance(instance)));
+        let servers = [1, 2].map(|instance| Server::start(kind, ServerOptions::instance(instance)));
+        let sites = Self::joined(servers, way);
+        sites.settle();
+        sites
+    }
+
+    /// Instances 1 and 2 of Syncer, each with an agent from now on.
+    pub fn joined([origin, target]: [Server; 2], way: Way) -> Self {
         let links = [link(LINK, origin.port()), link(BACK_LINK, target.port())];
         let proxy = (way == Way::Proxy).then(|| Proxy::start(&links));
         let reached = |name: &str, server: &Server| proxy.as_ref().map_or(server.port(), |proxy| proxy.port(name));
@@ -85,9 +107,7 @@ impl Contestant {
             Agent::start(AgentOptions::beside(target.port()).peer(1, reached(LINK, &origin))),
             Agent::start(AgentOptions::beside(origin.port()).peer(2, reached(BACK_LINK, &target))),
         ];
-        let sites = Self { name: "Syncer", origin, target: Some(target), agents, proxy };
-        sites.settle();
-        sites.pinned()
+        Self { name: "Syncer", origin, target: Some(target), agents, proxy }.pinned()
     }
 
     fn single(name: &'static str, origin: Server) -> Self {

@@ -128,7 +128,7 @@ impl Sizes {
 }
 
 /// A number of INFO; 0 when the server does not have it.
-fn info(client: &mut Client, section: &str, name: &str) -> u64 {
+pub fn info(client: &mut Client, section: &str, name: &str) -> u64 {
     let text = client.text(section);
     let value = text.split("\\x0d\\x0a").find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     value.and_then(|value| value.parse().ok()).unwrap_or(0)

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use syncer_tests::bench::options::{HELP, INSTRUCTIONS, Options};
 use syncer_tests::bench::target::{self, Target};
-use syncer_tests::bench::{catch_up, cpu, hot, instructions, lag, machine, memory, neighbour, throughput};
+use syncer_tests::bench::{
+    catch_up, cpu, footprint, full_sync, hot, instructions, lag, machine, memory, neighbour, outage, throughput,
+};
 
 fn main() -> ExitCode {
     if env::args().skip(1).any(|arg| arg == "--help") {
@@ -59,6 +61,9 @@ fn run(section: &str, options: &Options) -> Vec<Target> {
         "lag" => lag::run(options),
         "catch-up" => catch_up::run(options),
         "memory" => memory::run(options),
+        "full-sync" => full_sync::run(options),
+        "outage" => outage::run(options),
+        "footprint" => footprint::run(options),
         "neighbour" => neighbour::run(options),
         INSTRUCTIONS => instructions::run(options),
         unknown => unreachable!("{unknown} is not in SECTIONS"),
