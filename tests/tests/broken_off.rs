@@ -12,9 +12,9 @@ fn figure(client: &mut Client, name: &str) -> u64 {
     digits.parse().expect("a number")
 }
 
-fn fill(client: &mut Client) {
+fn fill(client: &mut Client, name: &str) {
     let value = "x".repeat(100_000);
-    (0..300).for_each(|key| drop(client.ok(&format!("SET big:{key} {value}"))));
+    (0..300).for_each(|key| drop(client.ok(&format!("SET {name}:{key} {value}"))));
 }
 
 /// Two sites with files, of which the second has to take some 30 MB from the first: more than all buffers between them hold.
@@ -30,7 +30,7 @@ fn apart(kind: syncer_tests::server::ServerKind) -> Cluster {
     one.ok("RPUSH l a b c");
     cluster.converged();
     cluster.cut(1, 2);
-    fill(&mut one);
+    fill(&mut one, "big");
     one.ok("DEL gone");
     one.ok("INCRBY total 10");
     two.ok("INCRBY total 100");
@@ -61,6 +61,36 @@ fn is_completed(cluster: &Cluster) {
 }
 
 on_each_kind! {
+    /// Both need the other's snapshot, and the link breaks again and again.
+    fn two_sites_take_turns_with_each_others_snapshots(kind) {
+        let cluster = apart(kind);
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        fill(&mut two, "other");
+        for _ in 0..3 {
+            cluster.heal();
+            wait::eventually("a snapshot comes in", || {
+                [&mut one, &mut two].into_iter().any(|client| figure(client, "sync_full_keys") > 0)
+            });
+            cluster.cut(1, 2);
+        }
+        cluster.heal();
+        cluster.converged();
+        assert_eq!(one.text("MGET total"), "[111]");
+        assert_eq!(two.text("DBSIZE"), "602");
+        assert!(figure(&mut one, "sync_full_in") >= 1 && figure(&mut two, "sync_full_in") >= 1, "each needed one");
+    }
+
+    fn who_is_about_to_take_a_snapshot_gives_none(kind) {
+        let cluster = Cluster::with(&[kind; 2], &ClusterOptions::default());
+        cluster.converged();
+        let (mut agent, mut other) = (cluster.client(1), cluster.client(1));
+        assert_eq!(agent.text("SYNCER.SYNC PREPARE 2"), "OK");
+        let refused = other.text("SYNCER.SNAPSHOT BEGIN 2");
+        assert!(refused.starts_with("-SYNCERSYNC a full sync goes on here"), "{refused}");
+        drop(agent);
+        wait::eventually("it is over with its client", || !other.text("SYNCER.SNAPSHOT BEGIN 2").starts_with('-'));
+    }
+
     fn the_child_of_the_source_is_killed(kind) {
         let cluster = apart(kind);
         midway(&cluster);
@@ -107,7 +137,7 @@ on_each_kind! {
         cluster.converged();
         wait::eventually("it is stable", || metadata(&mut one) == 0);
         cluster.site_mut(2).server.kill();
-        fill(&mut one);
+        fill(&mut one, "big");
         cluster.site_mut(2).server.restart();
         let mut two = cluster.client(2);
         wait::eventually("the snapshot comes in", || figure(&mut two, "sync_full_keys") > 0);

@@ -88,6 +88,7 @@ impl FullSync<'_> {
         )
         .map_err(refused_by_local)?;
         let reader = info.instance.to_string();
+        self.prepare(&mut target).await?;
         let offer =
             if self.by_file && info.standing[..] == *b"blank" { self.offer(&mut target).await? } else { String::new() };
         let begin: [&[u8]; 4] = [b"SYNCER.SNAPSHOT", b"BEGIN", reader.as_bytes(), offer.as_bytes()];
@@ -119,6 +120,15 @@ impl FullSync<'_> {
         let seconds = progress.seconds();
         info!(peer = %self.peer, bytes = progress.bytes, seconds, "full sync is complete");
         Ok(())
+    }
+
+    /// From now on the local server gives no snapshot itself. A module of an earlier release does not know the word.
+    async fn prepare(&self, target: &mut Connection) -> Result<(), End> {
+        let peer = self.peer.to_string();
+        match self.at_target(target, &[b"SYNCER.SYNC", b"PREPARE", peer.as_bytes()], &[]).await? {
+            Reply::Error(text) if text.starts_with("SYNCERSYNC") => Err(refused_by_local(Refusal::from_error(&text))),
+            _ => Ok(()),
+        }
     }
 
     async fn begin(&self, target: &mut Connection, keys: u64, head: &Bytes) -> Result<String, End> {

@@ -16,6 +16,9 @@ use crate::redis::{Context, KeyScan, random_bytes};
 /// An agent that brings nothing for so long may be replaced by another one.
 const SILENT: Duration = Duration::from_secs(10);
 
+/// An agent is asked to take so long at most between [`prepare`] and [`begin`]: the source forks meanwhile.
+const PREPARED: Duration = Duration::from_secs(120);
+
 /// One full sync.
 struct Progress {
     token: u64,
@@ -52,6 +55,7 @@ pub struct Figures {
 
 thread_local! {
     static PROGRESS: RefCell<Option<Progress>> = const { RefCell::new(None) };
+    static PREPARED_FOR: Cell<Option<(u64, Instant)>> = const { Cell::new(None) };
     static WANTED: Cell<InstanceSet> = const { Cell::new(InstanceSet::EMPTY) };
 }
 
@@ -63,6 +67,18 @@ pub fn rival(client: u64) -> Option<InstanceId> {
     })
 }
 
+/// An agent is about to ask for a snapshot. From now on none is given from here: who is in the midst of a sync gives none, and two that had
+/// begun each other's, or three in a circle, would wait for each other for ever once they are broken off. This way the source of a sync
+/// is always one that began no sync before.
+pub fn prepare(client: u64) {
+    PREPARED_FOR.set(Some((client, Instant::now())));
+}
+
+/// Whether a sync may begin here any moment.
+pub fn is_prepared() -> bool {
+    PREPARED_FOR.get().is_some_and(|(_, since)| since.elapsed() < PREPARED)
+}
+
 /// A sync begins; returns its token.
 pub fn begin(client: u64, source: InstanceId, keys_total: u64) -> u64 {
     let token = u64::from_be_bytes(random_bytes()) >> 1;
@@ -70,6 +86,7 @@ pub fn begin(client: u64, source: InstanceId, keys_total: u64) -> u64 {
     let sweep = Sweep::Dataset { db: 0, scan: KeyScan::new() };
     let progress = Progress { token, client, source, keys: 0, keys_total, bytes: 0, begun: now, touched: now, sweep };
     PROGRESS.set(Some(progress));
+    PREPARED_FOR.set(None);
     let mut wanted = WANTED.get();
     wanted.remove(source);
     WANTED.set(wanted);
@@ -177,6 +194,9 @@ pub fn abandon() {
 
 /// The client is gone: whoever comes next may begin anew at once.
 pub fn forget(client: u64) {
+    if PREPARED_FOR.get().is_some_and(|(by, _)| by == client) {
+        PREPARED_FOR.set(None);
+    }
     PROGRESS.with_borrow_mut(|slot| {
         if slot.as_ref().is_some_and(|progress| progress.client == client) {
             *slot = None;

@@ -1,6 +1,7 @@
 //! `SYNCER.SNAPSHOT`: the complete state of this shard, for the full sync of another instance.
 
 use super::arguments::{Arguments, CommandError, may_block};
+use super::progress;
 use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
 use crate::{snapshot, state};
 
@@ -45,7 +46,7 @@ fn begin(context: &Context, args: Arguments<'_>) -> CommandResult {
             return Err(CommandError::Replica.into());
         }
         shard.check_reader(reader)?;
-        if shard.is_syncing() {
+        if shard.is_syncing() || progress::is_prepared() {
             return Err(CommandError::Syncing.into());
         }
     }

@@ -11,7 +11,7 @@ use crate::redis::{Args, Command, CommandResult, Context, Run, entry, log};
 use crate::state;
 use syncer_shared::snapshot::SnapshotHead;
 
-/// `SYNCER.SYNC BEGIN|KEYS|END|STATUS|OFFER|LOAD|PIECE|WRITTEN|SWAP ...`.
+/// `SYNCER.SYNC PREPARE|BEGIN|KEYS|END|STATUS|OFFER|LOAD|PIECE|WRITTEN|SWAP ...`.
 pub const COMMAND: Command = Command {
     name: c"syncer.sync",
     entry: entry::<Sync>(),
@@ -21,7 +21,7 @@ pub const COMMAND: Command = Command {
     keys: (0, 0, 0),
     summary:
         c"Agents: merges a snapshot of another instance into the dataset, in slices, while clients read and write.",
-    usage: "BEGIN instance total-keys reason head | KEYS token keys | END token | STATUS | OFFER | LOAD instance total-keys reason | PIECE token bytes | WRITTEN token bytes hash | SWAP token",
+    usage: "PREPARE instance | BEGIN instance total-keys reason head | KEYS token keys | END token | STATUS | OFFER | LOAD instance total-keys reason | PIECE token bytes | WRITTEN token bytes hash | SWAP token",
     complexity: c"O(N) with N elements, in slices",
 };
 
@@ -35,6 +35,7 @@ impl Run for Sync {
         let args = Arguments(args);
         let word = args.text(1)?;
         match (word.to_ascii_uppercase().as_str(), args.0.len()) {
+            ("PREPARE", 3) => prepare(context, args),
             ("BEGIN", 6) => begin(context, args),
             ("KEYS", 4) => keys(context, args),
             ("END", 3) => end(context, args),
@@ -44,15 +45,25 @@ impl Run for Sync {
             ("PIECE", 4) => sync_file::piece(context, args),
             ("WRITTEN", 5) => sync_file::written(context, args),
             ("SWAP", 3) => sync_file::swap(context, args),
-            ("BEGIN" | "KEYS" | "END" | "STATUS" | "OFFER" | "LOAD" | "PIECE" | "WRITTEN" | "SWAP", _) => {
+            ("PREPARE" | "BEGIN" | "KEYS" | "END" | "STATUS" | "OFFER" | "LOAD" | "PIECE" | "WRITTEN" | "SWAP", _) => {
                 Err(CommandError::Arity.into())
             }
             _ => {
-                let known = "BEGIN, KEYS, END, STATUS, OFFER, LOAD, PIECE, WRITTEN, SWAP";
+                let known = "PREPARE, BEGIN, KEYS, END, STATUS, OFFER, LOAD, PIECE, WRITTEN, SWAP";
                 Err(CommandError::Word { name: "subcommand", word: word.into(), known }.into())
             }
         }
     }
+}
+
+fn prepare(context: &Context, args: Arguments<'_>) -> CommandResult {
+    args.instance(2, "instance")?;
+    if let Some(other) = progress::rival(context.client()) {
+        return Err(CommandError::Rival(other).into());
+    }
+    progress::prepare(context.client());
+    context.reply().ok();
+    Ok(())
 }
 
 fn begin(context: &Context, args: Arguments<'_>) -> CommandResult {
