@@ -18,7 +18,6 @@ pub mod machine;
 pub mod memory;
 pub mod neighbour;
 pub mod options;
-pub mod outage;
 pub mod paced;
 pub mod peak;
 pub mod percentile;

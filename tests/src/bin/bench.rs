@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use syncer_tests::bench::options::{HELP, INSTRUCTIONS, Options};
 use syncer_tests::bench::target::{self, Target};
 use syncer_tests::bench::{
-    catch_up, cpu, footprint, full_sync, hot, instructions, lag, machine, memory, neighbour, outage, throughput,
+    catch_up, cpu, footprint, full_sync, hot, instructions, lag, machine, memory, neighbour, throughput,
 };
 
 fn main() -> ExitCode {
@@ -62,7 +62,6 @@ fn run(section: &str, options: &Options) -> Vec<Target> {
         "catch-up" => catch_up::run(options),
         "memory" => memory::run(options),
         "full-sync" => full_sync::run(options),
-        "outage" => outage::run(options),
         "footprint" => footprint::run(options),
         "neighbour" => neighbour::run(options),
         INSTRUCTIONS => instructions::run(options),
