@@ -43,6 +43,21 @@ on_all_kinds! {
         cluster.converged();
     }
 
+    /// Found by `./run torture --seed 131`: registers that both the old value and the new one had went to no other site.
+    fn a_hyperloglog_that_has_run_out_begins_anew(cluster: 2) {
+        let mut one = cluster.client(1);
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        one.ok("PFADD other a b");
+        for round in 0..20 {
+            one.ok(&format!("PFADD h{round} a"));
+            one.ok(&format!("PEXPIRE h{round} 1"));
+            one.ok("DEBUG SLEEP 0.003");
+            one.ok(&format!("PFMERGE h{round} other"));
+        }
+        cluster.converged();
+        assert_eq!(number(&mut cluster.client(2), "PFCOUNT h0"), 2);
+    }
+
     fn hyperloglogs_merge_by_union(cluster: 2) {
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));
         one.ok("PFADD h a b c");

@@ -12,6 +12,7 @@ use super::stream::{self, Changes, Given};
 use super::unit::Unit;
 use crate::keyspace::functions::{self, Library};
 use crate::redis::passthrough::{self, As, Leaf, Outcome};
+use crate::redis::timer::cached_ms;
 use crate::redis::{Args, Context, OwnedText, Text, call};
 
 /// What was there before the command.
@@ -70,6 +71,10 @@ impl Before {
     pub fn look(context: &Context, dataset: &mut ServerDataset<'_>, shape: Shape, args: Args<'_>) -> Self {
         let db = context.db();
         let key = args.bytes(1).unwrap_or_default();
+        // Looks see what has expired, too, the command will not.
+        if dataset.expire_at(db, key).is_some_and(|at| at < cached_ms() as i64) {
+            drop(call(context, c"EXISTS", args.get(1).as_slice()));
+        }
         let score =
             |dataset: &mut ServerDataset<'_>, at| args.bytes(at).and_then(|member| dataset.score(db, key, member));
         let kind = match shape {
