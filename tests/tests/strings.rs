@@ -58,6 +58,46 @@ on_all_kinds! {
         assert_eq!(number(&mut cluster.client(2), "PFCOUNT h0"), 2);
     }
 
+    /// What a command would be told of a value that has expired, its site's peers are not to build on.
+    fn what_has_run_out_begins_anew(cluster: 2) {
+        let mut one = cluster.client(1);
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        let commands = [
+            ("SET", "abc", "APPEND KEY x"),
+            ("SET", "abc", "SETRANGE KEY 1 y"),
+            ("SET", "abc", "SETBIT KEY 30 1"),
+            ("SET", "abc", "BITFIELD KEY SET u8 #1 7 INCRBY i4 0 1"),
+            ("SET", "5", "INCR KEY"),
+            ("SET", "5", "INCRBYFLOAT KEY 0.5"),
+            ("HSET KEY f 5", "", "HINCRBYFLOAT KEY f 0.5"),
+            ("ZADD KEY 5 f", "", "ZINCRBY KEY 0.5 f"),
+            ("ZADD KEY 5 f", "", "ZADD KEY GT 3 f"),
+            ("RPUSH KEY a b", "", "LINSERT KEY BEFORE b c"),
+            ("RPUSH KEY a b", "", "RPUSH KEY c"),
+        ];
+        for (number, (before, value, command)) in commands.iter().enumerate() {
+            for way in ["plain", "multi", "script"] {
+                let key = format!("{way}:{number}");
+                match *before {
+                    "SET" => one.ok(&format!("SET {key} {value}")),
+                    before => one.ok(&before.replace("KEY", &key)),
+                };
+                one.ok(&format!("PEXPIRE {key} 1"));
+                one.ok("DEBUG SLEEP 0.003");
+                let command = command.replace("KEY", &key);
+                match way {
+                    "plain" => drop(one.cmd(&command)),
+                    "multi" => drop(one.multi(&[&command])),
+                    _ => {
+                        let words: Vec<String> = command.split(' ').map(|word| format!("'{word}'")).collect();
+                        one.cmd(&format!("EVAL \"return redis.call({})\" 1 {key}", words.join(",")));
+                    }
+                }
+            }
+        }
+        cluster.converged();
+    }
+
     fn hyperloglogs_merge_by_union(cluster: 2) {
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));
         one.ok("PFADD h a b c");
