@@ -69,6 +69,9 @@ on_each_kind! {
         for _ in 0..3 {
             cluster.heal();
             wait::eventually("a snapshot comes in", || {
+                let running = |client: &mut Client| figure(client, "sync_full_running") > 0;
+                let both = running(&mut one) && running(&mut two) && running(&mut one);
+                assert!(!both, "each is in the midst of the other's");
                 [&mut one, &mut two].into_iter().any(|client| figure(client, "sync_full_keys") > 0)
             });
             cluster.cut(1, 2);

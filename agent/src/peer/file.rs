@@ -20,7 +20,7 @@ impl FullSync<'_> {
         Ok(reply.map_err(End::Target)?.text().unwrap_or_default().to_owned())
     }
 
-    /// Brings the file and has it loaded. What refuses it is no reason to be down: the next attempt is a merge.
+    /// Brings the file and has it loaded.
     pub(super) async fn load(
         &self,
         source: &mut Connection,
@@ -29,19 +29,6 @@ impl FullSync<'_> {
         herald: &mut Herald,
     ) -> Result<(), End> {
         info!(peer = %self.peer, keys = begun.keys, reason = self.reason, "full sync begins, as a file: the local server is empty");
-        match self.bring(source, target, begun, herald).await {
-            Err(End::Refused { whose, refusal }) => Err(End::NoFile { whose, refusal }),
-            result => result,
-        }
-    }
-
-    async fn bring(
-        &self,
-        source: &mut Connection,
-        target: &mut Connection,
-        begun: &SnapshotBegun,
-        herald: &mut Herald,
-    ) -> Result<(), End> {
         let (peer, keys, id) = (self.peer.to_string(), begun.keys.to_string(), begun.id.to_string());
         let read: [&[u8]; 3] = [b"SYNCER.SNAPSHOT", b"READ", id.as_bytes()];
         (0..READS).for_each(|_| source.send(&read));

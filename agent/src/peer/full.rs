@@ -95,7 +95,11 @@ impl FullSync<'_> {
         let begun = self.at_source(&mut source, if offer.is_empty() { &begin[..3] } else { &begin }).await?;
         let begun = SnapshotBegun::parse(&begun).map_err(refused_by_peer)?;
         if begun.is_file {
-            return self.load(&mut source, &mut target, &begun, herald).await;
+            // What refuses a file is no reason to be down: the next attempt is a merge.
+            return self.load(&mut source, &mut target, &begun, herald).await.map_err(|end| match end {
+                End::Refused { whose, refusal } => End::NoFile { whose, refusal },
+                end => end,
+            });
         }
         let id = begun.id.to_string();
         let read: [&[u8]; 3] = [b"SYNCER.SNAPSHOT", b"READ", id.as_bytes()];

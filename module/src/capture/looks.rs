@@ -5,11 +5,11 @@ use syncer_shared::digest::KeyDigest;
 use syncer_shared::hyperloglog::{HEADER, HyperLogLog};
 use syncer_shared::keyspace::Keyspace;
 
-use super::ServerDataset;
 use super::patch::{self, Field};
 use super::shape::{Shape, has_flags};
 use super::stream::{self, Changes, Given};
 use super::unit::Unit;
+use super::{ServerDataset, VOLATILE};
 use crate::keyspace::functions::{self, Library};
 use crate::redis::passthrough::{self, As, Leaf, Outcome};
 use crate::redis::timer::cached_ms;
@@ -72,7 +72,7 @@ impl Before {
         let db = context.db();
         let key = args.bytes(1).unwrap_or_default();
         // Looks see what has expired, too, the command will not.
-        if dataset.expire_at(db, key).is_some_and(|at| at < cached_ms() as i64) {
+        if VOLATILE.get() && dataset.expire_at(db, key).is_some_and(|at| at < cached_ms() as i64) {
             drop(call(context, c"EXISTS", args.get(1).as_slice()));
         }
         let score =

@@ -210,12 +210,12 @@ impl Capture {
         for touch in std::mem::take(&mut self.touches.waiting) {
             let Touch { db, key, member, how } = &touch;
             let score = |dataset: &mut ServerDataset<'_>| dataset.score(*db, key, member);
-            let (mut before, text);
+            let (mut before, told);
             before = None;
             let op = match how {
                 How::Bit => {
-                    text = dataset.string(*db, key);
-                    touched_bit(text.as_deref(), member)
+                    told = patch::look(&mut dataset, *db, key);
+                    touched_bit(&mut dataset, (*db, key), &told, member)
                 }
                 How::Registers => touched_registers(dataset.string(*db, key).as_deref(), member),
                 How::Member => {
@@ -243,13 +243,18 @@ fn assign<'a>(path: Path<'a>, value: Value<'a>) -> Op<'a> {
     Op::Assign { path, value, reasserted: false }
 }
 
-/// A bit that was set to what it was, if it is that still. Looks at all of the string: a touch is rare.
-fn touched_bit<'a>(text: Option<&'a [u8]>, bit: &'a [u8]) -> Option<Op<'a>> {
+/// A bit that was set to what it was, if it is that still. `told`: see [`patch::look`], which copies no long string.
+fn touched_bit<'a>(
+    dataset: &mut ServerDataset<'_>,
+    (db, key): (u32, &[u8]),
+    told: &'a [u8],
+    bit: &'a [u8],
+) -> Option<Op<'a>> {
     let patch = Patch::decode(&mut Reader::new(bit)).ok()?;
     let Patch::Bits { offset, count, .. } = patch else { return None };
-    let text = text.filter(|text| !hyperloglog::is_claimed(text) && patch.end() <= Some(text.len() as u64))?;
-    let found = Patch::bits_in(text.get((offset / 8) as usize..)?, offset, count);
-    (found == patch).then_some(Op::Patch { patch, prior: Prior::of(text) })
+    let prior = patch::prior(Some(told)).filter(|prior| patch.end() <= Some(prior.length()))?;
+    let window = dataset.string_range(db, key, offset / 8, 1);
+    (Patch::bits_in(&window, offset, count) == patch).then_some(Op::Patch { patch, prior })
 }
 
 fn touched_registers<'a>(text: Option<&[u8]>, registers: &'a [u8]) -> Option<Op<'a>> {

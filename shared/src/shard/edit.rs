@@ -184,9 +184,10 @@ impl Shard {
         let list = merge.list_of(maker.key(), maker.len);
         let index = if end.is_some() { index.min(list.len()) } else { list.shown_to_all(index) };
         let Some(run) = list.run_for(index, end, editing.reign, editing.ts) else { return false };
-        let run = match self.config.rules.runs_continue {
-            true => run,
-            false => RunName::new(run.anchor(), run.side(), editing.ts, editing.reign),
+        let run = if self.config.rules.runs_continue {
+            run
+        } else {
+            RunName::new(run.anchor(), run.side(), editing.ts, editing.reign)
         };
         let first = editing.made;
         editing.made += values.len();

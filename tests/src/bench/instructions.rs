@@ -9,7 +9,7 @@ use super::callgrind::Counted;
 use super::options::Options;
 use super::table::{Table, figure};
 use super::target::Target;
-use super::workload::{KEYS, Workload};
+use super::workload::Workload;
 use crate::client::Client;
 use crate::reply;
 use crate::server::{Server, ServerKind, ServerOptions};
@@ -122,7 +122,7 @@ fn step_of(workload: Workload, clients: &mut [Client], random: &mut fastrand::Rn
     for client in &mut *clients {
         let mut bytes = Vec::new();
         for _ in 0..PIPELINE {
-            commands_of(workload, random).iter().for_each(|words| crate::client::encode(words, &mut bytes));
+            workload.operation(random).iter().for_each(|words| crate::client::encode(words, &mut bytes));
         }
         client.send_raw(&bytes).expect("the server takes a pipeline");
     }
@@ -132,28 +132,6 @@ fn step_of(workload: Workload, clients: &mut [Client], random: &mut fastrand::Rn
             assert!(!reply::is_error(&answer), "{}: {}", workload.name, reply::text(&answer));
         }
     }
-}
-
-/// One operation.
-fn commands_of(workload: Workload, random: &mut fastrand::Rng) -> Vec<Vec<Vec<u8>>> {
-    let mut command = || command_of(workload, random);
-    match workload.transaction {
-        0 => vec![command()],
-        count => {
-            let word = |word: &str| vec![vec![word.into()]];
-            let body: Vec<_> = (0..count).map(|_| command()).collect();
-            [word("MULTI"), body, word("EXEC")].concat()
-        }
-    }
-}
-
-/// The command with its random numbers, as redis-benchmark writes them.
-fn command_of(workload: Workload, random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
-    let number = |part: &str| match part.split_once("__rand_int__") {
-        Some((name, _)) => format!("{name}{:012}", random.u64(..KEYS)).into_bytes(),
-        None => part.into(),
-    };
-    workload.command.iter().copied().map(number).collect()
 }
 
 fn follow(replica: &Server, primary: &Server) {

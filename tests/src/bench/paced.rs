@@ -68,20 +68,26 @@ fn set(batch: &mut String, key: u64) {
     append(batch, &["SET", &format!("key:{key:012}"), VALUE]);
 }
 
-fn connect(port: u16) -> TcpStream {
+/// A connection that sends at once.
+pub fn connect(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts connections");
     stream.set_nodelay(true).expect("TCP_NODELAY can be set");
     stream
 }
 
 /// Sends the batch and waits for as many one-line replies.
+fn exchange(stream: &mut TcpStream, batch: &str, commands: u64) {
+    stream.write_all(batch.as_bytes()).expect("the server takes commands");
+    receive(stream, commands);
+}
+
+/// Waits for so many lines of replies.
 ///
 /// # Panics
 /// On an error reply: what was to be measured did not happen.
-fn exchange(stream: &mut TcpStream, batch: &str, commands: u64) {
-    stream.write_all(batch.as_bytes()).expect("the server takes commands");
+pub fn receive(stream: &mut TcpStream, lines: u64) {
     let (mut replies, mut buffer) = (0, [0; 1 << 14]);
-    while replies < commands {
+    while replies < lines {
         let length = stream.read(&mut buffer).expect("the server replies");
         assert!(length > 0, "the server closed the connection");
         let text = &buffer[..length];

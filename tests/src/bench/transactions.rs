@@ -1,13 +1,14 @@
 //! Transactions as load: redis-benchmark sends single commands only.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
 use std::time::Instant;
 
 use super::cpu;
-use super::paced::append;
-use super::workload::{KEYS, Workload};
+use super::paced::{connect, receive};
+use super::workload::Workload;
+use crate::client::encode;
 
 /// Connections, as redis-benchmark has.
 const CLIENTS: usize = 50;
@@ -25,9 +26,10 @@ pub fn run(port: u16, workload: Workload, pipeline: u64, requests: u64) -> f64 {
         let (begun, mut done) = (Instant::now(), 0);
         while done < requests {
             for stream in &mut streams {
-                let mut batch = String::new();
-                (0..pipeline).for_each(|_| transaction(&mut batch, workload, &mut random));
-                stream.write_all(batch.as_bytes()).expect("the server takes transactions");
+                let mut batch = Vec::new();
+                let mut append = |words: &Vec<Vec<u8>>| encode(words, &mut batch);
+                (0..pipeline).for_each(|_| workload.operation(&mut random).iter().for_each(&mut append));
+                stream.write_all(&batch).expect("the server takes transactions");
             }
             streams.iter_mut().for_each(|stream| receive(stream, pipeline * replies(workload)));
             done += pipeline * CLIENTS as u64;
@@ -37,38 +39,7 @@ pub fn run(port: u16, workload: Workload, pipeline: u64, requests: u64) -> f64 {
     load.join().expect("the load runs to its end")
 }
 
-/// Appends one transaction.
-fn transaction(batch: &mut String, workload: Workload, random: &mut fastrand::Rng) {
-    append(batch, &["MULTI"]);
-    for _ in 0..workload.transaction {
-        let words: Vec<String> = workload
-            .command
-            .iter()
-            .map(|word| word.replace("__rand_int__", &format!("{:012}", random.u64(..KEYS))))
-            .collect();
-        append(batch, &words.iter().map(String::as_str).collect::<Vec<_>>());
-    }
-    append(batch, &["EXEC"]);
-}
-
 /// Lines of the replies to one transaction whose commands answer with one line each: to MULTI and EXEC, and two to each command.
 fn replies(workload: Workload) -> u64 {
     2 + 2 * workload.transaction as u64
-}
-
-fn receive(stream: &mut TcpStream, lines: u64) {
-    let (mut seen, mut buffer) = (0, [0; 1 << 14]);
-    while seen < lines {
-        let length = stream.read(&mut buffer).expect("the server replies");
-        assert!(length > 0, "the server closed the connection");
-        let text = &buffer[..length];
-        assert!(!text.contains(&b'-'), "a transaction failed: {}", String::from_utf8_lossy(text));
-        seen += text.iter().filter(|&&byte| byte == b'\n').count() as u64;
-    }
-}
-
-fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts connections");
-    stream.set_nodelay(true).expect("TCP_NODELAY can be set");
-    stream
 }

@@ -19,6 +19,23 @@ impl Workload {
     pub const fn commands(&self) -> usize {
         if self.transaction == 0 { 1 } else { self.transaction + 2 }
     }
+
+    /// The commands of one operation with its random numbers, as redis-benchmark writes them.
+    #[must_use]
+    pub fn operation(&self, random: &mut fastrand::Rng) -> Vec<Vec<Vec<u8>>> {
+        let mut number = |part: &&str| match part.split_once("__rand_int__") {
+            Some((name, _)) => format!("{name}{:012}", random.u64(..KEYS)).into_bytes(),
+            None => (*part).into(),
+        };
+        let mut command = || self.command.iter().map(&mut number).collect();
+        match self.transaction {
+            0 => vec![command()],
+            count => {
+                let word = |word: &str| vec![vec![word.into()]];
+                [word("MULTI"), (0..count).map(|_| command()).collect(), word("EXEC")].concat()
+            }
+        }
+    }
 }
 
 /// How many different numbers stand for `__rand_int__`.
