@@ -15,7 +15,7 @@ const CI_PATCH_SEEDS: u64 = 1500;
 const CI_HOT_SEEDS: u64 = 600;
 /// How long CI looks for news.
 const CI_SECONDS: u64 = 60;
-/// So many new seeds may fail in that time: one in 200,000 still does (docs/SIMULATION.md). They are told all the same.
+/// So many new seeds may fail in that time: one in 100,000 still does (docs/SIMULATION.md). They are told all the same.
 const CI_NEWS_MAX: usize = 1;
 
 #[derive(Clone, Copy)]
