@@ -43,6 +43,23 @@ on_all_kinds! {
         cluster.converged();
     }
 
+    /// It fires no event on some servers, but means that bit: the later one wins. Long bitmaps are looked at in part.
+    fn a_bit_that_is_set_already_counts_as_set(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        let bits = ["short 9", "long 9", "long 4000001", "long 7999999"];
+        bits.iter().for_each(|bit| drop(one.ok(&format!("SETBIT {bit} 1"))));
+        cluster.converged();
+        cluster.cut(1, 2);
+        bits.iter().for_each(|bit| drop(two.ok(&format!("SETBIT {bit} 0"))));
+        one.ok("DEBUG SLEEP 0.005");
+        bits.iter().for_each(|bit| drop(one.ok(&format!("SETBIT {bit} 1"))));
+        cluster.heal();
+        cluster.converged();
+        for bit in bits {
+            assert_eq!([&mut one, &mut two].map(|client| client.text(&format!("GETBIT {bit}"))), ["1", "1"], "{bit}");
+        }
+    }
+
     /// Found by `./run torture --seed 131`: registers that both the old value and the new one had went to no other site.
     fn a_hyperloglog_that_has_run_out_begins_anew(cluster: 2) {
         let mut one = cluster.client(1);
