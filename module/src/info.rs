@@ -53,6 +53,7 @@ pub fn counters(figures: &Status) -> Vec<(&'static str, u64)> {
         ("payloads_refused", ServerKeyspace::payloads_refused()),
         ("payloads_unknown", figures.unknown as u64),
         ("metadata_keys", figures.metadata_keys as u64),
+        ("waiting_groups", figures.waiting_groups as u64),
         ("metadata_bytes", figures.metadata_bytes as u64),
         ("metadata_pruned", shard.pruned),
         ("set_aside_keys", figures.aside as u64),

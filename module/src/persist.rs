@@ -11,10 +11,11 @@ use syncer_shared::record::Record;
 use syncer_shared::replid::ReplId;
 use syncer_shared::shard::{ReplayError, Restorer, SavedError, Shard, Start, Unheard};
 
+use crate::keyspace::with_keyspace;
 use crate::redis::aux::Aux;
 use crate::redis::config::SAVE_STATE;
 use crate::redis::events::Load;
-use crate::redis::log;
+use crate::redis::{detached, log};
 use crate::state;
 
 /// What is between a file and the state.
@@ -104,7 +105,7 @@ pub fn loading(load: Load) -> bool {
         Load::Begins { replication } => STAGE.with_borrow_mut(|stage| {
             stage.staged = None;
             if replication && std::mem::take(&mut stage.was_primary) {
-                stage.unheard = state::shard().ok().map(|shard| shard.unheard());
+                stage.unheard = unheard();
             }
             if !stage.swapping {
                 // On a replica the dataset is empty now. A primary may read back what it has just written.
@@ -114,6 +115,11 @@ pub fn loading(load: Load) -> bool {
         Load::Ends { success } => return STAGE.with_borrow_mut(|stage| ends(stage, success)),
     }
     true
+}
+
+fn unheard() -> Option<Unheard> {
+    let (context, mut shard) = (detached()?, state::shard().ok()?);
+    Some(with_keyspace(context, |keyspace| shard.unheard(keyspace)))
 }
 
 /// A primary has become a replica. What only it had goes if its new primary sends another state.

@@ -86,6 +86,8 @@ pub fn begin_reign(context: &Context) {
     let after = match shard {
         Some(shard) if !shard.is_blank() => {
             let before = (shard.replid(), shard.backlog().end_offset());
+            // What its first group says of all reigns could be large.
+            with_keyspace(context, |keyspace| shard.take_in_tail(keyspace));
             shard.begin_reign(replid, now_ms);
             let persistence = Info::section(context, c"persistence");
             if persistence.number(c"rdb_last_load_keys_expired").is_some_and(|keys| keys > 0) {

@@ -219,6 +219,16 @@ impl Backlog {
         Ok(chunk)
     }
 
+    /// Whole entries from `from` on, a position of an entry that is held: at least one, unless it is the end.
+    pub(crate) fn stretch(&self, from: u64) -> &[u8] {
+        let (start, bytes) = match self.piece_at(from) {
+            Some(piece) => (piece.start, &piece.bytes[..]),
+            None => (self.active_start(), &self.active[..]),
+        };
+        let skip = usize::try_from(from.saturating_sub(start)).unwrap_or(usize::MAX);
+        bytes.get(skip..).unwrap_or_default()
+    }
+
     /// Makes the active piece shareable when a reader wants much of it.
     fn freeze_for(&mut self, from: u64) {
         let wanted = self.end - from.max(self.active_start());

@@ -262,14 +262,21 @@ fn small_shard() -> Shard {
 
 #[test]
 fn saved_state() {
+    let mut shard = small_shard();
+    assert_saved(&shard, include_str!("../../tests/fixtures/state-v1/tail.hex"));
+    shard.take_in_tail(&mut MemoryKeyspace::default());
+    assert_saved(&shard, include_str!("../../tests/fixtures/state-v1/small.hex"));
+}
+
+fn assert_saved(shard: &Shard, file: &str) {
     let mut saved = Vec::new();
-    small_shard().save(&mut |piece| saved.extend_from_slice(piece));
-    let file = include_str!("../../tests/fixtures/state-v1/small.hex");
+    shard.save(&mut |piece| saved.extend_from_slice(piece));
     assert_golden(&saved, file);
     let mut restorer = Restorer::new(ShardConfig::new(instance(1)));
     restorer.push(&bytes(file)).expect("valid");
     let restored = restorer.finish().expect("whole");
-    assert_eq!(restored.clock_token(), small_shard().clock_token());
+    assert_eq!(restored.clock_token(), shard.clock_token());
+    assert_eq!(restored.status().waiting_groups, shard.status().waiting_groups);
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn a_restarted_primary_goes_on_where_it_was() {
     assert!(!after.is_primary(), "a reign is to begin first");
     assert_eq!(after.clock_token(), before.clock_token());
     assert_eq!(log_of(&mut after), log_of(&mut before));
-    assert_eq!(after.table().len(), 2);
+    assert_eq!(after.table(&mut MemoryKeyspace::default()).len(), 2);
     let peer = after.peer(instance(2)).expect("known");
     assert_eq!((peer.position, peer.state, &*peer.error), (Some((replid(0x22), 77)), PeerState::Unknown, ""));
     let end = before.backlog().end_offset();

@@ -14,11 +14,14 @@ pub fn status(client: &mut Client, name: &str) -> String {
     pair.map(|pair| reply::text(&pair[1])).unwrap_or_default()
 }
 
-/// Keys with metadata.
+/// Keys with metadata, and groups of which none was made yet.
 pub fn metadata(client: &mut Client) -> u64 {
     let counters = status(client, "counters");
-    let number = counters.split("metadata_keys, ").nth(1).and_then(|rest| rest.split(',').next());
-    number.and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
+    let figure = |name: &str| {
+        let number = counters.split(&format!("{name}, ")).nth(1).and_then(|rest| rest.split(',').next());
+        number.and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
+    };
+    u64::saturating_add(figure("metadata_keys"), figure("waiting_groups"))
 }
 
 /// Waits until a server's clients may write.

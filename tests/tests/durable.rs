@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::members::metadata;
 use syncer_tests::nodes::{Pair, figure, insist, number, save};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
@@ -53,7 +54,7 @@ on_each_kind! {
         save(pair.one.primary());
         pair.one.client().ok("SET k new");
         pair.agree();
-        let is_stable = || number(&pair.two.nodes[0], "metadata_keys") == 0;
+        let is_stable = || metadata(&mut pair.two.client()) == 0;
         wait::eventually("instance 2 knows by a report that instance 1 has it", is_stable);
         pair.stop_agents();
         pair.one.nodes[0].restart();

@@ -19,7 +19,9 @@ struct Pair {
 
 impl Pair {
     fn new(kind: ServerKind) -> Self {
-        let [source, target] = [1, 2].map(|instance| Server::start(kind, ServerOptions::instance(instance)));
+        // One APPLY takes all, however slow the machine is.
+        let options = |instance| ServerOptions::instance(instance).module_arg("apply-slice-us", "1000000");
+        let [source, target] = [1, 2].map(|instance| Server::start(kind, options(instance)));
         let stream = Source::handshake(source.client(), 1, &mut target.client());
         Self { source, target, stream }
     }

@@ -50,7 +50,7 @@ impl Tick for Heartbeat {
             }
             shard.recheck_behind(timer::now_ms());
             refuse::recheck(&shard);
-            warn_if_superseded(&shard);
+            warn_if_superseded(context, &mut shard);
             if role::mode() == role::Mode::Primary {
                 replication::drain(context, &mut shard);
             }
@@ -59,7 +59,7 @@ impl Tick for Heartbeat {
 }
 
 /// Says once that this server was replaced while it lived on.
-fn warn_if_superseded(shard: &Shard) {
+fn warn_if_superseded(context: &Context, shard: &mut Shard) {
     thread_local! {
         static SAID: Cell<Option<ReplId>> = const { Cell::new(None) };
     }
@@ -71,6 +71,7 @@ fn warn_if_superseded(shard: &Shard) {
         log::warning(&format!(
             "syncer: another server is the primary of this instance now ({by}); the other instances take nothing from this one any more. Make it a replica of the new primary; if there is none, restart it"
         ));
-        persist::say_rejected(&shard.unheard(), "unless they are written again at the new primary, they are lost");
+        let unheard = with_keyspace(context, |keyspace| shard.unheard(keyspace));
+        persist::say_rejected(&unheard, "unless they are written again at the new primary, they are lost");
     }
 }

@@ -201,7 +201,8 @@ fn one_key(context: &Context, db: u32, name: &[u8]) -> CommandResult {
         false => Look::default(),
     };
     context.select(home);
-    let newest = state::shard()?.newest_dot(db, name);
+    let newest =
+        with_keyspace(context, |keyspace| state::shard().map(|mut shard| shard.newest_dot(db, name, keyspace)))?;
     let reply = context.reply();
     reply.array(5);
     reply.text(&found.digest.map(|digest| format!("{:016x}", digest as u64)).unwrap_or_default());

@@ -7,6 +7,7 @@ use syncer_shared::stream::Part;
 use syncer_shared::timestamp::Timestamp;
 
 use super::arguments::Arguments;
+use crate::keyspace::with_keyspace;
 use crate::redis::{Answer, Args, Command, CommandResult, Context, Run, entry};
 use crate::state;
 
@@ -27,7 +28,8 @@ struct Key;
 
 impl Run for Key {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
-        let info = state::shard()?.key_info(context.db(), Arguments(args).bytes(1)?);
+        let (mut shard, name) = (state::shard()?, Arguments(args).bytes(1)?);
+        let info = with_keyspace(context, |keyspace| shard.key_info(context.db(), name, keyspace));
         context.reply().answer(&answer(&info));
         Ok(())
     }

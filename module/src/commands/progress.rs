@@ -156,14 +156,16 @@ impl Sweep {
             }
             Self::Metadata { place } => {
                 const PLACES: usize = 64;
-                let end = (*place + PLACES).min(shard.table().places());
-                for at in *place..end {
-                    let key = shard.table().key_in(at).map(|(db, name)| (db, name.to_vec()));
-                    if let Some((db, name)) = key {
-                        absent(context, shard, db, &name)?;
-                    }
+                // A sync goes on, so nothing joins the tail.
+                let table = with_keyspace(context, |keyspace| shard.table(keyspace));
+                let places = table.places();
+                let end = (*place + PLACES).min(places);
+                let keys = (*place..end).filter_map(|at| table.key_in(at));
+                let keys: Vec<(u32, Vec<u8>)> = keys.map(|(db, name)| (db, name.to_vec())).collect();
+                for (db, name) in keys {
+                    absent(context, shard, db, &name)?;
                 }
-                let done = end == *place || end == shard.table().places();
+                let done = end == *place || end == places;
                 *place = end;
                 Ok(done)
             }

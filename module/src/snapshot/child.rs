@@ -89,8 +89,9 @@ fn write_functions(context: &Context, shard: &mut Shard, writer: &mut Writer) ->
 /// Keys that nobody sees, but of which something is known.
 fn write_hidden(context: &Context, shard: &mut Shard, writer: &mut Writer) -> io::Result<()> {
     with_keyspace(context, |keyspace| {
-        for place in 0..shard.table().places() {
-            let Some((db, name)) = shard.table().key_in(place).map(|(db, name)| (db, name.to_vec())) else { continue };
+        for place in 0..shard.table(keyspace).places() {
+            let key = shard.table(keyspace).key_in(place);
+            let Some((db, name)) = key.map(|(db, name)| (db, name.to_vec())) else { continue };
             if keyspace.kind(db, &name).is_none() {
                 writer.key(shard, keyspace, db, &name)?;
             }

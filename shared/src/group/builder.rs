@@ -6,6 +6,7 @@ use super::{code, streams};
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
 use crate::metadata::Class;
 use crate::number::Number;
+use crate::shard::may_wait;
 use crate::wire::writer;
 
 /// The effects of a group in the making, encoded at once into one buffer that is reused: once warm, a write
@@ -17,6 +18,8 @@ pub struct GroupBuilder {
     db: u32,
     /// Where the last key is in `body`.
     key: Option<Range<usize>>,
+    /// Whether an effect may not wait.
+    urgent: bool,
 }
 
 impl GroupBuilder {
@@ -33,6 +36,7 @@ impl GroupBuilder {
     /// a list element: the caller's mistake, which no outside data can cause.
     pub fn push(&mut self, effect: &Effect<'_>) {
         self.count += 1;
+        self.urgent |= !may_wait(effect);
         match effect.op {
             Op::Flush { scope } => {
                 self.body.push(code::FLUSH);
@@ -199,6 +203,12 @@ impl GroupBuilder {
         self.count == 0
     }
 
+    /// Whether the metadata may take all of it in later.
+    #[must_use]
+    pub fn may_wait(&self) -> bool {
+        !self.urgent
+    }
+
     /// How many effects there are.
     #[must_use]
     pub fn count(&self) -> u32 {
@@ -224,6 +234,6 @@ impl GroupBuilder {
         const KEPT_BYTES_MAX: usize = 1 << 20;
         self.body.clear();
         self.body.shrink_to(KEPT_BYTES_MAX);
-        (self.count, self.db, self.key) = (0, 0, None);
+        (self.count, self.db, self.key, self.urgent) = (0, 0, None, false);
     }
 }

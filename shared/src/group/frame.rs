@@ -52,7 +52,7 @@ pub struct GroupView<'a> {
     pub body: &'a [u8],
     /// All bytes of the frame.
     pub frame: &'a [u8],
-    /// The highest database that the effects touch.
+    /// The highest database that the effects touch, of a group from elsewhere.
     pub db_max: u32,
 }
 
@@ -102,6 +102,16 @@ impl<'a> GroupView<'a> {
         let (frame, rest) = cut(input)?;
         Ok((parse_group(frame)?, rest))
     }
+
+    /// The same for a frame that was checked before: its `db_max` is not told again.
+    ///
+    /// # Errors
+    /// The bytes are no group.
+    pub fn read(input: &'a [u8]) -> Result<(Self, &'a [u8]), WireError> {
+        let len = frame_len(&mut Reader::new(input))?;
+        let (frame, rest) = input.split_at_checked(len).ok_or(WireError::Truncated { what: "frame" })?;
+        Ok((read_group(frame)?, rest))
+    }
 }
 
 impl Header {
@@ -142,6 +152,12 @@ fn frame_len(reader: &mut Reader<'_>) -> Result<usize, WireError> {
 }
 
 fn parse_group(frame: &[u8]) -> Result<GroupView<'_>, WireError> {
+    let group = read_group(frame)?;
+    let db_max = effects::survey(group.body)?.db_max;
+    Ok(GroupView { db_max, ..group })
+}
+
+fn read_group(frame: &[u8]) -> Result<GroupView<'_>, WireError> {
     let mut reader = Reader::new(frame);
     reader.take(PREFIX_BYTES, "frame")?;
     let version = reader.u8("version")?;
@@ -154,8 +170,7 @@ fn parse_group(frame: &[u8]) -> Result<GroupView<'_>, WireError> {
     let ts = reader.timestamp_above(prev, "timestamp")?;
     let change = context::take_change(&mut reader)?;
     let body = reader.rest();
-    let db_max = effects::survey(body)?.db_max;
-    Ok(GroupView { instance, replid, prev, ts, change, body, frame, db_max })
+    Ok(GroupView { instance, replid, prev, ts, change, body, frame, db_max: 0 })
 }
 
 fn parse_skip(frame: &[u8]) -> Result<Skip, WireError> {

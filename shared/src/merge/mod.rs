@@ -9,6 +9,7 @@ mod patch;
 mod reassert;
 mod regressed;
 mod remote;
+pub(crate) mod sequel;
 mod stream;
 mod sync;
 mod unseen;

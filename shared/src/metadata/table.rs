@@ -76,6 +76,12 @@ impl Table {
         self.has_unknown = true;
     }
 
+    /// Whether a value that this server does not know may be kept here.
+    #[must_use]
+    pub fn may_keep_unknown(&self) -> bool {
+        self.has_unknown
+    }
+
     /// How many keys have a value that the dataset cannot hold. A walk over all keys, once there has been one.
     #[must_use]
     pub fn unknown(&self) -> usize {
@@ -86,6 +92,12 @@ impl Table {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_key.is_empty()
+    }
+
+    /// Whether no dot is left: what there is are the ids of lists, or values that this server cannot hold.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.grace.is_empty() && self.queues.iter().all(VecDeque::is_empty)
     }
 
     fn hash(&self, db: u32, key: &[u8]) -> u64 {

@@ -59,6 +59,10 @@ impl Shard {
                 } else {
                     // The check has seen that there is room and that the name is free.
                     let Ok(origin) = self.intern(group.replid, group.instance) else { break };
+                    if !self.prepare(group, origin, keyspace, budget) {
+                        applied.outcome = Outcome::Slice;
+                        break;
+                    }
                     self.apply_group(group, origin, &mut record, batch, keyspace, now_ms);
                     applied.groups += 1;
                 }
@@ -248,6 +252,30 @@ impl Shard {
         self.lacking(&self.context_of(group)?)
     }
 
+    /// Takes the tail into the metadata if the group may need that; false when the time is used up before.
+    fn prepare<K: Keyspace>(
+        &mut self,
+        group: &GroupView<'_>,
+        origin: Origin,
+        keyspace: &mut K,
+        budget: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        let is_sequel = group.change.len() <= StreamContext::EMPTY_CHANGE.len() && self.has_seen_all(origin);
+        while !is_sequel && self.metadata.waiting() > 0 {
+            self.take_in_some(keyspace);
+            if self.metadata.waiting() > 0 && !budget() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether the author of the next group of `origin` had seen everything that is applied here.
+    pub(super) fn has_seen_all(&self, origin: Origin) -> bool {
+        let Some(stream) = self.streams.get(origin.index()) else { return false };
+        self.clock.iter().all(|(other, ts)| other == origin || stream.clock.has(other, ts))
+    }
+
     fn apply_group<K: Keyspace>(
         &mut self,
         group: &GroupView<'_>,
@@ -288,6 +316,9 @@ impl Shard {
         origin: Origin,
         keyspace: &mut K,
     ) -> Vec<(crate::merge::Revival, Dot)> {
+        let Err(written) = self.append_sequel(group, origin, keyspace) else { return Vec::new() };
+        // Its place in the backlog is behind the tail.
+        self.take_in_tail(keyspace);
         let is_regressed = self.is_regressed(origin) && self.config.rules.regressed_reassert;
         let lacks = is_regressed.then(|| self.stability.stable().clone());
         let context = std::mem::take(&mut self.streams[origin.index()].clock);
@@ -298,7 +329,9 @@ impl Shard {
         for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
             let dot = Dot { ts: group.ts, index, origin };
             self.drop_revived(&effect, &seen);
-            if let Some(revival) = self.merge(keyspace).remote(&effect, dot, &seen) {
+            if index < written {
+                self.merge(keyspace).local(&effect, dot, None);
+            } else if let Some(revival) = self.merge(keyspace).remote(&effect, dot, &seen) {
                 revivals.push((revival, dot));
             }
             self.control_effect(&effect, dot, &seen);

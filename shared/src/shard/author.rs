@@ -56,7 +56,8 @@ impl Shard {
     /// Keys that a server dropped as it loaded its file, for their TTL had passed: that is their expiry, and nobody was told.
     pub fn expire_dropped<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
         let has_passed = |at: Option<UnixMs>| at.is_some_and(|at| u64::try_from(at).is_ok_and(|at| at <= now_ms));
-        let due = self.table.iter().filter(|(_, _, meta)| !meta.kinds.is_empty() && has_passed(meta.ttl.view()));
+        let due =
+            self.table(keyspace).iter().filter(|(_, _, meta)| !meta.kinds.is_empty() && has_passed(meta.ttl.view()));
         let due: Vec<(u32, Vec<u8>)> = due.map(|(db, name, _)| (db, name.to_vec())).collect();
         let mut group = GroupBuilder::new();
         for (db, name) in due.iter().filter(|(db, name)| keyspace.kind(*db, name).is_none()) {
@@ -71,6 +72,7 @@ impl Shard {
         if group.is_empty() || self.me.is_none() {
             return;
         }
+        self.take_in_tail(keyspace);
         keep_last_ids(&mut group, keyspace);
         let ts = self.hlc.tick(now_ms);
         self.encode_own(&group, ts, Record::authored);

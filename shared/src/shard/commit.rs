@@ -47,9 +47,20 @@ impl Shard {
         now_ms: u64,
     ) -> &[u8] {
         let ts = self.hlc.tick(now_ms);
+        let waits = before.is_empty() && group.may_wait() && self.has_room(group.len_bytes());
+        if !waits {
+            self.take_in_tail(keyspace);
+        }
         let start = self.encode_own(group, ts, |record| Record::captured(record, before));
-        self.absorb_own(group.body(), before, ts, keyspace);
-        debug_assert!(start <= self.frame.len());
+        match self.me {
+            Some(me) if waits => {
+                self.has_written = true;
+                self.counters.effects_captured += u64::from(group.count());
+                self.defer(self.frame.len() - start, me, ts, keyspace);
+                self.prune_some();
+            }
+            _ => self.absorb_own(group.body(), before, ts, keyspace),
+        }
         &self.frame
     }
 
@@ -179,7 +190,8 @@ impl Shard {
     pub(super) fn log_control_as(&mut self, group: &GroupBuilder, now_ms: u64, header: impl FnOnce(&mut Vec<u8>)) {
         let Some(me) = self.me else { return };
         let ts = self.hlc.tick(now_ms);
-        self.encode_own(group, ts, header);
+        let start = self.encode_own(group, ts, header);
+        self.defer_control(self.frame.len() - start, me, ts);
         for (index, effect) in (0_u32..).zip(group::effects(group.body())) {
             self.control_effect(&effect, Dot { ts, index, origin: me }, &Seen::Everything);
         }

@@ -42,6 +42,7 @@ impl Shard {
     ) -> &[u8] {
         let ts = self.hlc.tick(now_ms);
         let Some(me) = self.me else { return &[] };
+        self.take_in_tail(keyspace);
         let reign = Reign { instance: self.config.instance, replid: self.replid };
         let mut out = std::mem::take(&mut self.edited);
         out.clear();
@@ -107,7 +108,7 @@ impl Shard {
         let Some(draft) = edits.next() else { return };
         let key = KeyRef { db: draft.db, name: draft.key };
         let later = edits.clone().filter(|other| (other.db, other.key) == (draft.db, draft.key));
-        let known = self.known_list(key).map(List::shown_len);
+        let known = self.known_list(key, keyspace).map(List::shown_len);
         // How long the list was before this edit, told by how long it is now.
         let told = |keyspace: &mut K, own: i64| {
             let now = i64::try_from(keyspace.list_len(key.db, key.name)).ok()?;
@@ -155,18 +156,20 @@ impl Shard {
             editing.untold.push((draft.db, draft.key));
         } else if list_is_new && maker.look.is_some() {
             // No effect has told the replicas of these ids.
-            self.forget_list(key);
+            self.forget_list(key, keyspace);
         }
     }
 
-    fn known_list(&self, key: KeyRef<'_>) -> Option<&List> {
-        self.table.meta(self.table.find(key.db, key.name)?).list()
+    fn known_list<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) -> Option<&List> {
+        let table = self.table(keyspace);
+        table.meta(table.find(key.db, key.name)?).list()
     }
 
-    fn forget_list(&mut self, key: KeyRef<'_>) {
-        if let Some(id) = self.table.find(key.db, key.name) {
-            self.table.meta_mut(id).kinds.retain(|kind| kind.kind != Kind::List);
-            self.table.remove_if_empty(id);
+    fn forget_list<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) {
+        let table = self.merge(keyspace).table;
+        if let Some(id) = table.find(key.db, key.name) {
+            table.meta_mut(id).kinds.retain(|kind| kind.kind != Kind::List);
+            table.remove_if_empty(id);
         }
     }
 
@@ -245,7 +248,7 @@ impl Shard {
             if checked.replace(name) == Some(name) || editing.untold.contains(&name) {
                 continue;
             }
-            let known = self.known_list(KeyRef { db: draft.db, name: draft.key }).map_or(0, List::shown_len);
+            let known = self.known_list(KeyRef { db: draft.db, name: draft.key }, keyspace).map_or(0, List::shown_len);
             if keyspace.list_len(draft.db, draft.key) != known {
                 editing.untold.push(name);
             }

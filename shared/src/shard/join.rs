@@ -181,7 +181,9 @@ impl Shard {
     fn unseen_writes<K: Keyspace>(&mut self, via: &ClockToken, keyspace: &mut K) -> VecDeque<Vec<u8>> {
         let first =
             |shard: &Self, meta: &KeyMeta| meta.dots().filter(|dot| shard.is_unseen(dot, via)).map(|dot| dot.ts).min();
-        let found = self.table.iter().filter_map(|(db, name, meta)| Some((first(self, meta)?, db, name.to_vec())));
+        self.take_in_tail(keyspace);
+        let table = self.metadata.before_tail();
+        let found = table.iter().filter_map(|(db, name, meta)| Some((first(self, meta)?, db, name.to_vec())));
         let mut found: Vec<(Timestamp, u32, Vec<u8>)> = found.collect();
         found.sort();
         let mut bodies = VecDeque::new();

@@ -19,6 +19,7 @@ mod status;
 mod stream;
 mod succeed;
 mod sync;
+mod tail;
 
 pub use crate::record::Before;
 pub use batch::{Applied, ApplyError, Batch, Outcome};
@@ -31,6 +32,7 @@ pub use report::{Heard, ReportError, Unheard};
 pub use saved::{Restorer, SavedError};
 pub use status::{DotInfo, KeyInfo, ListInfo, Status};
 pub use sync::SyncError;
+pub(crate) use tail::may_wait;
 
 use std::collections::BTreeMap;
 
@@ -39,10 +41,8 @@ use crate::clock::VectorClock;
 use crate::effect::{Effect, Op, TtlNote};
 use crate::group::GroupBuilder;
 use crate::instance::InstanceId;
-use crate::keyspace::Keyspace;
 use crate::membership::Membership;
-use crate::merge::{Aside, Merge, Rules};
-use crate::metadata::Table;
+use crate::merge::{Aside, Rules};
 use crate::origin::{Origin, Origins};
 use crate::record::Record;
 use crate::replid::ReplId;
@@ -51,6 +51,7 @@ use crate::timestamp::{Hlc, Timestamp};
 use crate::token::ClockToken;
 use stream::Stream;
 use sync::Syncing;
+use tail::Metadata;
 
 /// What a shard must be told.
 #[derive(Clone, Debug)]
@@ -162,7 +163,7 @@ pub struct Shard {
     /// Origins whose clock entry rose since the last own group.
     dirty: Vec<Origin>,
     backlog: Backlog,
-    table: Table,
+    metadata: Metadata,
     membership: Membership,
     stability: Stability,
     peers: BTreeMap<InstanceId, Peer>,
@@ -214,7 +215,7 @@ impl Shard {
             streams: Vec::new(),
             dirty: Vec::new(),
             backlog,
-            table: Table::default(),
+            metadata: Metadata::default(),
             membership: Membership::default(),
             stability: Stability::default(),
             peers: BTreeMap::new(),
@@ -324,7 +325,15 @@ impl Shard {
     /// Changes the size of the backlog.
     pub fn resize_backlog(&mut self, bytes: u64) {
         self.config.backlog_bytes = bytes;
-        self.backlog.resize(bytes);
+        self.fit_backlog();
+    }
+
+    /// Gives the backlog the size that it should have, as soon as nothing of the tail would be lost.
+    fn fit_backlog(&mut self) {
+        let bytes = self.config.backlog_bytes;
+        if bytes != self.backlog.capacity() && self.metadata.tail_bytes() <= bytes {
+            self.backlog.resize(bytes);
+        }
     }
 
     /// The backlog.
@@ -347,12 +356,6 @@ impl Shard {
     #[must_use]
     pub fn origins(&self) -> &Origins {
         &self.origins
-    }
-
-    /// Conflict metadata.
-    #[must_use]
-    pub fn table(&self) -> &Table {
-        &self.table
     }
 
     /// S and the reports.
@@ -387,14 +390,12 @@ impl Shard {
     /// Prunes at most `steps` queue entries (I-6); returns how many it took.
     pub fn prune(&mut self, steps: usize) -> usize {
         if self.may_prune() {
-            let Self { stability, clock, config, origins, .. } = self;
-            let taken = self.table.prune(stability.stable(), clock, steps, &config.rules, origins);
+            let Self { metadata, stability, clock, config, origins, backlog, .. } = self;
+            let taken = metadata.prune(stability.stable(), clock, steps, &config.rules, origins, backlog);
             self.counters.pruned += taken as u64;
             self.has_pruned |= taken > 0;
             self.drop_settled_asides();
-            if taken == 0 {
-                self.table.shrink();
-            }
+            self.fit_backlog();
             taken
         } else {
             0
@@ -425,18 +426,6 @@ impl Shard {
     #[must_use]
     pub fn is_established(&self) -> bool {
         self.has_pruned || self.backlog.evicted_any()
-    }
-
-    fn merge<'a, K: Keyspace>(&'a mut self, keyspace: &'a mut K) -> Merge<'a, K> {
-        Merge {
-            table: &mut self.table,
-            origins: &self.origins,
-            keyspace,
-            rules: &self.config.rules,
-            syncing: self.syncing.is_some().then_some(&self.clock),
-            stable: self.stability.stable(),
-            conflicts: &mut self.counters.conflicts,
-        }
     }
 
     fn intern(&mut self, replid: ReplId, instance: InstanceId) -> Result<Origin, crate::origin::OriginError> {

@@ -1,7 +1,7 @@
 //! Replicas and the AOF: the same records in the same order make the same state (I-12).
 
 use super::join::Joining;
-use super::{Shard, Start, SyncError};
+use super::{Shard, Start, SyncError, may_wait};
 use crate::dot::Dot;
 use crate::group::{self, GroupView};
 use crate::keyspace::Keyspace;
@@ -52,8 +52,15 @@ impl Shard {
                 }
                 let origin = self.follow(&group)?;
                 self.has_written = true;
-                self.absorb_captured(group.body, &before, group.ts, origin, keyspace);
-                self.log_followed(&group, origin);
+                let waits = before.is_empty() && self.has_room(group.frame.len());
+                if waits && group::effects(group.body).all(|effect| may_wait(&effect)) {
+                    self.log_followed(&group, origin);
+                    self.defer(group.frame.len(), origin, group.ts, keyspace);
+                } else {
+                    self.take_in_tail(keyspace);
+                    self.absorb_captured(group.body, &before, group.ts, origin, keyspace);
+                    self.log_followed(&group, origin);
+                }
             }
             Record::Authored { frame } => {
                 let (group, _) = GroupView::parse(frame)?;
@@ -61,6 +68,7 @@ impl Shard {
                     return Ok(());
                 }
                 let origin = self.follow(&group)?;
+                self.take_in_tail(keyspace);
                 for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
                     let dot = Dot { ts: group.ts, index, origin };
                     self.merge(keyspace).remote(&effect, dot, &crate::dot::Seen::Everything);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Shard;
 use crate::dot::Dot;
 use crate::instance::{InstanceId, InstanceSet};
+use crate::keyspace::Keyspace;
 use crate::metadata::KeyMeta;
 use crate::origin::OriginError;
 use crate::record::Record;
@@ -71,13 +72,15 @@ impl Unheard {
 impl Shard {
     /// What is lost of the last reign here when this server, once replaced, follows its successor. O(keys with metadata).
     #[must_use]
-    pub fn unheard(&self) -> Unheard {
+    pub fn unheard<K: Keyspace>(&mut self, keyspace: &mut K) -> Unheard {
+        self.take_in_tail(keyspace);
         let Some(own) = self.origins.find(&self.replid) else { return Unheard::default() };
         let heard =
             self.heard.members.values().map(|report| report.applied.get(&self.replid)).max().unwrap_or_default();
         let newest =
             |meta: &KeyMeta| meta.dots().filter(|dot| dot.origin == own && dot.ts > heard).map(|dot| dot.ts).max();
-        let keys = self.table.iter().filter_map(|(db, name, meta)| Some((newest(meta)?, db, name.to_vec())));
+        let table = self.metadata.before_tail();
+        let keys = table.iter().filter_map(|(db, name, meta)| Some((newest(meta)?, db, name.to_vec())));
         Unheard { replid: Some(self.replid), keys: keys.collect() }
     }
 

@@ -3,6 +3,7 @@
 use super::{Counters, PastReign, Shard};
 use crate::effect::{Kind, UnixMs};
 use crate::instance::{InstanceId, InstanceSet};
+use crate::keyspace::Keyspace;
 use crate::metadata::{KeyMeta, path_of};
 use crate::replid::ReplId;
 use crate::timestamp::Timestamp;
@@ -35,8 +36,10 @@ pub struct Status {
     pub members: InstanceSet,
     /// Who was forgotten and has not joined again; whether that is settled.
     pub forgotten: Vec<(InstanceId, bool)>,
-    /// Keys with metadata.
+    /// Keys with metadata, as of before the tail.
     pub metadata_keys: usize,
+    /// Groups of the tail: applied, and not yet in the metadata.
+    pub waiting_groups: usize,
     /// Estimated bytes of metadata.
     pub metadata_bytes: usize,
     /// Keys with a value that the dataset cannot hold.
@@ -118,9 +121,10 @@ impl Shard {
             held_back_by: self.stability.held_back_by(self.config.instance, members, self.stability.stable()),
             members,
             forgotten: self.membership.all_forgotten().map(|(instance, f)| (instance, f.settled)).collect(),
-            metadata_keys: self.table.len(),
-            metadata_bytes: self.table.bytes(),
-            unknown: self.table.unknown(),
+            metadata_keys: self.metadata.before_tail().len(),
+            waiting_groups: self.metadata.waiting(),
+            metadata_bytes: self.metadata.before_tail().bytes(),
+            unknown: self.metadata.before_tail().unknown(),
             aside: self.aside.len(),
             superseded_by: self.superseded_by(),
             durable_behind_ms: self.durable_behind_ms(),
@@ -130,9 +134,11 @@ impl Shard {
 
     /// What is known of a key (`SYNCER.KEY`).
     #[must_use]
-    pub fn key_info(&self, db: u32, key: &[u8]) -> KeyInfo {
-        let Some(id) = self.table.find(db, key) else { return KeyInfo { stable: true, ..KeyInfo::default() } };
-        let meta = self.table.meta(id);
+    pub fn key_info<K: Keyspace>(&mut self, db: u32, key: &[u8], keyspace: &mut K) -> KeyInfo {
+        self.take_in_tail(keyspace);
+        let table = self.metadata.before_tail();
+        let Some(id) = table.find(db, key) else { return KeyInfo { stable: true, ..KeyInfo::default() } };
+        let meta = table.meta(id);
         let ttl = meta.ttl.dots.iter();
         let ttl: Vec<_> = ttl.map(|t| (self.origins.instance(t.dot.origin), t.dot.ts, t.at, t.strong)).collect();
         let dots = self.dots(meta);
@@ -150,8 +156,9 @@ impl Shard {
 
     /// The timestamp of the newest live dot of a key: a later write raises it. Zero when none is live.
     #[must_use]
-    pub fn newest_dot(&self, db: u32, key: &[u8]) -> Timestamp {
-        let known = self.table.find(db, key).map(|id| self.table.meta(id));
+    pub fn newest_dot<K: Keyspace>(&mut self, db: u32, key: &[u8], keyspace: &mut K) -> Timestamp {
+        let table = self.table(keyspace);
+        let known = table.find(db, key).map(|id| table.meta(id));
         known.into_iter().flat_map(KeyMeta::dots).map(|dot| dot.ts).max().unwrap_or_default()
     }
 

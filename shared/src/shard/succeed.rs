@@ -16,7 +16,8 @@ impl Shard {
         self.is_primary()
             && self.standing() == Standing::Blank
             && self.check_forgotten(self.config.instance).is_ok()
-            && self.table.is_empty()
+            && self.metadata.before_tail().is_empty()
+            && self.metadata.waiting() == 0
             && self.aside.is_empty()
             && self.syncing.is_none()
             && !self.backlog.evicted_any()

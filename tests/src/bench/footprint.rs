@@ -99,7 +99,8 @@ fn in_files(options: &Options, keys: u64) {
         sites.settle();
         let mut origin = sites.origin.client();
         wait::eventually("the metadata is pruned", || {
-            memory::info(&mut origin, "INFO syncer", "syncer_metadata_keys") == 0
+            let mut figure = |name| memory::info(&mut origin, "INFO syncer", name);
+            figure("syncer_metadata_keys") == 0 && figure("syncer_waiting_groups") == 0
         });
         let mut row = |when: &str, stock: u64| {
             let (with, backlog) =

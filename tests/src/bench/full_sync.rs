@@ -12,7 +12,7 @@ use super::{cpu, paced};
 use crate::agent::{Agent, AgentOptions};
 use crate::client::Client;
 use crate::server::{Server, ServerOptions};
-use crate::wait;
+use crate::{members, wait};
 
 /// Of the source, as soon as it has the data. The smallest one: what a site misses while it is away must not fit.
 const BACKLOG: &str = "1mb";
@@ -124,7 +124,7 @@ fn by_syncer(options: &Options, shape: &Shape, keys: u64, empty: &mut Measured, 
     write(&sites.origin, shape, 0..keys, 0);
     sites.settle();
     let mut origin = sites.origin.client();
-    let at_rest = || origin.text("INFO syncer").contains("syncer_metadata_keys:0\\x0d").then_some(());
+    let at_rest = || (members::metadata(&mut origin) == 0).then_some(());
     wait::until(SYNC_MAX, "the metadata is pruned", at_rest, || sites.standing());
 
     origin.ok(&format!("CONFIG SET syncer.backlog-size {BACKLOG}"));

@@ -398,7 +398,8 @@ impl World {
             }
         }
         self.check_all()?;
-        for instance in self.group().iter().map(|index| &self.instances[*index]) {
+        for index in self.group() {
+            let instance = &mut self.instances[index];
             let status = instance.shard.status();
             let due = |(_, entry): (_, &syncer_shared::memory::Entry)| {
                 entry.expire_at.is_some_and(|at| at <= self.now_ms as i64)
@@ -406,7 +407,8 @@ impl World {
             if instance.keyspace.entries().iter().any(due) {
                 return Err(format!("{} shows a key whose TTL has passed", instance.id));
             }
-            let restless = || instance.shard.table().iter().filter(|(_, _, meta)| !meta.is_at_rest());
+            let table = instance.shard.table(&mut instance.keyspace);
+            let restless = || table.iter().filter(|(_, _, meta)| !meta.is_at_rest());
             let kept = restless().count();
             if kept > 0 || status.aside > 0 {
                 let held: Vec<InstanceId> = status.held_back_by.iter().collect();

@@ -180,7 +180,8 @@ fn all_names(instance: &mut super::instance::Instance) -> Vec<Name> {
     instance.keyspace.keys(FlushScope::All, &mut |db, name| {
         names.insert((db, name.to_vec()));
     });
-    names.extend(instance.shard.table().iter().map(|(db, name, _)| (db, name.to_vec())));
+    let table = instance.shard.table(&mut instance.keyspace);
+    names.extend(table.iter().map(|(db, name, _)| (db, name.to_vec())));
     let mut names: Vec<Name> = names.into_iter().collect();
     names.sort();
     names

@@ -59,7 +59,7 @@ impl Shard {
             streams,
             dirty,
             backlog,
-            table,
+            metadata,
             membership,
             stability,
             peers,
@@ -107,7 +107,7 @@ impl Shard {
             pieces.item(Tag::Joining, |out| members::encode_joining(joining, out));
         }
         members::save_peers(&mut pieces, peers, introduced);
-        for (db, name, meta) in table.iter() {
+        for (db, name, meta) in metadata.before_tail().iter() {
             pieces.item(Tag::Key, |out| key::encode(out, db, name, meta));
         }
         for aside in aside {
@@ -124,6 +124,9 @@ impl Shard {
             };
             pieces.item(tag, write);
         });
+        if let Some(from) = metadata.tail_from() {
+            pieces.item(Tag::Tail, |out| writer::u64(out, from));
+        }
         pieces.end();
     }
 }
@@ -134,6 +137,8 @@ pub struct Restorer {
     shard: Shard,
     /// Whose state it is.
     saved_by: Option<InstanceId>,
+    /// Where its tail begins.
+    tail: Option<u64>,
     backlog: crate::backlog::Restorer,
 }
 
@@ -142,9 +147,9 @@ impl Restorer {
     #[must_use]
     pub fn new(config: ShardConfig) -> Self {
         let replid = crate::replid::ReplId::from_bytes([0; crate::replid::ReplId::LEN]);
-        let backlog = crate::backlog::Restorer::new(config.backlog_bytes);
+        let backlog = crate::backlog::Restorer::new(u64::MAX);
         let shard = Shard::new(config, replid, Start::Replica, 0);
-        Self { items: Items::new(), shard, saved_by: None, backlog }
+        Self { items: Items::new(), shard, saved_by: None, tail: None, backlog }
     }
 
     /// The next piece.
@@ -152,12 +157,16 @@ impl Restorer {
     /// # Errors
     /// See [`SavedError`]; then the rest is of no use.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), SavedError> {
-        let Self { items, shard, saved_by, backlog } = self;
+        let Self { items, shard, saved_by, tail, backlog } = self;
         items.push(piece, &mut |tag, mut reader| {
             if saved_by.is_none() != (tag == Tag::Head) {
                 return Err(SavedError::Unfitting("the head"));
             }
-            take(tag, &mut reader, shard, saved_by, backlog)?;
+            if tag == Tag::Tail {
+                *tail = Some(reader.u64("tail")?);
+            } else {
+                take(tag, &mut reader, shard, saved_by, backlog)?;
+            }
             Ok(reader.finish()?)
         })
     }
@@ -167,11 +176,14 @@ impl Restorer {
     /// # Errors
     /// See [`SavedError`].
     pub fn finish(self) -> Result<Shard, SavedError> {
-        let Self { items, mut shard, saved_by, backlog } = self;
+        let Self { items, mut shard, saved_by, tail, backlog } = self;
         let saved_by = saved_by.filter(|_| items.have_ended()).ok_or(SavedError::Incomplete)?;
         shard.backlog = backlog.finish()?;
-        shard.table.sort_queues();
+        shard.metadata.restoring().sort_queues();
         shard.has_written = shard.has_gone_on();
+        if tail.is_some_and(|from| !shard.restore_tail(from)) {
+            return Err(SavedError::Unfitting("the tail of the backlog"));
+        }
         if saved_by != shard.config.instance {
             shard.adopt(saved_by);
         }
@@ -207,7 +219,7 @@ fn take(
             let SnapshotKey { db, name, mut state } = SnapshotKey::decode(reader)?;
             clocks::check_dots(state.dots(), &shard.origins)?;
             state.gather_list(&shard.origins);
-            if state.is_empty() || !shard.table.restore(db, name, state) {
+            if state.is_empty() || !shard.metadata.restoring().restore(db, name, state) {
                 return Err(SavedError::Unfitting("a key"));
             }
         }
@@ -222,7 +234,7 @@ fn take(
         Tag::Backlog => backlog.head(reader, &shard.origins)?,
         Tag::Mark => backlog.mark(reader, &shard.origins)?,
         Tag::Frames => backlog.frames(reader, &shard.origins)?,
-        Tag::End => {}
+        Tag::Tail | Tag::End => {}
     }
     Ok(())
 }

@@ -30,11 +30,12 @@ pub(super) enum Tag {
     Frames = 17,
     Forgotten = 18,
     Joining = 19,
+    Tail = 20,
     End = 127,
 }
 
 impl Tag {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Head,
         Self::Reign,
         Self::Clocks,
@@ -54,6 +55,7 @@ impl Tag {
         Self::Frames,
         Self::Forgotten,
         Self::Joining,
+        Self::Tail,
         Self::End,
     ];
 

@@ -1,0 +1,92 @@
+//! Groups that nothing is concurrent to: their metadata is made only when something needs it (`shard/tail.rs`).
+
+mod sites;
+
+use sites::{K, Site, met, prune, report, settle};
+use syncer_shared::effect::{Path, Value};
+use syncer_shared::keyspace::Keyspace;
+
+/// Who writes while the others only read never needs metadata, nor do the others: nothing is concurrent.
+#[test]
+fn what_nobody_else_writes_meanwhile_never_gets_metadata() {
+    let (mut a, mut b) = met();
+    let keys = |site: &Site| site.shard.status().metadata_keys;
+    for round in 0..3 {
+        a.put(Path::Field(b"f"), Value::Bytes(b"v"));
+        a.put(Path::Field(b"g"), Value::Bytes(b"w"));
+        a.take(Path::Field(b"f"));
+        a.set("7");
+        a.incr(5);
+        a.del();
+        a.incr(round);
+        settle(&mut a, &mut b);
+        assert_eq!((keys(&a), keys(&b)), (0, 0));
+        assert!(a.shard.status().waiting_groups >= 7 && b.shard.status().waiting_groups >= 7);
+        a.del();
+        settle(&mut a, &mut b);
+        prune(&mut a, &mut b);
+    }
+}
+
+/// A concurrent write needs the metadata of what waits: it meets the same dots as if they had been there from the start.
+#[test]
+fn what_waits_is_there_when_something_concurrent_comes() {
+    let (mut a, mut b) = met();
+    a.set("1");
+    settle(&mut a, &mut b);
+    a.incr(4);
+    b.set("10");
+    settle(&mut a, &mut b);
+    assert_eq!(a.data.string(0, K).as_deref(), Some(&b"14"[..]));
+    let known = a.shard.key_info(0, K, &mut a.data);
+    assert_eq!(known.dots.len(), 2, "{known:?}");
+    prune(&mut a, &mut b);
+}
+
+/// The ids of lists stay when everybody has them. Groups that wait beside them go all the same, and with the list its ids.
+#[test]
+fn what_waits_beside_lists_goes_with_what_it_replaces() {
+    let (mut a, mut b) = met();
+    let figures = |site: &Site| (site.shard.status().metadata_keys, site.shard.status().waiting_groups);
+    a.rpush(b"one");
+    a.rpush(b"two");
+    settle(&mut a, &mut b);
+    rest(&mut a, &mut b);
+    assert_eq!((figures(&a), figures(&b)), ((1, 0), (1, 0)), "the ids");
+    a.expire(sites::NOW as i64 + 1_000_000);
+    a.persist();
+    settle(&mut a, &mut b);
+    assert_eq!((figures(&a), figures(&b)), ((1, 2), (1, 2)), "neither needs the ids");
+    rest(&mut a, &mut b);
+    assert_eq!((figures(&a), figures(&b)), ((1, 0), (1, 0)));
+    a.set("now a string");
+    settle(&mut a, &mut b);
+    assert_eq!((figures(&a), figures(&b)), ((1, 1), (1, 1)));
+    prune(&mut a, &mut b);
+    assert!(a.shard.table(&mut a.data).is_empty() && b.shard.table(&mut b.data).is_empty());
+}
+
+/// An edit of a list needs the ids that are, not those of the list that was.
+#[test]
+fn an_edit_takes_in_what_waits() {
+    let (mut a, mut b) = met();
+    a.rpush(b"old");
+    settle(&mut a, &mut b);
+    rest(&mut a, &mut b);
+    a.del();
+    a.rpush(b"new");
+    assert_eq!(a.shard.status().counters.lists_rewritten, 0);
+    b.rpush(b"other");
+    settle(&mut a, &mut b);
+    assert_eq!(b.data.list_len(0, K), 2, "the push that the removal had not seen stays");
+    assert_eq!(a.shard.status().counters.lists_rewritten + b.shard.status().counters.lists_rewritten, 0);
+}
+
+/// Reports until everybody knows that everybody has everything.
+fn rest(a: &mut Site, b: &mut Site) {
+    for _ in 0..3 {
+        report(a, b);
+        report(b, a);
+    }
+    while a.shard.prune(1000) + b.shard.prune(1000) > 0 {}
+}
