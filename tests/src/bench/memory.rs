@@ -14,6 +14,9 @@ const KEYS: u64 = 200_000;
 /// Elements of each hash, set and sorted set.
 const ELEMENTS: u64 = 5;
 
+/// Queues keep room for what is usually in them.
+const METADATA_BYTES_AT_REST: u64 = 256 << 10;
+
 /// What is stored under each key: its name and what appends the write of its n-th key.
 type Shape = (&'static str, fn(&mut String, u64));
 
@@ -77,7 +80,13 @@ fn rested(options: &Options, keys: u64, command: fn(&mut String, u64)) -> [Sizes
     paced::each(sites.origin.port(), 0..keys, command);
     sites.settle();
     for client in &mut ends {
-        wait::eventually("the metadata is pruned", || info(client, "INFO syncer", "syncer_metadata_keys") == 0);
+        // Its memory is given back a moment after the last of it was pruned.
+        wait::eventually("the metadata is pruned and its memory given back", || {
+            let mut figure = |name: &str| info(&mut *client, "INFO syncer", name);
+            figure("syncer_metadata_keys") == 0
+                && figure("syncer_waiting_groups") == 0
+                && figure("syncer_metadata_bytes") <= METADATA_BYTES_AT_REST
+        });
     }
     let [origin, target] = ends.each_mut().map(Sizes::of);
     [origin.since(before[0]), target.since(before[1])]
