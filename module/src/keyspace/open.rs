@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::event::{Event, Events};
 use super::tail::Tail;
-use crate::redis::call::call_set;
+use crate::redis::call::{call_increment, call_set};
 use crate::redis::{Context, ExpiryOff, Key, OwnedText, Reply, Text, call, notify, signal_modified};
 
 /// A key, opened when first needed and kept open until something else must see it.
@@ -98,6 +98,13 @@ impl OpenKey {
         self.close(context);
         let rest: SmallVec<[OwnedText; 4]> = rest.iter().map(|bytes| OwnedText::new(bytes)).collect();
         self.call_with(context, command, &rest)
+    }
+
+    /// Calls `INCRBY`, or `HINCRBY` for a field.
+    pub fn increment(context: &Context, open: &mut Self, field: Option<&[u8]>, delta: i64) -> Reply {
+        open.close(context);
+        let field = field.map(OwnedText::new);
+        call_increment(context, open.name.text(), field.as_ref().map(OwnedText::text), delta)
     }
 
     /// Calls `SET` for a value to be stored as an integer.

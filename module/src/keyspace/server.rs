@@ -340,12 +340,12 @@ impl Keyspace for ServerKeyspace<'_> {
     }
 
     fn add_integer(&mut self, db: u32, key: &[u8], delta: i64) -> Result<i64, NotAdded> {
-        self.call(db, key, c"INCRBY", &[delta.to_string().as_bytes()]).integer().ok_or(NotAdded)
+        OpenKey::increment(self.context, self.at(db, key), None, delta).integer().ok_or(NotAdded)
     }
 
     fn add_integer_field(&mut self, db: u32, key: &[u8], field: &[u8], delta: i64) -> Result<i64, NotAdded> {
         // Not through `HashSet`, which would drop a TTL of the field.
-        self.call(db, key, c"HINCRBY", &[field, delta.to_string().as_bytes()]).integer().ok_or(NotAdded)
+        OpenKey::increment(self.context, self.at(db, key), Some(field), delta).integer().ok_or(NotAdded)
     }
 
     fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) -> bool {

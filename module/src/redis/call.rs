@@ -1,6 +1,6 @@
 //! Commands of the server called from here (`RM_Call`): not replicated, not seen by our own filter.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_longlong};
 use std::ptr::NonNull;
 use std::slice;
 
@@ -11,11 +11,35 @@ use super::{Context, Text};
 
 /// Runs `command` with `args` in the selected database, as the server itself: no ACL, no replication.
 pub fn call(context: &Context, command: &CStr, args: &[Text<'_>]) -> Reply {
-    // SAFETY: the context is valid; `Text` is a transparent pointer to a module string, so the slice is the vector
+    let (context, command) = (context.raw(), command.as_ptr());
+    // SAFETY: the context is valid; "s" wants a module string; `Text` is a transparent pointer to one, so the slice is the vector
     // that "v" wants, followed by its length. The server takes its own references to what it keeps.
     let raw = unsafe {
-        let argv: *const Text<'_> = args.as_ptr();
-        api!(RedisModule_Call)(context.raw(), command.as_ptr(), c"v".as_ptr(), argv, args.len())
+        match args {
+            // The server makes room by the letters of the format: with "v" it makes it twice.
+            [first, second] => api!(RedisModule_Call)(context, command, c"ss".as_ptr(), first.raw(), second.raw()),
+            [first, second, third] => {
+                let format = c"sss".as_ptr();
+                api!(RedisModule_Call)(context, command, format, first.raw(), second.raw(), third.raw())
+            }
+            _ => api!(RedisModule_Call)(context, command, c"v".as_ptr(), args.as_ptr(), args.len()),
+        }
+    };
+    Reply { raw: NonNull::new(raw) }
+}
+
+/// `INCRBY name delta` or `HINCRBY name field delta`. The number needs no module string.
+pub fn call_increment(context: &Context, name: Text<'_>, field: Option<Text<'_>>, delta: i64) -> Reply {
+    let (context, delta): (_, c_longlong) = (context.raw(), delta);
+    // SAFETY: the context is valid; the arguments are those that the format names: module strings and a `long long`.
+    let raw = unsafe {
+        match field {
+            None => api!(RedisModule_Call)(context, c"INCRBY".as_ptr(), c"sl".as_ptr(), name.raw(), delta),
+            Some(field) => {
+                let (command, format) = (c"HINCRBY".as_ptr(), c"ssl".as_ptr());
+                api!(RedisModule_Call)(context, command, format, name.raw(), field.raw(), delta)
+            }
+        }
     };
     Reply { raw: NonNull::new(raw) }
 }
