@@ -23,6 +23,8 @@ pub(super) struct Survey {
     pub effects: u32,
     /// The highest database that they touch; libraries of functions are in none.
     pub db_max: u32,
+    /// Whether one of them lets an instance join.
+    pub joins: bool,
 }
 
 /// Checks a body from elsewhere and looks at all of it.
@@ -31,6 +33,7 @@ pub(super) fn survey(body: &[u8]) -> Result<Survey, WireError> {
     let mut survey = Survey::default();
     while let Some(effect) = effects.next_checked()? {
         survey.effects += 1;
+        survey.joins |= matches!(effect.op, Op::Join { .. });
         let db = match effect.op {
             Op::Flush { scope: FlushScope::Db(db) } => db,
             _ => effect.db,

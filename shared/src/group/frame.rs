@@ -54,6 +54,8 @@ pub struct GroupView<'a> {
     pub frame: &'a [u8],
     /// The highest database that the effects touch, of a group from elsewhere.
     pub db_max: u32,
+    /// Whether an effect lets an instance join, of a group from elsewhere.
+    pub joins: bool,
 }
 
 /// What the backlog needs to know of a frame, read without checking the rest.
@@ -103,7 +105,7 @@ impl<'a> GroupView<'a> {
         Ok((parse_group(frame)?, rest))
     }
 
-    /// The same for a frame that was checked before: its `db_max` is not told again.
+    /// The same for a frame that was checked before: its `db_max` and `joins` are not told again.
     ///
     /// # Errors
     /// The bytes are no group.
@@ -153,8 +155,8 @@ fn frame_len(reader: &mut Reader<'_>) -> Result<usize, WireError> {
 
 fn parse_group(frame: &[u8]) -> Result<GroupView<'_>, WireError> {
     let group = read_group(frame)?;
-    let db_max = effects::survey(group.body)?.db_max;
-    Ok(GroupView { db_max, ..group })
+    let effects::Survey { db_max, joins, .. } = effects::survey(group.body)?;
+    Ok(GroupView { db_max, joins, ..group })
 }
 
 fn read_group(frame: &[u8]) -> Result<GroupView<'_>, WireError> {
@@ -170,7 +172,7 @@ fn read_group(frame: &[u8]) -> Result<GroupView<'_>, WireError> {
     let ts = reader.timestamp_above(prev, "timestamp")?;
     let change = context::take_change(&mut reader)?;
     let body = reader.rest();
-    Ok(GroupView { instance, replid, prev, ts, change, body, frame, db_max: 0 })
+    Ok(GroupView { instance, replid, prev, ts, change, body, frame, db_max: 0, joins: false })
 }
 
 fn parse_skip(frame: &[u8]) -> Result<Skip, WireError> {

@@ -16,7 +16,10 @@ pub fn write<K: Keyspace>(effect: &Effect<'_>, keyspace: &mut K) -> bool {
         Op::Assign { path, value, reasserted: false } if is_as_before(effect, path, keyspace) => {
             keyspace.put(db, key, path, value);
         }
-        Op::Increment { path, delta: Number::Integer(delta) } if is_as_before(effect, path, keyspace) => {
+        // Without a note on the TTL, whether the type is another one is told by the attempt.
+        Op::Increment { path, delta: Number::Integer(delta) }
+            if effect.ttl == TtlNote::None || is_as_before(effect, path, keyspace) =>
+        {
             return match path {
                 Path::String => keyspace.add_integer(db, key, delta).is_ok(),
                 Path::Field(field) => keyspace.add_integer_field(db, key, field, delta).is_ok(),

@@ -109,7 +109,9 @@ impl Shard {
                         if !joined.contains(group.instance) && self.is_from_before(group.instance, &group.replid) {
                             return Err(ApplyError::FromBefore(group.instance, batch.peer));
                         }
-                        joins_in(&group).for_each(|instance| joined.insert(instance));
+                        if group.joins {
+                            joins_in(&group).for_each(|instance| joined.insert(instance));
+                        }
                     }
                     Some(group)
                 }
