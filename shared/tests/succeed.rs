@@ -1,5 +1,8 @@
 //! A newcomer takes the state of its source with a full sync as a file: its peers know it again, and it knows what it had begun.
 
+mod sites;
+
+use sites::{K, met};
 use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::replid::ReplId;
 use syncer_shared::shard::{Answer, HandshakeError, Hello, PROTOCOL, Restorer, Shard, ShardConfig, Start};
@@ -76,6 +79,24 @@ fn what_was_known_at_the_source_is_taken_once() {
     let mut again = loaded(&after, 2);
     again.succeed(&mut before).expect("its own beginnings");
     assert_eq!(again.backlog().end_offset(), grown, "nothing is logged twice (I-2)");
+}
+
+/// What the newcomer had begun stands behind groups of the source that wait for their metadata.
+#[test]
+fn what_waits_at_the_source_waits_here() {
+    let (mut a, _) = met();
+    for delta in 0..20 {
+        a.incr(delta);
+    }
+    assert!(a.shard.status().waiting_groups >= 20);
+    let mut before = begun(3, 0x33);
+    a.shard.handshake(&hello(&before), sites::NOW + 1).expect("a newcomer is admitted");
+    let mut after = loaded(&a.shard, 3);
+    after.succeed(&mut before).expect("its own beginnings");
+    let mut again = loaded(&after, 3);
+    let known = |shard: &mut Shard| format!("{:?}", shard.key_info(0, K, &mut a.data.clone()).dots);
+    assert_eq!(known(&mut after), known(&mut again), "the tail reaches to the end of the backlog");
+    assert_eq!(known(&mut after), known(&mut a.shard));
 }
 
 #[test]

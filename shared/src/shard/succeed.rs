@@ -63,6 +63,7 @@ impl Shard {
         }
         self.advance_clock(origin, group.ts);
         self.backlog.append(group.frame, origin, group.instance, group.ts);
+        self.defer_control(group.frame.len(), origin, group.ts);
         Ok(())
     }
 }
