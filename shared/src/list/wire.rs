@@ -174,6 +174,16 @@ pub fn push_range(out: &mut Vec<u8>, range: &AtRange<'_>) {
     range.encode(out);
 }
 
+/// A range that names no element: an effect with it only says that the key is a list, and nothing else.
+#[must_use]
+pub fn nothing() -> (u32, Vec<u8>) {
+    let run = RunRef { anchor: &[], side: Side::Before, begun: Begun::Now };
+    let never = At { ts: Timestamp::ZERO, index: 0 };
+    let mut bytes = Vec::new();
+    AtRange { run, from: never, to: never }.encode(&mut bytes);
+    (1, bytes)
+}
+
 /// Appends one value to what [`Values::new`] takes.
 pub fn push_value(out: &mut Vec<u8>, value: &[u8]) {
     writer::prefixed(out, value);

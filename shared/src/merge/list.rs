@@ -143,10 +143,15 @@ impl<K: Keyspace> Merge<'_, K> {
         }
     }
 
-    /// New ids; the index of the first in list order, or none if they are known.
+    /// New ids; the index of the first in list order, or none if some are known or something is between them: an `LSET` or an
+    /// `LINSERT` by who had them from a snapshot was here before.
     fn insert_ids(&mut self, key: KeyRef<'_>, run: &RunName, first: At, count: u32, dot: Dot) -> Option<usize> {
         let list = self.shown_list(key);
         let Spot::Before(index) = list.find(run, first) else { return None };
+        let last = At { index: first.index.saturating_add(count.saturating_sub(1)), ..first };
+        if count > 1 && list.find(run, last) != Spot::Before(index) {
+            return None;
+        }
         list.insert(index, run, Some(dot.origin), first, count);
         Some(index)
     }
@@ -176,6 +181,11 @@ impl<K: Keyspace> Merge<'_, K> {
             for (behind, value) in values.iter().enumerate() {
                 let index = if run.side() == Side::Before { index + behind } else { index };
                 self.keyspace.list_insert(key.db, key.name, index, value);
+            }
+        } else {
+            for (index, value) in (first..).zip(values.iter()) {
+                let name = run.element(At { ts: dot.ts, index });
+                self.assign_item(key, &name, Value::Bytes(value), (Dot { index, ..dot }, false), seen);
             }
         }
         self.check_length(key);

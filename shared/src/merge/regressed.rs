@@ -21,6 +21,8 @@ pub struct AtRisk {
     pub elements: Vec<Element>,
     /// Its stable TTL, if the effect may change that.
     pub ttl: Option<StableTtl>,
+    /// It is a list, and the effect brings another type: what lost against the list is gone here, if everyone had it.
+    pub is_list: bool,
 }
 
 /// How to assert a stable TTL again.
@@ -51,6 +53,16 @@ impl TtlChange {
             }
             _ => Self::Untouched,
         }
+    }
+}
+
+/// The type that an effect brings.
+fn brings(op: Op<'_>) -> Option<Kind> {
+    match op {
+        Op::Set { .. } | Op::Patch { .. } => Some(Kind::String),
+        Op::Assign { path, .. } | Op::Increment { path, .. } => Some(path.kind()),
+        Op::Stream(_) => Some(Kind::Stream),
+        _ => None,
     }
 }
 
@@ -89,10 +101,16 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Flush { scope } => self.stable_dataset(scope, stable),
             Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => Vec::new(),
         };
+        // Elements of other types that are asserted again say that they are alone; those of lists keep their dots.
+        let is_list = brings(effect.op).is_some_and(|kind| kind != Kind::List)
+            && self.keyspace.kind(key.db, key.name) == Some(Kind::List);
         match found.first_mut() {
-            Some(of_key) => of_key.elements.extend(acked),
-            None if acked.is_empty() => {}
-            None => found.push(AtRisk { db: key.db, name: key.name.into(), elements: acked, ttl: None }),
+            Some(of_key) => {
+                of_key.elements.extend(acked);
+                of_key.is_list = is_list;
+            }
+            None if acked.is_empty() && !is_list => {}
+            None => found.push(AtRisk { db: key.db, name: key.name.into(), elements: acked, ttl: None, is_list }),
         }
         found
     }
@@ -121,7 +139,10 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// What is stable here of a whole key, when a snapshot of an instance that came back from an old state has news of it.
     pub fn key_at_risk(&mut self, key: KeyRef<'_>, stable: &VectorClock) -> Option<AtRisk> {
-        self.stable_places(key, &|_| true, TtlChange::Brought, stable)
+        let found = self.stable_places(key, &|_| true, TtlChange::Brought, stable);
+        let is_list = self.keyspace.kind(key.db, key.name) == Some(Kind::List);
+        let lone = || AtRisk { db: key.db, name: key.name.into(), elements: Vec::new(), ttl: None, is_list };
+        found.or_else(|| is_list.then(lone)).map(|key| AtRisk { is_list, ..key })
     }
 
     fn stable_dataset(&mut self, scope: FlushScope, stable: &VectorClock) -> Vec<AtRisk> {
@@ -173,7 +194,7 @@ impl<K: Keyspace> Merge<'_, K> {
             (TtlChange::Brought | TtlChange::Removed, None) => Some(StableTtl::Persistent),
         });
         let found = !elements.is_empty() || ttl.is_some();
-        found.then(|| AtRisk { db: key.db, name: key.name.into(), elements, ttl })
+        found.then(|| AtRisk { db: key.db, name: key.name.into(), elements, ttl, is_list: false })
     }
 }
 

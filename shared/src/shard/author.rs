@@ -6,6 +6,7 @@ use crate::effect::{ClearReason, Effect, Op, Path, TtlNote, UnixMs, Value};
 use crate::group::{self, GroupBuilder};
 use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
+use crate::list::{Ranges, wire};
 use crate::merge::{Aside, AtRisk, Element, Revival, StableTtl};
 use crate::metadata::Payload;
 use crate::record::Record;
@@ -25,6 +26,11 @@ impl Shard {
         let mut group = GroupBuilder::new();
         for key in at_risk {
             let note = if key.ttl == Some(StableTtl::Created) { TtlNote::Created } else { TtlNote::None };
+            if key.is_list {
+                let (count, bytes) = wire::nothing();
+                let op = Op::ListRemove { ranges: Ranges::new(count, &bytes) };
+                group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::None, op });
+            }
             push_elements(&mut group, key.db, &key.name, &key.elements, note);
             let op = match key.ttl {
                 Some(StableTtl::At(at)) => Op::Expire { at },

@@ -16,7 +16,7 @@ use crate::effect::FUNCTIONS_DB;
 use crate::instance::{InstanceId, InstanceSet};
 use crate::keyspace::Keyspace;
 use crate::merge::{AtRisk, KeyRef, Meeting, Side};
-use crate::metadata::KeyMeta;
+use crate::metadata::{KeyMeta, KindMeta};
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
 use crate::replid::ReplId;
@@ -302,7 +302,17 @@ impl Shard {
         let Some(news) = news else { return false };
         // News that is older than what is stable has not seen it: nobody's clock goes back but by losing its state.
         let is_older = || theirs.dots().filter_map(here).any(|dot| dot.is_in(stable) && dot.ts > news);
-        !syncing.round.clock.covers(stable) || is_older()
+        // Nor has news beside something stable of another type: it would have removed that.
+        let has = |kind: &KindMeta, wanted: &dyn Fn(Dot) -> bool| {
+            let mut dots = kind.paths.iter().flat_map(|(_, path)| path.dots().copied());
+            dots.any(|dot| here(dot).is_some_and(wanted))
+        };
+        let kinds = || theirs.kinds.iter();
+        let is_beside = |a: &KindMeta, b: &KindMeta| {
+            a.kind != b.kind && has(a, &|dot| !dot.is_in(&self.clock)) && has(b, &|dot| dot.is_in(stable))
+        };
+        let is_unseeing = || kinds().any(|a| kinds().any(|b| is_beside(a, b)));
+        !syncing.round.clock.covers(stable) || is_older() || is_unseeing()
     }
 
     fn reassert_key<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K, now_ms: u64) {

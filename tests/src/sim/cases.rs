@@ -106,6 +106,23 @@ fn a1_a_regressed_delete_takes_nothing_that_it_had_not_seen() {
     check(steps, |rules| rules.regressed_reassert = false);
 }
 
+/// Found by the simulation (seed 103198 and many more): what had lost against a list everyone had dropped (rule 4); then who came back without
+/// anything brought its type back, and showed it with what was dropped elsewhere.
+#[test]
+fn what_lost_against_a_list_does_not_come_back_in_part() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(B, "k", Command::HIncrBy("c".into(), -9))?;
+    world.command(A, "k", Command::Push(End::Tail, vec!["e".into()]))?;
+    world.settle()?;
+    world.fail_over(B, 1)?;
+    world.command(B, "k", Command::HIncrBy("c".into(), 3))?;
+    world.heal()?;
+    for instance in [A, B] {
+        assert_eq!(world.instances[instance].keyspace.field(0, b"k", b"c").as_deref(), Some(&b"3"[..]));
+    }
+    Ok(())
+}
+
 /// MERGE_CASES A2: a lost tail comes back by relay, after its author has reported something newer. Rule 5 would hide the harm,
 /// so it is off.
 #[test]

@@ -407,16 +407,18 @@ impl World {
             if instance.keyspace.entries().iter().any(due) {
                 return Err(format!("{} shows a key whose TTL has passed", instance.id));
             }
+            let (stable, clock) = (instance.shard.stability().stable().clone(), instance.shard.clock().clone());
             let table = instance.shard.table(&mut instance.keyspace);
             let restless = || table.iter().filter(|(_, _, meta)| !meta.is_at_rest());
             let kept = restless().count();
             if kept > 0 || status.aside > 0 {
                 let held: Vec<InstanceId> = status.held_back_by.iter().collect();
+                let first = restless().next();
+                let dots = first.iter().flat_map(|(_, _, meta)| meta.dots());
+                let dots: Vec<_> = dots.map(|d| (d.origin, d.ts, stable.get(d.origin), clock.get(d.origin))).collect();
                 return Err(format!(
-                    "{} keeps metadata of {kept} keys at rest and {} aside; held back by {held:?}: {:?}",
-                    instance.id,
-                    status.aside,
-                    restless().next()
+                    "{} keeps metadata of {kept} keys at rest and {} aside; held back by {held:?}: dots, S and clock {dots:?} of {first:?}",
+                    instance.id, status.aside,
                 ));
             }
         }

@@ -113,7 +113,12 @@ impl World {
             let set = members(&of);
             (0..self.instances.len()).filter(|index| is_in(index) && members(index) == set).collect()
         };
-        let is_whole = |group: &Vec<usize>| group.first().is_some_and(|first| members(first).len() == group.len());
+        // Who has lost everything, and has not read yet who its peers are, is no group of its own.
+        let may_leave_some = self.instances.iter().any(|i| i.shard.membership().all_forgotten().next().is_some());
+        let is_whole = |group: &Vec<usize>| {
+            (may_leave_some || group.len() == self.instances.len())
+                && group.first().is_some_and(|first| members(first).len() == group.len())
+        };
         (0..self.instances.len()).filter(is_in).map(those).filter(is_whole).max_by_key(Vec::len).unwrap_or_default()
     }
 }

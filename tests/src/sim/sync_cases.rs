@@ -4,7 +4,7 @@ use syncer_shared::keyspace::Keyspace;
 use syncer_shared::list::End;
 use syncer_shared::merge::Rules;
 
-use super::cases::{A, B, check, set, world};
+use super::cases::{A, B, C, check, set, world};
 use super::client::Command;
 use super::{Check, World};
 
@@ -73,6 +73,29 @@ fn a_full_sync_that_breaks_off_is_taken_up_again() -> Check {
     world.heal()?;
     world.all_show("a", None)?;
     world.all_show("c", Some("1"))
+}
+
+/// Found by the simulation (seed 105643): who had a list from a snapshot that was still coming in set one of its elements, and a third instance got
+/// that before the push itself.
+#[test]
+fn a_push_comes_after_an_lset_of_one_of_its_elements() -> Check {
+    for at in [0, 1] {
+        let mut world = world(3, Rules::default());
+        world.command(A, "l", Command::Push(End::Tail, vec!["x".into(), "y".into(), "z".into()]))?;
+        let link = world.link(A, B);
+        assert!(world.begin_sync(link)?);
+        world.step_sync(B, 1)?;
+        world.command(B, "l", Command::LSet(at, "set".into()))?;
+        world.pull(B, C)?;
+        world.pull(A, C)?;
+        let mut expected = ["x", "y", "z"];
+        expected[usize::try_from(at).unwrap_or_default()] = "set";
+        let keyspace = &mut world.instances[C].keyspace;
+        let shown: Vec<_> = (0..expected.len()).map(|index| keyspace.list_get(0, b"l", index)).collect();
+        assert_eq!(shown, expected.map(|value| Some(value.as_bytes().to_vec())), "after an LSET of {at}");
+        world.heal()?;
+    }
+    Ok(())
 }
 
 /// Found by the simulation (seed 4294967801): the snapshot was of an instance whose clock is ahead, so a push during the sync got a position
