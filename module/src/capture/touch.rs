@@ -5,7 +5,7 @@
 //! and before any remote effect is applied.
 
 use syncer_shared::effect::{Effect, Op, Path, TtlNote, Value};
-use syncer_shared::hyperloglog::{self, HyperLogLog, Registers};
+use syncer_shared::hyperloglog::{self, Registers};
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::number::Number;
 use syncer_shared::patch::{Patch, Prior};
@@ -45,7 +45,7 @@ enum How {
     Add(f64),
     /// The member is an encoded patch: a bit.
     Bit,
-    /// The member is registers.
+    /// The member is registers, in any order, some repeatedly.
     Registers,
 }
 
@@ -53,7 +53,7 @@ enum How {
 struct Touch {
     db: u32,
     key: Box<[u8]>,
-    member: Box<[u8]>,
+    member: Vec<u8>,
     how: How,
 }
 
@@ -153,11 +153,11 @@ impl Touches {
     /// Elements that were there already are most of what a HyperLogLog sees: of one key they are logged together.
     fn add_registers(&mut self, db: u32, key: &[u8], registers: &[u8]) {
         let same = |t: &&mut Touch| t.db == db && t.how == How::Registers && *t.key == *key;
-        let Some(more) = Registers::new(registers) else { return };
         match self.waiting.iter_mut().rev().take(LOOK_BACK).find(same) {
             Some(touch) => {
-                if let Some(known) = Registers::new(&touch.member) {
-                    touch.member = hyperloglog::union(known, more).as_slice().into();
+                touch.member.extend_from_slice(registers);
+                if touch.member.len() > 2 * Registers::BYTES_MAX {
+                    touch.member = hyperloglog::highest(&touch.member).into_vec();
                 }
             }
             None => self.waiting.push(Touch { db, key: key.into(), member: registers.into(), how: How::Registers }),
@@ -210,14 +210,17 @@ impl Capture {
         for touch in std::mem::take(&mut self.touches.waiting) {
             let Touch { db, key, member, how } = &touch;
             let score = |dataset: &mut ServerDataset<'_>| dataset.score(*db, key, member);
-            let (mut before, told);
+            let (mut before, told, registers);
             before = None;
             let op = match how {
                 How::Bit => {
                     told = patch::look(&mut dataset, *db, key);
                     touched_bit(&mut dataset, (*db, key), &told, member)
                 }
-                How::Registers => touched_registers(dataset.string(*db, key).as_deref(), member),
+                How::Registers => {
+                    registers = hyperloglog::highest(member);
+                    touched_registers(dataset.string(*db, key).as_deref(), &registers)
+                }
                 How::Member => {
                     dataset.has_member(*db, key, member).then_some(assign(Path::Member(member), Value::Present))
                 }
@@ -258,6 +261,6 @@ fn touched_bit<'a>(
 }
 
 fn touched_registers<'a>(text: Option<&[u8]>, registers: &'a [u8]) -> Option<Op<'a>> {
-    let (all, registers) = (HyperLogLog::parse(text?)?, Registers::new(registers)?);
-    all.has(registers).then_some(Op::Patch { patch: Patch::Registers(registers), prior: Prior::NONE })
+    let registers = Registers::new(registers)?;
+    hyperloglog::has(text?, registers).then_some(Op::Patch { patch: Patch::Registers(registers), prior: Prior::NONE })
 }

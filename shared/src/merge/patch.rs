@@ -4,7 +4,7 @@ use super::local::note_ttl;
 use super::{KeyRef, Merge, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{Kind, Path, TtlNote};
-use crate::hyperloglog::{self, HEADER, HyperLogLog, Registers};
+use crate::hyperloglog::{self, DENSE, HEADER, Registers};
 use crate::keyspace::Keyspace;
 use crate::metadata::fold::canonical;
 use crate::metadata::patches::overlay_bits;
@@ -49,8 +49,12 @@ impl<K: Keyspace> Merge<'_, K> {
         if !path.patches().is_some_and(|patches| patches.has_registers()) {
             return;
         }
+        let is_blended = path.has_other_than(Class::Registers);
+        if !is_blended && is_full_hyperloglog(self.keyspace, key) {
+            return;
+        }
         let Some(native) = self.keyspace.string(key.db, key.name) else { return };
-        let right = if path.has_other_than(Class::Registers) {
+        let right = if is_blended {
             let is_implied = path.top(self.origins) != Top::Nothing && path.payload(path.top(self.origins)).is_none();
             match view::view(path, Kind::String, self.origins) {
                 Some(Payload::Bytes(shown)) if !is_implied && *shown != *native => Some(shown.into_vec()),
@@ -147,16 +151,18 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// Raises registers in the dataset, if that is a HyperLogLog or nothing.
     fn raise(&mut self, key: KeyRef<'_>, registers: Registers<'_>, exists: bool) {
-        let header = self.keyspace.string_range(key.db, key.name, 0, HEADER);
-        if hyperloglog::is_canonical_dense(&header, self.keyspace.string_len(key.db, key.name)) {
+        let len = self.keyspace.string_len(key.db, key.name);
+        if len == DENSE as u64
+            && hyperloglog::is_canonical_dense(&self.keyspace.string_range(key.db, key.name, 0, HEADER), len)
+        {
             return self.raise_in_place(key, registers);
         }
-        let native = if exists { self.keyspace.string(key.db, key.name) } else { None };
-        let all = if exists { native.as_deref().and_then(HyperLogLog::parse) } else { Some(HyperLogLog::default()) };
-        let Some(mut all) = all else { return };
-        all.raise(registers);
-        let text = all.text();
-        if native.as_ref() != Some(&text) {
+        let text = if exists {
+            self.keyspace.string(key.db, key.name).and_then(|known| hyperloglog::raised(&known, registers))
+        } else {
+            Some(hyperloglog::text(registers))
+        };
+        if let Some(text) = text {
             self.put(key, Path::String, &Payload::Bytes(text.into()));
         }
     }
@@ -173,4 +179,14 @@ impl<K: Keyspace> Merge<'_, K> {
             }
         }
     }
+}
+
+/// Whether the dataset has a HyperLogLog in canonical form, told by its beginning, which only large ones do.
+fn is_full_hyperloglog(keyspace: &mut impl Keyspace, key: KeyRef<'_>) -> bool {
+    let len = keyspace.string_len(key.db, key.name);
+    len == DENSE as u64
+        && hyperloglog::begins_canonical_dense(
+            &keyspace.string_range(key.db, key.name, 0, hyperloglog::DENSE_SHOWN_BY),
+            len,
+        )
 }

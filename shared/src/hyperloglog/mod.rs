@@ -3,7 +3,10 @@
 //! A server's own text depends on the order of its adds, on its configuration and on whether somebody counted. Where sites merge
 //! registers, all write the canonical one: sparse if that fits and can say it, else dense; the cached count invalid, and 0.
 
-use smallvec::SmallVec;
+mod registers;
+mod sparse;
+
+pub use registers::{RegisterBytes, Registers, encode_registers, highest, register_of, registers_of};
 
 /// Registers of a HyperLogLog (14 bits of the hash choose one).
 pub const COUNT: usize = 1 << 14;
@@ -12,11 +15,6 @@ pub const COUNT: usize = 1 << 14;
 pub const HEADER: usize = 16;
 /// Bytes of the dense encoding: 6 bits a register.
 pub const DENSE: usize = HEADER + COUNT * 6 / 8;
-/// The canonical text is sparse up to this many registers: then it has at most 3000 bytes, a server's default
-/// (`hll-sparse-max-bytes`). Not by its bytes, which may become fewer when a register is raised: who is dense stays so.
-const SPARSE_REGISTERS_MAX: usize = 1370;
-/// The highest register that the sparse encoding can say.
-const SPARSE_VALUE_MAX: u8 = 32;
 /// The highest register there is.
 const VALUE_MAX: u8 = 63;
 
@@ -25,106 +23,6 @@ const CANONICAL_HEADER: [u8; HEADER] = *b"HYLL\0\0\0\0\0\0\0\0\0\0\0\x80";
 const ENCODING: usize = 4;
 const IS_DENSE: u8 = 0;
 const IS_SPARSE: u8 = 1;
-
-/// Some registers: 3 bytes each, little endian, the index in 14 bits, above it the value; by rising index, none of value 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Registers<'a>(&'a [u8]);
-
-impl<'a> Registers<'a> {
-    /// Bytes of all registers.
-    pub const BYTES_MAX: usize = COUNT * 3;
-
-    /// `None` when the bytes are no registers.
-    #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Option<Self> {
-        let (registers, rest) = bytes.as_chunks::<3>();
-        let mut above = 0;
-        let mut rises = |(index, value): (u16, u8)| {
-            let is_next = usize::from(index) >= above;
-            above = usize::from(index) + 1;
-            is_next && (1..=VALUE_MAX).contains(&value)
-        };
-        let valid = rest.is_empty() && registers.iter().all(|bytes| bytes[2] & 0xf0 == 0 && rises(split(*bytes)));
-        valid.then_some(Self(bytes))
-    }
-
-    /// As they are encoded.
-    #[must_use]
-    pub const fn bytes(self) -> &'a [u8] {
-        self.0
-    }
-
-    /// Index and value of each.
-    pub fn iter(self) -> impl Iterator<Item = (u16, u8)> + use<'a> {
-        self.0.as_chunks::<3>().0.iter().map(|bytes| split(*bytes))
-    }
-}
-
-const fn split(bytes: [u8; 3]) -> (u16, u8) {
-    let both = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
-    ((both & (COUNT as u32 - 1)) as u16, (both >> 14) as u8)
-}
-
-/// Encoded [`Registers`] in the making. A few take no memory of their own.
-pub type RegisterBytes = SmallVec<[u8; 48]>;
-
-/// The registers that elements raise.
-#[must_use]
-pub fn registers_of<'a>(elements: impl Iterator<Item = &'a [u8]>) -> RegisterBytes {
-    let mut raised: SmallVec<[(u16, u8); 16]> = elements.map(register_of).collect();
-    raised.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-    raised.dedup_by_key(|(index, _)| *index);
-    encode_registers(raised.into_iter())
-}
-
-/// The higher of both, of each register.
-#[must_use]
-pub fn union(a: Registers<'_>, b: Registers<'_>) -> RegisterBytes {
-    let mut all: Vec<(u16, u8)> = a.iter().chain(b.iter()).collect();
-    all.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-    all.dedup_by_key(|(index, _)| *index);
-    encode_registers(all.into_iter())
-}
-
-/// Encodes registers that come by rising index.
-pub fn encode_registers(registers: impl Iterator<Item = (u16, u8)>) -> RegisterBytes {
-    let mut bytes = RegisterBytes::new();
-    for (index, value) in registers {
-        bytes.extend_from_slice(&(u32::from(index) | u32::from(value) << 14).to_le_bytes()[..3]);
-    }
-    bytes
-}
-
-/// The register that an element raises, and how high: the zeros that its hash ends with behind the index, and one.
-#[must_use]
-pub fn register_of(element: &[u8]) -> (u16, u8) {
-    /// Bits of the hash behind the index.
-    const HASH_BITS: u32 = 50;
-    let hash = hash(element);
-    let rest = hash >> 14 | 1 << HASH_BITS;
-    ((hash % COUNT as u64) as u16, rest.trailing_zeros() as u8 + 1)
-}
-
-/// MurmurHash64A with the seed that servers use.
-fn hash(bytes: &[u8]) -> u64 {
-    const SEED: u64 = 0xadc8_3b19;
-    const M: u64 = 0xc6a4_a793_5bd1_e995;
-    let mix = |word: u64| {
-        let word = word.wrapping_mul(M);
-        (word ^ word >> 47).wrapping_mul(M)
-    };
-    let mut hash = SEED ^ (bytes.len() as u64).wrapping_mul(M);
-    let (words, rest) = bytes.as_chunks::<8>();
-    for word in words {
-        hash = (hash ^ mix(u64::from_le_bytes(*word))).wrapping_mul(M);
-    }
-    if !rest.is_empty() {
-        let last = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        hash = (hash ^ last).wrapping_mul(M);
-    }
-    hash = (hash ^ hash >> 47).wrapping_mul(M);
-    hash ^ hash >> 47
-}
 
 /// A HyperLogLog with all registers at hand.
 #[derive(Clone, PartialEq, Eq)]
@@ -161,8 +59,8 @@ impl HyperLogLog {
 
     fn read_sparse(&mut self, body: &[u8]) -> Option<()> {
         let mut at = 0;
-        for run in Runs(body) {
-            let Run { len, value, .. } = run?;
+        for run in sparse::Runs(body) {
+            let sparse::Run { len, value, .. } = run?;
             self.0.get_mut(at..at + len)?.fill(value);
             at += len;
         }
@@ -179,8 +77,8 @@ impl HyperLogLog {
     }
 
     /// Whether these registers are at least so high.
-    #[must_use]
-    pub fn has(&self, registers: Registers<'_>) -> bool {
+    #[cfg(test)]
+    fn has(&self, registers: Registers<'_>) -> bool {
         registers.iter().all(|(index, value)| self.0.get(usize::from(index)).is_some_and(|known| *known >= value))
     }
 
@@ -194,27 +92,12 @@ impl HyperLogLog {
     /// The canonical string.
     #[must_use]
     pub fn text(&self) -> Vec<u8> {
-        let is_sparse = !self.0.iter().any(|value| *value > SPARSE_VALUE_MAX)
-            && self.0.iter().filter(|value| **value > 0).count() <= SPARSE_REGISTERS_MAX;
-        if is_sparse { self.sparse() } else { self.dense() }
+        self.sparse().unwrap_or_else(|| self.dense())
     }
 
-    fn sparse(&self) -> Vec<u8> {
-        let mut text = CANONICAL_HEADER.to_vec();
-        text[ENCODING] = IS_SPARSE;
-        for run in self.0.chunk_by(|a, b| a == b) {
-            let (value, len) = (run[0], run.len());
-            if value > 0 {
-                let code = |len: usize| 0x80 | (value - 1) << 2 | (len - 1) as u8;
-                text.extend(std::iter::repeat_n(code(RUN_MAX), len / RUN_MAX));
-                text.extend((len % RUN_MAX > 0).then(|| code(len % RUN_MAX)));
-            } else if len > ZEROS_MAX {
-                text.extend_from_slice(&[0x40 | ((len - 1) >> 8) as u8, (len - 1) as u8]);
-            } else {
-                text.push((len - 1) as u8);
-            }
-        }
-        text
+    fn sparse(&self) -> Option<Vec<u8>> {
+        let registers = (0_u16..).zip(self.0.iter().copied());
+        sparse::text(registers.filter(|(_, value)| *value > 0))
     }
 
     fn dense(&self) -> Vec<u8> {
@@ -231,39 +114,6 @@ impl HyperLogLog {
 impl std::fmt::Debug for HyperLogLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_map().entries(self.0.iter().enumerate().filter(|(_, value)| **value > 0)).finish()
-    }
-}
-
-/// Equal registers side by side, as the sparse encoding has them.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Run {
-    len: usize,
-    value: u8,
-    /// Written in two bytes.
-    long: bool,
-}
-
-/// The longest run of a value, and the longest of zeros in one byte.
-const RUN_MAX: usize = 4;
-const ZEROS_MAX: usize = 64;
-
-/// The runs of a sparse body; `None` where it ends within one.
-struct Runs<'a>(&'a [u8]);
-
-impl Iterator for Runs<'_> {
-    type Item = Option<Run>;
-
-    fn next(&mut self) -> Option<Option<Run>> {
-        let (code, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(match code >> 6 {
-            0 => Some(Run { len: usize::from(*code) + 1, value: 0, long: false }),
-            1 => self.0.split_first().map(|(low, rest)| {
-                self.0 = rest;
-                Run { len: (usize::from(code & 0x3f) << 8 | usize::from(*low)) + 1, value: 0, long: true }
-            }),
-            _ => Some(Run { len: usize::from(code & 3) + 1, value: (code >> 2 & 0x1f) + 1, long: false }),
-        })
     }
 }
 
@@ -286,27 +136,30 @@ pub fn is_canonical(text: &[u8]) -> bool {
     if header[ENCODING] == IS_DENSE {
         return text.len() == DENSE && is_rightly_dense(body);
     }
-    let (mut raised, mut before) = (0, None);
-    for run in Runs(body) {
-        let Some(run) = run else { return false };
-        let joins = |before: Run| before.value == run.value && (run.value == 0 || before.len < RUN_MAX);
-        if run.long != (run.value == 0 && run.len > ZEROS_MAX) || before.is_some_and(joins) {
-            return false;
-        }
-        raised += if run.value > 0 { run.len } else { 0 };
-        before = Some(run);
-    }
-    raised <= SPARSE_REGISTERS_MAX
+    sparse::is_canonical(body)
 }
 
-/// A full one shows it at once.
+/// Whether so many registers, or so high ones, are not sparse. A part that says so says it of the whole.
 fn is_rightly_dense(body: &[u8]) -> bool {
     let mut raised = 0;
-    body.as_chunks::<3>().0.iter().any(|bytes| {
-        let four = unpack(*bytes);
-        raised += four.iter().filter(|value| **value > 0).count();
-        raised > SPARSE_REGISTERS_MAX || four.iter().any(|value| *value > SPARSE_VALUE_MAX)
-    })
+    let is_full = body.as_chunks::<6>().0.iter().any(|bytes| {
+        raised += count_raised(*bytes);
+        raised > sparse::REGISTERS_MAX
+    });
+    let is_high = |bytes: &[u8; 3]| unpack(*bytes).iter().any(|value| *value > sparse::VALUE_MAX);
+    is_full || body.as_chunks::<3>().0.iter().any(is_high)
+}
+
+/// How many of eight registers are above 0.
+const fn count_raised(bytes: [u8; 6]) -> usize {
+    /// The lowest bit of each.
+    const LOWEST: u64 = 0o0101_0101_0101_0101;
+    let [a, b, c, d, e, f] = bytes;
+    let packed = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+    // Each gets its bits together at its lowest; what comes from the next one up is masked.
+    let pairs = packed | packed >> 1;
+    let threes = pairs | packed >> 2;
+    ((threes | threes >> 3) & LOWEST).count_ones() as usize
 }
 
 fn unpack(bytes: [u8; 3]) -> [u8; 4] {
@@ -314,10 +167,62 @@ fn unpack(bytes: [u8; 3]) -> [u8; 4] {
     std::array::from_fn(|at| (packed >> (6 * at)) as u8 & VALUE_MAX)
 }
 
+/// The canonical text of registers.
+#[must_use]
+pub fn text(registers: Registers<'_>) -> Vec<u8> {
+    sparse::text(registers.iter()).unwrap_or_else(|| {
+        let mut all = HyperLogLog::default();
+        all.raise(registers);
+        all.text()
+    })
+}
+
+/// The canonical text of a HyperLogLog and higher registers; `None` when that is its text already, or when it is none. Costs by what
+/// the text has and the registers are, but where it becomes dense.
+#[must_use]
+pub fn raised(text: &[u8], registers: Registers<'_>) -> Option<Vec<u8>> {
+    let is_sparse = is_claimed(text) && text.get(ENCODING) == Some(&IS_SPARSE);
+    let sparse = text.get(HEADER..).filter(|_| is_sparse).and_then(|body| sparse::raised(body, registers));
+    let raised = sparse.or_else(|| {
+        let mut all = HyperLogLog::parse(text)?;
+        all.raise(registers);
+        Some(all.text())
+    });
+    raised.filter(|raised| raised != text)
+}
+
+/// Whether the text is a HyperLogLog whose registers are at least so high.
+#[must_use]
+pub fn has(text: &[u8], registers: Registers<'_>) -> bool {
+    let Some((header, body)) = text.split_first_chunk::<HEADER>() else { return false };
+    match header[ENCODING] {
+        _ if !is_claimed(header) => false,
+        IS_DENSE if text.len() == DENSE => registers.iter().all(|(index, value)| dense_register(text, index) >= value),
+        IS_SPARSE => sparse::has(body, registers),
+        _ => false,
+    }
+}
+
+fn dense_register(text: &[u8], index: u16) -> u8 {
+    let (at, shift) = dense_place(index);
+    let byte = |at: usize| text.get(at).copied().unwrap_or_default();
+    (u16::from_le_bytes([byte(at), byte(at + 1)]) >> shift) as u8 & VALUE_MAX
+}
+
 /// Whether a string of this length that begins so is a dense HyperLogLog in canonical form but for its registers.
 #[must_use]
 pub fn is_canonical_dense(header: &[u8], len: u64) -> bool {
     len == DENSE as u64 && *header == CANONICAL_HEADER
+}
+
+/// Bytes at the beginning of a full dense one that show it.
+pub const DENSE_SHOWN_BY: usize = 2048;
+
+/// Whether a string of this length that begins so is the canonical text, whatever comes behind.
+#[must_use]
+pub fn begins_canonical_dense(beginning: &[u8], len: u64) -> bool {
+    let body = beginning.split_at_checked(HEADER).filter(|(header, _)| is_canonical_dense(header, len));
+    body.is_some_and(|(_, body)| is_rightly_dense(body))
 }
 
 /// Where a register is in the dense encoding: the first of its two bytes, and how far it is shifted up there.
@@ -370,10 +275,47 @@ mod tests {
             assert_eq!(text.len() == DENSE, some >= 1500, "{some}");
             assert!(is_canonical(&text), "{some}");
             assert!(text.len() <= HEADER + 3000 || text.len() == DENSE);
-            let other = if text.len() == DENSE { all.sparse() } else { all.dense() };
+            let counted = [&text[..8], &[1], &text[9..]].concat();
+            let other = if text.len() == DENSE { counted } else { all.dense() };
             assert!(!is_canonical(&other), "{some}");
             assert_eq!(HyperLogLog::parse(&text), Some(all.clone()));
             assert_eq!(HyperLogLog::parse(&other), Some(all));
+        }
+    }
+
+    #[test]
+    fn registers_are_raised_without_unpacking() {
+        let mut random = 1_u32;
+        let mut raised = || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // Many side by side, of few values.
+            let (index, value) = (random >> 18, 1 + (random >> 10 & 0x1f) / 12);
+            (index as u16, value as u8)
+        };
+        let (mut all, mut text) = (HyperLogLog::default(), NONE.to_vec());
+        while text.len() < DENSE {
+            let some: std::collections::BTreeMap<u16, u8> = (0..7).map(|_| raised()).collect();
+            let bytes = encode_registers(some.into_iter());
+            let some = Registers::new(&bytes).expect("registers");
+            let is_known = all.has(some);
+            assert_eq!(has(&text, some), is_known);
+            all.raise(some);
+            let more = super::raised(&text, some);
+            assert_eq!(more.is_none(), is_known);
+            text = more.unwrap_or(text);
+            assert_eq!(text, all.text());
+            assert!(has(&text, some) && has(&all.dense(), some));
+            assert_eq!(super::raised(&all.dense(), some).unwrap_or_else(|| all.dense()), text);
+        }
+        let bytes = encode_registers((0_u16..).zip(all.0.iter().copied()).filter(|(_, value)| *value > 0));
+        assert_eq!(super::text(Registers::new(&bytes).unwrap()), text);
+        assert!(begins_canonical_dense(&text, DENSE as u64));
+        let zeros = HyperLogLog::default().dense();
+        assert!(!begins_canonical_dense(&zeros, DENSE as u64) && !is_canonical(&zeros));
+        for bytes in text[HEADER..].as_chunks::<6>().0 {
+            let [a, b, c, d, e, f] = *bytes;
+            let eight = [unpack([a, b, c]), unpack([d, e, f])].concat();
+            assert_eq!(count_raised(*bytes), eight.iter().filter(|value| **value > 0).count());
         }
     }
 
@@ -420,6 +362,12 @@ mod tests {
         assert_eq!(HyperLogLog::parse(&[ABC, b"\0"].concat()), None, "one too many");
         assert_eq!(HyperLogLog::parse(b"HYLL\x02\0\0\0\0\0\0\0\0\0\0\x80\x7f\xff"), None, "no such encoding");
         assert_eq!(HyperLogLog::parse(&of(&[b"a"]).dense()[1..]), None);
+        let some = registers_of([b"x".as_slice()].into_iter());
+        let some = Registers::new(&some).unwrap();
+        for broken in [b"".as_slice(), b"HYLL", b"abc", &ABC[..ABC.len() - 1], &[ABC, b"\0"].concat(), &ABC[1..]] {
+            assert_eq!(super::raised(broken, some), None);
+            assert!(!has(broken, some));
+        }
         for bad in [&[0_u8, 0][..], &[0, 0, 0], &[1, 64, 0, 1, 64, 0], &[2, 64, 0, 1, 64, 0], &[1, 64, 16]] {
             assert_eq!(Registers::new(bad), None, "{bad:?}");
         }
