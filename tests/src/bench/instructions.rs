@@ -103,17 +103,21 @@ fn table(rows: &[Row]) -> Table {
 /// Runs the workload at the first of the servers; `step` is told after every [`STEP`] operations, and at the end.
 fn measure<const N: usize>(workload: Workload, servers: [&Counted; N], mut step: impl FnMut(bool)) -> [f64; N] {
     let mut clients: [Client; CLIENTS] = std::array::from_fn(|_| servers[0].server.client());
-    let mut random = fastrand::Rng::with_seed(7);
-    let mut load = |operations: usize| {
+    let mut load = |workload: Workload, random: &mut fastrand::Rng, operations: usize| {
         for _ in 0..operations / STEP {
-            step_of(workload, &mut clients, &mut random);
+            step_of(workload, &mut clients, random);
             step(false);
         }
         step(true);
     };
-    load(WARM_UP);
+    let seeded = || fastrand::Rng::with_seed(7);
+    if let Some(maker) = workload.maker() {
+        load(maker, &mut seeded(), WARM_UP + OPERATIONS);
+    }
+    let mut random = seeded();
+    load(workload, &mut random, WARM_UP);
     servers.iter().for_each(|server| server.begin());
-    load(OPERATIONS);
+    load(workload, &mut random, OPERATIONS);
     servers.map(|server| server.count() / OPERATIONS as f64)
 }
 

@@ -11,8 +11,8 @@ usage: ./run bench [--quick] [--only SECTION[,SECTION...]] [--server NAME] [--ro
        ./run bench --instructions [--commands NAME[,NAME...]] [--keep FOLDER] [--server NAME]
 
   --instructions  instructions per operation (valgrind): holds on a busy machine, too; nothing else is run
-  --commands LIST of GET, SET, INCR, HSET, SADD, ZADD, XADD, LPUSH, RPOP, PFADD, SETBIT, HSET10,
-                       LUA10: only those
+  --commands LIST of GET, SET, INCR, HSET, SADD, SREM, ZADD, XADD, LPUSH, RPOP, PFADD, SETBIT,
+                       HSET10, MULTI10, LUA10: only those, for instructions and throughput
   --keep FOLDER   callgrind's files go there, for callgrind_annotate
   --quick         short rounds: to see that everything runs, not to believe the figures
   --only LIST     of throughput, hot, lag, catch-up, memory, neighbour, full-sync, footprint
@@ -37,7 +37,7 @@ pub struct Options {
     pub kind: ServerKind,
     /// Rounds of each figure.
     pub rounds: usize,
-    /// Commands to count instructions of.
+    /// Commands to measure throughput with, and to count instructions of.
     pub commands: Vec<Workload>,
     /// Where callgrind's files go.
     pub keep: Option<PathBuf>,

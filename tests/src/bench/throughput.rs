@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::contestant::{Contestant, Used, Way};
 use super::generator::Load;
+use super::operations;
 use super::options::Options;
 use super::statistics::Rounds;
 use super::table::{Table, figure, percent};
 use super::target::{Bound, Target};
-use super::transactions;
-use super::workload::{KEYS, SET, WORKLOADS, Workload};
+use super::workload::{KEYS, SET, Workload};
 
 /// Commands in flight per connection, and how many commands a round has.
 const PIPELINES: [(u64, u64); 2] = [(1, 60_000), (16, 400_000)];
@@ -52,10 +52,11 @@ pub fn run(options: &Options) -> Vec<Target> {
     let mut targets = Vec::new();
     for (pipeline, requests) in PIPELINES {
         println!("\n## Throughput and CPU, -P {pipeline}\n");
-        let results = WORKLOADS.map(|workload| {
+        let results = options.commands.iter().map(|&workload| {
             eprintln!("bench: {} -P {pipeline}", workload.name);
             (workload, rounds(options, &contestants, workload, pipeline, options.scaled(requests)))
         });
+        let results: Vec<_> = results.collect();
         println!("{}\n{}", speed(&contestants, &results), cpu(&contestants, &results));
         targets.extend(results.iter().flat_map(|(workload, measured)| reached(*workload, pipeline, measured)));
     }
@@ -83,11 +84,16 @@ fn measure(contestant: &Contestant, workload: Workload, pipeline: u64, requests:
     if workload.writes {
         contestant.flush();
     }
-    let before = contestant.used();
     let port = contestant.origin.port();
-    let per_second = match workload.transaction {
-        0 => Load::new(port, workload.command, pipeline, requests).run(),
-        _ => transactions::run(port, workload, pipeline, requests),
+    if let Some(maker) = workload.maker() {
+        operations::run(port, maker, pipeline, requests);
+        contestant.settle();
+    }
+    let before = contestant.used();
+    let per_second = if workload.transaction == 0 && workload.takes.is_none() {
+        Load::new(port, workload.command, pipeline, requests).run()
+    } else {
+        operations::run(port, workload, pipeline, requests)
     };
     contestant.settle();
     let after = contestant.used();

@@ -7,6 +7,10 @@ pub struct Workload {
     pub name: &'static str,
     /// The command, with `__rand_int__` where redis-benchmark puts a number.
     pub command: &'static [&'static str],
+    /// Lines of a reply.
+    pub lines: u64,
+    /// The command that makes, with the same numbers, what this one takes: it runs before, unmeasured, as often.
+    pub takes: Option<&'static [&'static str]>,
     /// So many of it in one MULTI and EXEC, which count as one operation; 0 for none.
     pub transaction: usize,
     /// Whether it changes the dataset.
@@ -18,6 +22,12 @@ impl Workload {
     #[must_use]
     pub const fn commands(&self) -> usize {
         if self.transaction == 0 { 1 } else { self.transaction + 2 }
+    }
+
+    /// What makes what it takes.
+    #[must_use]
+    pub fn maker(self) -> Option<Self> {
+        self.takes.map(|command| Self { command, lines: 1, takes: None, ..self })
     }
 
     /// The commands of one operation with its random numbers, as redis-benchmark writes them.
@@ -45,17 +55,17 @@ pub const KEYS: u64 = 100_000;
 pub const VALUE: &str = "0123456789abcdef";
 
 /// Every write makes something new, since a repeated SADD would measure something else.
-pub const WORKLOADS: [Workload; 14] = [
-    Workload { writes: false, ..write("GET", &["GET", "key:__rand_int__"]) },
+pub const WORKLOADS: [Workload; 15] = [
+    Workload { lines: 2, writes: false, ..write("GET", &["GET", "key:__rand_int__"]) },
     SET,
     write("INCR", &["INCR", "count:__rand_int__"]),
     write("HSET", &["HSET", "hash:__rand_int__", "field:__rand_int__", VALUE]),
-    write("SADD", &["SADD", "set:__rand_int__", "member:__rand_int__"]),
+    write("SADD", &SADD),
+    Workload { takes: Some(&SADD), ..write("SREM", &["SREM", "set:__rand_int__", "member:__rand_int__"]) },
     write("ZADD", &["ZADD", "board:__rand_int__", "__rand_int__", "member:__rand_int__"]),
-    write("XADD", &["XADD", "stream:__rand_int__", "*", "field", VALUE]),
-    write("LPUSH", &["LPUSH", "queue", VALUE]),
-    // Takes what LPUSH has left; then it finds nothing, as on the stock server.
-    write("RPOP", &["RPOP", "queue"]),
+    Workload { lines: 2, ..write("XADD", &["XADD", "stream:__rand_int__", "*", "field", VALUE]) },
+    write("LPUSH", &LPUSH),
+    Workload { lines: 2, takes: Some(&LPUSH), ..write("RPOP", &["RPOP", "queue"]) },
     write("PFADD", &["PFADD", "visitors:__rand_int__", "visitor:__rand_int__"]),
     write("SETBIT", &["EVAL", SETBIT, "1", "bitmap", "__rand_int__"]),
     write("HSET10", &HSET10),
@@ -67,8 +77,13 @@ pub const WORKLOADS: [Workload; 14] = [
 pub const SET: Workload = write("SET", &["SET", "key:__rand_int__", VALUE]);
 
 const fn write(name: &'static str, command: &'static [&'static str]) -> Workload {
-    Workload { name, command, transaction: 0, writes: true }
+    Workload { name, command, lines: 1, takes: None, transaction: 0, writes: true }
 }
+
+const SADD: [&str; 3] = ["SADD", "set:__rand_int__", "member:__rand_int__"];
+
+/// A queue.
+const LPUSH: [&str; 3] = ["LPUSH", "queue", VALUE];
 
 /// In one bitmap of 12 MB. In a script: redis-benchmark's numbers have zeros before them, which SETBIT does not take.
 const SETBIT: &str = "return redis.call('SETBIT', KEYS[1], 99999999 - tonumber(ARGV[1]), 1)";
