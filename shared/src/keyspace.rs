@@ -84,9 +84,9 @@ pub trait Keyspace {
     /// Not for list elements.
     ///
     /// Of a stream: an entry is put in its place, also below the last id, and raises the last id. An entry that is new and lies at
-    /// or below the position of a group is late for it ([`Value::Late`]). A consumer or delivery without its group or entry may be left out.
+    /// or below the position of a group is late for it ([`Value::Late`]). A consumer without its group may be left out.
     ///
-    /// Whether the dataset holds it now: a whole value may be of a type or version that the server does not know. Then there is no
+    /// Whether the dataset holds it now. A delivery without its entry or group may be left out. A whole value may be of a type or version that the server does not know. Then there is no
     /// such key any more, and the merge keeps the value.
     fn put(&mut self, db: u32, key: &[u8], path: Path<'_>, value: Value<'_>) -> bool;
 

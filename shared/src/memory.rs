@@ -220,7 +220,13 @@ impl Keyspace for MemoryKeyspace {
         assert_eq!(entry.kind, path.kind(), "the merge writes an element only to a key of its type");
         let payload = Payload::from_value(value);
         match path {
-            Path::Stream(name) => entry.put_part(name, payload),
+            Path::Stream(name) => {
+                let is_held = entry.put_part(name, payload);
+                if entry.elements.is_empty() {
+                    self.keys.remove(&(db, key.to_vec()));
+                }
+                return is_held;
+            }
             _ => drop(entry.elements.insert(element(path).to_vec(), payload)),
         }
         true

@@ -121,6 +121,9 @@ const GROUP: u8 = 3;
 const CONSUMER: u8 = 4;
 const DELIVERY: u8 = 5;
 
+/// What the names of all groups begin with.
+pub const GROUPS_PREFIX: &[u8] = &[GROUP];
+
 /// The name of [`Part::Last`].
 pub const LAST_NAME: &[u8] = &[LAST];
 

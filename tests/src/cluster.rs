@@ -82,6 +82,38 @@ impl Unequal {
         let text = shown.collect::<Vec<_>>().join("\n");
         (!keys.is_empty()).then_some(Self { keys, text })
     }
+
+    /// By the digests of keys: those tell what no value shows.
+    fn by_digest(clients: &mut [Client]) -> Self {
+        let of = |client: &mut Client| {
+            let answer = reply::text_items(&client.cmd("SYNCER.DIGEST KEYS 0-16383 100000"));
+            let keys = answer.get(1..).unwrap_or_default().chunks(3).map(|key| (key[..2].join("/"), key[2].clone()));
+            keys.collect()
+        };
+        let sites: Vec<Vec<(String, String)>> = clients.iter_mut().map(of).collect();
+        let all: BTreeSet<&(String, String)> = sites.iter().flatten().collect();
+        let times =
+            |key| sites.iter().map(|site| site.iter().filter(|one| *one == key).count()).collect::<Vec<usize>>();
+        let counted = all.into_iter().map(|key| (&key.0, &key.1, times(key)));
+        let odd: Vec<(&String, &String, Vec<usize>)> =
+            counted.filter(|(.., times)| times.iter().any(|count| *count != 1)).collect();
+        let text = format!("digests of keys, and how often each site has them: {odd:?}\n");
+        Self { keys: odd.into_iter().map(|(key, ..)| key.clone()).collect(), text }
+    }
+
+    /// Adds what each site knows of the first few keys.
+    fn tell_known(&mut self, clients: &mut [Client]) {
+        const KEYS: usize = 3;
+        for key in self.keys.iter().take(KEYS) {
+            let Some((db, name)) = key.split_once('/') else { continue };
+            for (instance, client) in (1..).zip(clients.iter_mut()) {
+                client.ok(&format!("SELECT {db}"));
+                let known = client.text(&format!("SYNCER.KEY \"{name}\""));
+                client.ok("SELECT 0");
+                self.text.push_str(&format!("  {key} at instance {instance}: {known}\n"));
+            }
+        }
+    }
 }
 
 /// Sites that replicate to each other, numbered from 1 like their instances: a full mesh if not told otherwise.
@@ -207,6 +239,14 @@ impl Cluster {
             unequal = self.unequal_now(clients);
             unequal.as_ref().is_none_or(|unequal| !unequal.keys.is_empty()).then_some(())
         });
+        if let Some(unequal) = &mut unequal {
+            if unequal.keys.is_empty() {
+                let Unequal { keys, text } = Unequal::by_digest(clients);
+                unequal.keys = keys;
+                unequal.text.push_str(&text);
+            }
+            unequal.tell_known(clients);
+        }
         unequal
     }
 

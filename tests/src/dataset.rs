@@ -144,7 +144,7 @@ fn stream_state(full: &Value, entries: &Value) -> String {
     for group in reply::items(&field(full, "groups")) {
         write!(text, " {}@{}", named(group, "name"), named(group, "last-delivered-id")).expect("writing to a String");
         // Id, consumer, time, count.
-        let pending = field(group, "pel");
+        let pending = field(group, "pending");
         let pending = reply::items(&pending).iter().filter_map(|entry| match reply::text_items(entry).as_slice() {
             [id, consumer, ..] if ids.contains(id) && consumer != "syncer:late" => Some(format!("{id}={consumer}")),
             _ => None,

@@ -158,6 +158,39 @@ on_all_kinds! {
         assert_eq!(pending(&mut two, "x"), BTreeMap::from(expected));
     }
 
+    /// Found by `./run torture --seed 700212`: where it was read, the delivery went with the entry, and did not come back.
+    fn a_delivery_outlives_that_another_site_writes_its_entry_anew(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("XADD x 1-1 f v");
+        one.ok("XGROUP CREATE x g 0");
+        cluster.converged();
+        cluster.cut(1, 2);
+        assert_eq!(read(&mut one, "a", "STREAMS x >"), ["1-1"]);
+        two.multi(&["DEL x", "XADD x 1-1 f v", "XADD x 2-1 f v"]);
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(pending(client, "x"), BTreeMap::from([("1-1".to_owned(), "a".to_owned())]));
+        }
+        assert_eq!(read(&mut two, "b", "STREAMS x >"), ["2-1"]);
+        cluster.converged();
+    }
+
+    /// Found by `./run torture --seed 700627`: the last id that an entry had raised stayed, as that of another site's stream.
+    fn a_last_id_goes_with_who_raised_it_also_beside_another_type(cluster: 3) {
+        cluster.cut_all();
+        cluster.client(1).ok("HSET x f v");
+        cluster.client(3).ok("DEBUG SLEEP 0.005");
+        cluster.client(3).ok("XGROUP CREATE x g 0 MKSTREAM");
+        cluster.client(2).ok("DEBUG SLEEP 0.005");
+        cluster.client(2).ok("XADD x 7-1 f v");
+        cluster.client(2).ok("DEL x");
+        cluster.heal_between(1, 3);
+        cluster.caught_up(3, 1);
+        cluster.heal();
+        cluster.converged();
+    }
+
     fn what_is_pending_stays_so_when_a_group_that_was_set_back_reads_it_again_without_acknowledging(cluster: 2) {
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));
         for ms in 1..=3 {

@@ -376,7 +376,7 @@ impl Keyspace for ServerKeyspace<'_> {
                 return functions::load(self.context, key, code);
             }
             (Path::Opaque, Value::Payload(payload)) => return self.put_payload(db, key, payload),
-            (Path::Stream(name), value) => self.put_part(db, key, name, value),
+            (Path::Stream(name), value) => return self.put_part(db, key, name, value),
             // The decoder refuses any other pair.
             _ => debug_assert!(false, "a value of another type than its path"),
         }

@@ -30,7 +30,8 @@ impl ServerKeyspace<'_> {
         call(self.context, command, &args)
     }
 
-    pub(super) fn put_part(&mut self, db: u32, key: &[u8], name: &[u8], value: Value<'_>) {
+    /// Whether the server holds it: it keeps no delivery without its entry and its group.
+    pub(super) fn put_part(&mut self, db: u32, key: &[u8], name: &[u8], value: Value<'_>) -> bool {
         let (context, expiry) = (self.context, self.expiry);
         match (Part::parse(name), value) {
             (Some(Part::Entry(id)), Value::Bytes(fields)) => {
@@ -59,11 +60,14 @@ impl ServerKeyspace<'_> {
                 let consumer = if let Value::Owner(consumer) = value { consumer } else { LATE_CONSUMER };
                 let id = id.to_string();
                 let args: [&[u8]; 6] = [group, consumer, b"0", id.as_bytes(), b"FORCE", b"JUSTID"];
-                self.call(db, key, c"XCLAIM", &args);
+                let mut claimed = false;
+                self.call(db, key, c"XCLAIM", &args).each(|_| claimed = true);
+                return claimed;
             }
             // The decoder refuses any other pair.
             _ => debug_assert!(false, "a value of another type than its part"),
         }
+        true
     }
 
     pub(super) fn take_part(&mut self, db: u32, key: &[u8], name: &[u8]) {

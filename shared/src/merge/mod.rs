@@ -189,6 +189,9 @@ impl<K: Keyspace> Merge<'_, K> {
     /// Writes what a path shows to the dataset, and lets the dataset hold what it can.
     fn put_view(&mut self, key: KeyRef<'_>, path: Path<'_>, shown: &Payload, meta: &mut PathMeta) {
         let is_held = self.put(key, path, shown);
+        if !is_held && matches!(path, Path::Stream(_)) {
+            return;
+        }
         if path == Path::Opaque {
             meta.held(is_held, self.origins);
             if !is_held {

@@ -193,7 +193,7 @@ impl<K: Keyspace> Merge<'_, K> {
                 };
             let payload = (!is_kept).then(|| Payload::from_value(value));
             meta.assigns.iter_mut().for_each(|a| (a.reasserted, a.payload) = (reasserted, payload.clone()));
-            if !is_held {
+            if !is_held && path == Path::Opaque {
                 meta.held(false, self.origins);
                 self.table.saw_unknown();
             }

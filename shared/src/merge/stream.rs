@@ -3,9 +3,11 @@
 //! What a group has been delivered is known by delivery; its position says only that everything up to there was delivered, skipped
 //! on purpose, or is *late* ([`Value::Late`]): still to be handed out. So no entry is skipped because it came late.
 
+use smallvec::SmallVec;
+
 use super::remote::Change;
-use super::whole::drop_stray_late;
-use super::{KeyRef, Merge, view};
+use super::whole::{Scope, drop_stray_late};
+use super::{KeyRef, Merge, OwnedPath, view};
 use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
 use crate::effect::{Kind, Path, StreamOp, TtlNote, Value};
@@ -257,10 +259,19 @@ impl<K: Keyspace> Merge<'_, K> {
         };
         match (Part::parse(name), value) {
             (Some(Part::Entry(id)), _) => {
+                let last = Change::Assign { value: Value::Id(id), reasserted };
+                let native = self.keyspace.kind(key.db, key.name);
+                if self.is_mixed(key, native, Kind::Stream) {
+                    // Both at once: no stream has an entry above its last id.
+                    let changes = [(Path::Stream(name), change), (LAST, last)]
+                        .map(|(path, change)| (OwnedPath::new(path), change, dot));
+                    self.rewrite(key, seen, Scope::OtherTypes(Kind::Stream), &changes, |_| {});
+                    return self.remote_note(key, note, dot, seen, native);
+                }
                 self.expose_last(key, seen);
                 self.remote_change(key, Path::Stream(name), change, note, dot, seen);
-                let last = Change::Assign { value: Value::Id(id), reasserted };
                 self.remote_change(key, LAST, last, TtlNote::None, dot, seen);
+                self.show_deliveries(key, id);
             }
             (Some(Part::Group(group)), Value::Id(position)) => {
                 let before = self.position(key, group);
@@ -268,6 +279,24 @@ impl<K: Keyspace> Merge<'_, K> {
                 self.late_after_move(key, group, before, position, seen);
             }
             _ => self.remote_change(key, Path::Stream(name), change, note, dot, seen),
+        }
+    }
+
+    /// An entry is there again: the dataset can hold what groups were delivered of it, which it had left out.
+    fn show_deliveries(&mut self, key: KeyRef<'_>, id: StreamId) {
+        let kind = self.table.find(key.db, key.name).and_then(|at| self.table.meta(at).kind(Kind::Stream));
+        let Some(paths) = kind.map(|kind| &kind.paths) else { return };
+        let is_left_out = |meta: &PathMeta| matches!(meta.payload(meta.top(self.origins)), Some(Payload::Owner(_)));
+        let groups = paths.with_prefix(stream::GROUPS_PREFIX);
+        let deliveries =
+            groups.iter().filter_map(|name| Some(Part::Delivery { group: Part::parse(name)?.group()?, id }.name()));
+        let left_out = deliveries.filter(|name| paths.get(Path::Stream(name)).is_some_and(is_left_out));
+        let left_out: SmallVec<[PartName; 1]> = left_out.collect();
+        if self.shows_stream(key) {
+            for name in left_out {
+                let meta = self.take_path(key, Path::Stream(&name));
+                self.show(key, Path::Stream(&name), meta);
+            }
         }
     }
 
