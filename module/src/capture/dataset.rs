@@ -5,7 +5,8 @@ use syncer_shared::keyspace::{Keyspace, NotAdded, SetTtl};
 use syncer_shared::metadata::Payload;
 use syncer_shared::stream::{Part, StreamId};
 
-use crate::keyspace::{ServerKeyspace, with_keyspace};
+use super::VOLATILE;
+use crate::keyspace::{ServerKeyspace, look, with_keyspace};
 use crate::redis::Context;
 
 /// See the module's documentation.
@@ -23,29 +24,33 @@ impl<'a> ServerDataset<'a> {
     /// The type of a key as the server names it; `none` when it is gone.
     #[must_use]
     pub fn type_name(&self, db: u32, key: &[u8]) -> String {
-        self.with(|keyspace| keyspace.type_name(db, key))
+        self.look(|keyspace| keyspace.type_name(db, key))
     }
 
-    fn with<R>(&self, look: impl FnOnce(&mut ServerKeyspace<'_>) -> R) -> R {
-        with_keyspace(self.context, look)
+    fn look<R>(&self, body: impl FnOnce(&mut ServerKeyspace<'_>) -> R) -> R {
+        look(self.context, VOLATILE.get(), body)
+    }
+
+    fn with<R>(&self, body: impl FnOnce(&mut ServerKeyspace<'_>) -> R) -> R {
+        with_keyspace(self.context, body)
     }
 }
 
 impl Keyspace for ServerDataset<'_> {
     fn kind(&mut self, db: u32, key: &[u8]) -> Option<Kind> {
-        self.with(|keyspace| keyspace.kind(db, key))
+        self.look(|keyspace| keyspace.kind(db, key))
     }
 
     fn string(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>> {
-        self.with(|keyspace| keyspace.string(db, key))
+        self.look(|keyspace| keyspace.string(db, key))
     }
 
     fn string_len(&mut self, db: u32, key: &[u8]) -> u64 {
-        self.with(|keyspace| keyspace.string_len(db, key))
+        self.look(|keyspace| keyspace.string_len(db, key))
     }
 
     fn string_range(&mut self, db: u32, key: &[u8], start: u64, len: usize) -> Vec<u8> {
-        self.with(|keyspace| keyspace.string_range(db, key, start, len))
+        self.look(|keyspace| keyspace.string_range(db, key, start, len))
     }
 
     fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>> {
@@ -61,11 +66,11 @@ impl Keyspace for ServerDataset<'_> {
     }
 
     fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool {
-        self.with(|keyspace| keyspace.has_member(db, key, member))
+        self.look(|keyspace| keyspace.has_member(db, key, member))
     }
 
     fn score(&mut self, db: u32, key: &[u8], member: &[u8]) -> Option<f64> {
-        self.with(|keyspace| keyspace.score(db, key, member))
+        self.look(|keyspace| keyspace.score(db, key, member))
     }
 
     fn payload(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>> {
@@ -77,7 +82,7 @@ impl Keyspace for ServerDataset<'_> {
     }
 
     fn stream_part(&mut self, db: u32, key: &[u8], part: Part<'_>) -> Option<Payload> {
-        self.with(|keyspace| keyspace.stream_part(db, key, part))
+        self.look(|keyspace| keyspace.stream_part(db, key, part))
     }
 
     fn stream_entries(&mut self, db: u32, key: &[u8], from: StreamId, to: StreamId, visit: &mut dyn FnMut(StreamId)) {
@@ -89,7 +94,7 @@ impl Keyspace for ServerDataset<'_> {
     }
 
     fn expire_at(&mut self, db: u32, key: &[u8]) -> Option<UnixMs> {
-        self.with(|keyspace| keyspace.expire_at(db, key))
+        self.look(|keyspace| keyspace.expire_at(db, key))
     }
 
     fn set_string(&mut self, db: u32, key: &[u8], value: &[u8], ttl: SetTtl) {
@@ -117,11 +122,11 @@ impl Keyspace for ServerDataset<'_> {
     }
 
     fn list_len(&mut self, db: u32, key: &[u8]) -> usize {
-        self.with(|keyspace| keyspace.list_len(db, key))
+        self.look(|keyspace| keyspace.list_len(db, key))
     }
 
     fn list_get(&mut self, db: u32, key: &[u8], index: usize) -> Option<Vec<u8>> {
-        self.with(|keyspace| keyspace.list_get(db, key, index))
+        self.look(|keyspace| keyspace.list_get(db, key, index))
     }
 
     fn list_insert(&mut self, db: u32, key: &[u8], index: usize, value: &[u8]) {

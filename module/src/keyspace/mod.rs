@@ -16,7 +16,7 @@ use std::cell::Cell;
 
 pub use server::ServerKeyspace;
 
-use crate::redis::{Context, without_expiry};
+use crate::redis::{Context, ExpiryOff, without_expiry};
 
 thread_local! {
     static APPLYING: Cell<bool> = const { Cell::new(false) };
@@ -34,6 +34,15 @@ pub fn applying() -> bool {
 pub fn with_keyspace<R>(context: &Context, body: impl FnOnce(&mut ServerKeyspace<'_>) -> R) -> R {
     let _applying = Applying::begin();
     without_expiry(context, |expiry| body(&mut ServerKeyspace::new(context, expiry)))
+}
+
+/// The same for a look, which changes nothing. `volatile`: whether a key may have a TTL; if not, expiry need not be switched off.
+pub fn look<R>(context: &Context, volatile: bool, body: impl FnOnce(&mut ServerKeyspace<'_>) -> R) -> R {
+    if volatile {
+        return with_keyspace(context, body);
+    }
+    let _applying = Applying::begin();
+    body(&mut ServerKeyspace::new(context, ExpiryOff::as_nothing_expires()))
 }
 
 /// Resets the flag also when `body` panics.

@@ -17,6 +17,14 @@ use super::{Context, OwnedText};
 #[derive(Clone, Copy)]
 pub struct ExpiryOff(PhantomData<*mut ()>);
 
+impl ExpiryOff {
+    /// While no key has a TTL, none can expire: for looks, which send no notifications.
+    #[must_use]
+    pub fn as_nothing_expires() -> Self {
+        Self(PhantomData)
+    }
+}
+
 /// A class of keyspace events above all that servers use (17 bits in 2025). `notify-keyspace-events` cannot turn it on.
 pub(in crate::redis) const PRIVATE_CLASS: c_int = 1 << 30;
 

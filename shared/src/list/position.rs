@@ -63,8 +63,15 @@ const LOW: u8 = 0;
 const HIGH: u8 = 2;
 
 /// The name of a run: what the names of its elements begin with.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunName(SmallVec<[u8; 32]>);
+
+impl Clone for RunName {
+    fn clone(&self) -> Self {
+        // Copied at once, not byte by byte.
+        Self(SmallVec::from_slice(&self.0))
+    }
+}
 
 /// Who began a run, and all its elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,6 +30,8 @@ pub struct Table {
     free: Vec<u32>,
     by_key: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
+    /// The key that was last asked for, if it is still there: effects ask for one several times.
+    latest: Option<u32>,
     key_bytes: usize,
     /// Per origin (dense), in timestamp order since effects of one origin come in order (I-2).
     pub(super) queues: Vec<VecDeque<Queued>>,
@@ -104,9 +106,17 @@ impl Table {
         self.hasher.hash_one((db, key))
     }
 
+    fn latest(&self, db: u32, key: &[u8]) -> Option<KeyId> {
+        let latest = self.latest?;
+        self.slots.get(latest as usize).filter(|slot| slot.is(db, key)).map(|_| KeyId(latest))
+    }
+
     /// The entry of a key, if it has one.
     #[must_use]
     pub fn find(&self, db: u32, key: &[u8]) -> Option<KeyId> {
+        if let Some(latest) = self.latest(db, key) {
+            return Some(latest);
+        }
         if self.by_key.is_empty() {
             return None;
         }
@@ -116,9 +126,13 @@ impl Table {
 
     /// The entry of a key, made if need be.
     pub fn entry(&mut self, db: u32, key: &[u8]) -> KeyId {
+        if let Some(latest) = self.latest(db, key) {
+            return latest;
+        }
         let hash = self.hash(db, key);
-        let Self { slots, free, by_key, hasher, .. } = self;
+        let Self { slots, free, by_key, hasher, latest, .. } = self;
         if let Some(&i) = by_key.find(hash, |&i| slots[i as usize].is(db, key)) {
+            *latest = Some(i);
             return KeyId(i);
         }
         self.key_bytes += key.len();
@@ -129,6 +143,7 @@ impl Table {
         let slot = &mut slots[i as usize];
         slot.db = db;
         slot.key = Name::from_slice(key);
+        *latest = Some(i);
         by_key.insert_unique(hash, i, |&i| hasher.hash_one((slots[i as usize].db, &*slots[i as usize].key)));
         KeyId(i)
     }
@@ -174,6 +189,7 @@ impl Table {
 
     /// Takes a key out; returns what was known of it.
     pub fn remove(&mut self, id: KeyId) -> KeyMeta {
+        self.latest.take_if(|latest| *latest == id.0);
         let slot = &mut self.slots[id.0 as usize];
         let hash = self.hasher.hash_one((slot.db, &*slot.key));
         if let Ok(found) = self.by_key.find_entry(hash, |&i| i == id.0) {
@@ -227,6 +243,7 @@ impl Table {
     /// Gives the memory of the slots back when no key has metadata. No queue entry may name one any more.
     pub(super) fn release(&mut self) {
         if self.by_key.is_empty() && !self.slots.is_empty() {
+            self.latest = None;
             (self.slots, self.free, self.by_key) = (Vec::new(), Vec::new(), HashTable::new());
         }
     }

@@ -56,7 +56,7 @@ impl Shard {
             me,
             reign,
             untold: Vec::new(),
-            ranges: Vec::new(),
+            ranges: std::mem::take(&mut self.ranges),
         };
         let mut edits = drafts.iter().peekable();
         for (index, effect) in (0_u32..).zip(group::effects(group.body())) {
@@ -70,7 +70,8 @@ impl Shard {
             self.edit(&mut edits, &mut editing, keyspace);
         }
         self.check_lengths(drafts, &mut editing, keyspace);
-        let Editing { out, before, absorbed, .. } = editing;
+        let Editing { out, before, absorbed, ranges, .. } = editing;
+        self.ranges = ranges;
         self.counters.effects_captured += u64::from(out.count());
         self.encode_own(&out, ts, |record| Record::captured(record, &before));
         self.absorb_end(out.body(), absorbed, keyspace);

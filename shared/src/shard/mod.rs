@@ -196,6 +196,7 @@ pub struct Shard {
     change: Vec<u8>,
     own_group: GroupBuilder,
     edited: GroupBuilder,
+    ranges: Vec<u8>,
 }
 
 impl Shard {
@@ -237,6 +238,7 @@ impl Shard {
             change: Vec::new(),
             own_group: GroupBuilder::new(),
             edited: GroupBuilder::new(),
+            ranges: Vec::new(),
         };
         if start != Start::Replica {
             shard.reign(replid, now_ms, |out| Record::founded(out, start));

@@ -81,6 +81,7 @@ impl Shard {
             change: _,
             own_group: _,
             edited: _,
+            ranges: _,
         } = self;
         let mut pieces = Pieces::new(sink);
         pieces.item(Tag::Head, |out| {
