@@ -168,17 +168,28 @@ impl Shard {
         reigns.find(|(_, begun)| *begun > start).map(|(origin, _)| self.origins.replid(origin))
     }
 
-    /// A snapshot begins to come in. One that was broken off before is taken up by it.
+    /// What the snapshot begins with that comes in, or of which only a part has come.
+    #[must_use]
+    pub fn syncing_head(&self) -> Option<&SnapshotHead> {
+        self.syncing.as_ref().map(|syncing| &syncing.head)
+    }
+
+    /// A snapshot begins to come in. One that was broken off before is taken up by it: the same one where it ended, another one from its front.
+    /// Returns whether it is the same.
     ///
     /// # Errors
     /// See [`SyncError`].
-    pub fn begin_sync(&mut self, head: SnapshotHead) -> Result<(), SyncError> {
+    pub fn begin_sync(&mut self, head: SnapshotHead) -> Result<bool, SyncError> {
         self.check_takes_sync()?;
+        if self.syncing_head() == Some(&head) {
+            // Nothing changes: what has been merged is known.
+            return Ok(true);
+        }
         let mut record = Vec::new();
         Record::sync_begins(&mut record, &head);
         self.follow_sync(head)?;
         self.records.push(record);
-        Ok(())
+        Ok(false)
     }
 
     /// A primary that was demoted midway gets the rest from its primary, if at all: what another server has of the sync is not the same.
@@ -222,7 +233,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Merges keys off the front of `keys`, one after the other, as long as `lasts` says. Returns how many bytes that took.
+    /// Merges keys off the front of `keys`, one after the other, as long as `lasts` says. Returns how many bytes that took. What has been merged
+    /// of this snapshot is passed over: a snapshot that is taken up again comes from its front.
     ///
     /// # Errors
     /// See [`SyncError`]. What came before the broken key is merged.
@@ -247,6 +259,12 @@ impl Shard {
             let name = KeyRef { db: key.db, name: key.name };
             if key.db >= self.config.databases && key.db != FUNCTIONS_DB {
                 break Err(SyncError::Database { db: key.db, databases: self.config.databases });
+            }
+            if self.has_synced(name) {
+                self.record_keys(&keys[from..used]);
+                used = keys.len() - reader.rest().len();
+                from = used;
+                continue;
             }
             if self.is_news_of_the_past(&key.state) {
                 // In this order on replicas, too.

@@ -6,6 +6,7 @@ use crate::membership::Forgotten;
 use crate::origin::{Origin, Origins};
 use crate::replid::ReplId;
 use crate::timestamp::Timestamp;
+use crate::token::ClockToken;
 use crate::wire::{Reader, WireError, limits, writer};
 
 const VERSION: u8 = 1;
@@ -76,6 +77,13 @@ pub struct SnapshotReign {
 }
 
 impl SnapshotHead {
+    /// What was applied at the source.
+    #[must_use]
+    pub fn applied(&self) -> ClockToken {
+        let applied = self.reigns.iter().filter(|reign| reign.applied > Timestamp::ZERO);
+        applied.map(|reign| (reign.replid, reign.instance, reign.applied)).collect()
+    }
+
     /// Appends the encoding.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let has_forgotten = !(self.forgotten.is_empty() && self.frozen.is_empty());

@@ -82,14 +82,14 @@ impl World {
             95 => self.restart(instance)?,
             96 => self.gossip()?,
             97..99 => {
-                if self.links[link].needs_full {
-                    self.begin_sync(link)?;
-                }
                 let target = self.links[link].target;
+                if !self.resume_sync(target)? && self.links[link].needs_full && self.copy_snapshot(link) {
+                    return Ok(());
+                }
                 let steps = self.random.usize(1..5);
                 self.step_sync(target, steps)?;
             }
-            99 if self.syncs[instance].is_some() => self.break_sync(instance),
+            99 if self.syncs[instance].is_under_way() => self.break_sync(instance),
             _ => {}
         }
         Ok(())
@@ -119,6 +119,7 @@ impl World {
                 self.pull(self.links[link].source, self.links[link].target)?;
             }
             7 => self.gossip()?,
+            _ if self.resume_sync(self.links[link].target)? => {}
             _ => drop(self.begin_sync(link)?),
         }
         Ok(())
@@ -186,10 +187,6 @@ impl World {
     }
 
     fn random_failover(&mut self, instance: usize) -> Check {
-        if self.is_sync_source(instance) {
-            // What only a part of a snapshot has could be lost for good: nobody could complete it.
-            return Ok(());
-        }
         /// The first record of its life.
         const FOUNDED: usize = 1;
         let all = self.instances[instance].logged();
@@ -199,7 +196,6 @@ impl World {
             Failover::LosesUnreported => safe.max(FOUNDED),
             Failover::LosesAnything => FOUNDED,
         };
-        let first = first.max(self.whole_since(instance));
         let len = self.random.usize(first.min(all)..=all);
         self.fail_over(instance, len)
     }
@@ -398,7 +394,9 @@ impl World {
             }
         }
         self.check_all()?;
-        for index in self.group() {
+        // Old backups can part the sites for good. Who is alone prunes only what its backlog has lost.
+        let group = Some(self.group()).filter(|group| group.len() > 1).unwrap_or_default();
+        for index in group {
             let instance = &mut self.instances[index];
             let status = instance.shard.status();
             let due = |(_, entry): (_, &syncer_shared::memory::Entry)| {

@@ -55,8 +55,6 @@ pub struct Instance {
     pub has_regressed: bool,
     /// The snapshot that comes in.
     pub syncing: Option<SnapshotHead>,
-    /// Those that came.
-    pub synced: Vec<super::sync::Synced>,
     history: Vec<Logged>,
     config: ShardConfig,
     reigns: u8,
@@ -89,7 +87,6 @@ impl Instance {
             durable_clock: ClockToken::default(),
             has_regressed: false,
             syncing: None,
-            synced: Vec::new(),
             history,
             config,
             reigns: 0,
@@ -265,6 +262,12 @@ impl Instance {
         self.shard.set_durable(Some(self.durable_clock.clone()));
     }
 
+    /// What would survive.
+    #[must_use]
+    pub fn durable_clock(&self) -> &ClockToken {
+        &self.durable_clock
+    }
+
     /// How long its replication stream is.
     #[must_use]
     pub fn logged(&self) -> usize {
@@ -279,16 +282,9 @@ impl Instance {
         let anew = (replid(self.id, self.reigns + 1), now_ms);
         self.shard.join(via, data, &mut self.keyspace, anew).map_err(|error| error.to_string())?;
         self.reigns += 1;
-        self.synced.clear();
         self.take_records(registry)?;
         self.persist();
         self.check()
-    }
-
-    /// How many failovers it has gone through.
-    #[must_use]
-    pub fn reigns(&self) -> u8 {
-        self.reigns
     }
 
     /// A replica that has the first `len` entries of the stream, and was saved and restored after the first `saved` of them.
@@ -371,7 +367,6 @@ impl Instance {
             self.note(logged, None, Some(registry))?;
         }
         self.durable = self.durable.min(self.history.len());
-        self.synced.retain(|synced| synced.logged <= len);
         self.begin_reign(now_ms, registry)
     }
 }

@@ -60,7 +60,7 @@ impl World {
         self.say(|| format!("{} joins by {}", target + 1, sponsor + 1));
         let now_ms = self.wall(target);
         let joined = self.instances[target].join(via, (data, mine_wins), now_ms, &mut self.registry);
-        self.syncs[target] = None;
+        self.break_sync(target);
         for link in &mut self.links {
             if link.source == target {
                 link.source_gone();

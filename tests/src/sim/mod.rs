@@ -19,6 +19,8 @@ pub mod oracle;
 pub mod plan;
 pub mod registry;
 #[cfg(test)]
+mod spool_cases;
+#[cfg(test)]
 mod stream_cases;
 pub mod streams;
 pub mod sync;

@@ -1,4 +1,4 @@
-//! Full syncs: a snapshot of one instance flows into another, key by key, while both go on.
+//! Full syncs: a snapshot of one instance, in a file at the agent of another, is merged there, key by key, while both go on.
 
 use std::collections::HashSet;
 
@@ -7,59 +7,67 @@ use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::KeyRef;
 use syncer_shared::metadata::KeyMeta;
 use syncer_shared::shard::SyncError;
-use syncer_shared::snapshot::key;
+use syncer_shared::snapshot::{SnapshotHead, key};
+use syncer_shared::token::ClockToken;
 
 use super::plan::Failover;
 use super::{Check, World};
 
 type Name = (u32, Vec<u8>);
 
-/// A snapshot on its way.
-pub struct SyncRun {
+/// A snapshot of one instance in a file at the agent of another (docs/AGENT.md): whole, before any of it is merged. It outlives both servers and the
+/// agent, until what came with it is durable at the target.
+pub struct Spool {
     /// Index of the instance that it was taken at.
     pub source: usize,
+    head: SnapshotHead,
     keys: Vec<(Name, KeyMeta)>,
-    sent: HashSet<Name>,
 }
 
-/// A full sync that has ended.
-pub struct Synced {
-    /// Index of the instance that the snapshot was of.
-    pub source: usize,
-    /// How many failovers that had gone through.
-    pub reigns: u8,
-    /// How long the target's stream was afterwards.
-    pub logged: usize,
+/// The spools of one agent, and the one that is being merged.
+#[derive(Default)]
+pub struct SyncRun {
+    /// Oldest first, one a source.
+    spools: Vec<Spool>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    /// Nothing goes on, as far as the agent knows.
+    #[default]
+    Idle,
+    /// The last spool came just now.
+    Copied,
+    /// A spool, of which so many keys were sent to the target.
+    Merging { spool: usize, sent: usize },
+}
+
+impl SyncRun {
+    /// Whether an agent is at work.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.stage != Stage::Idle
+    }
+
+    /// What is durable at the target needs no file any more.
+    pub fn forget_durable(&mut self, durable: &ClockToken) {
+        if self.stage == Stage::Idle {
+            self.spools.retain(|spool| !durable.covers(&spool.head.applied()));
+        }
+    }
 }
 
 impl World {
-    /// Whether another instance has taken in a part of a snapshot of `instance`.
-    #[must_use]
-    pub fn is_sync_source(&self, instance: usize) -> bool {
-        let id = self.instances[instance].id;
-        self.instances.iter().any(|target| target.syncing.as_ref().is_some_and(|head| head.instance == id))
-    }
-
-    /// A failover of `instance` may not end in the middle of a sync whose source has lost something since: what only that part of a snapshot
-    /// has, nobody could complete. Returns how many entries of its stream it keeps at least.
-    #[must_use]
-    pub fn whole_since(&self, instance: usize) -> usize {
-        let lost = |synced: &&Synced| self.instances[synced.source].reigns() != synced.reigns;
-        self.instances[instance].synced.iter().filter(lost).map(|synced| synced.logged).max().unwrap_or(0)
-    }
-
-    /// Takes a snapshot at the source of a link and begins to merge it at its target. Returns whether it has begun.
-    ///
-    /// # Errors
-    /// A broken invariant.
-    pub fn begin_sync(&mut self, link: usize) -> Result<bool, String> {
+    /// Takes a snapshot at the source of a link, for its target. Returns whether there is one.
+    pub fn copy_snapshot(&mut self, link: usize) -> bool {
         let (source, target) = (self.links[link].source, self.links[link].target);
         if !self.links[link].is_up
             || !self.may_talk(source, target)
             || self.instances[source].shard.is_syncing()
-            || self.syncs[target].is_some()
+            || self.syncs[target].is_under_way()
         {
-            return Ok(false);
+            return false;
         }
         let from = &mut self.instances[source];
         let head = from.shard.snapshot_head();
@@ -70,10 +78,52 @@ impl World {
         });
         let keys: Vec<_> = keys.collect();
         self.registry.take_snapshot(&head, &from.oracle, &from.applied);
-        match self.instances[target].shard.begin_sync(head) {
-            Ok(()) => {}
+        self.say(|| format!("{} has a snapshot of {}: {} keys", target + 1, source + 1, keys.len()));
+        let run = &mut self.syncs[target];
+        run.spools.retain(|spool| spool.source != source);
+        run.spools.push(Spool { source, head, keys });
+        run.stage = Stage::Copied;
+        true
+    }
+
+    /// Takes a snapshot at the source of a link and begins to merge it at its target. Returns whether it has begun.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn begin_sync(&mut self, link: usize) -> Result<bool, String> {
+        if !self.copy_snapshot(link) {
+            return Ok(false);
+        }
+        let spool = self.syncs[self.links[link].target].spools.len() - 1;
+        self.begin_merge(self.links[link].target, spool)
+    }
+
+    /// A sync that was broken off goes on if its snapshot is in a file, whatever has become of its source. Returns whether it does.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn resume_sync(&mut self, target: usize) -> Result<bool, String> {
+        let Some(head) = self.instances[target].shard.syncing_head() else { return Ok(false) };
+        let run = &self.syncs[target];
+        let same = run.spools.iter().position(|spool| spool.head == *head);
+        // What has all of it does as well.
+        let has_all = || run.spools.iter().rposition(|spool| spool.head.applied().covers(&head.applied()));
+        match same.or_else(has_all) {
+            Some(spool) if !run.is_under_way() => self.begin_merge(target, spool),
+            _ => Ok(false),
+        }
+    }
+
+    fn begin_merge(&mut self, target: usize, spool: usize) -> Result<bool, String> {
+        let Spool { source, head, keys } = &self.syncs[target].spools[spool];
+        let (source, count) = (*source, keys.len());
+        match self.instances[target].shard.begin_sync(head.clone()) {
+            Ok(false) => self.say(|| format!("{} begins a full sync from {}: {count} keys", target + 1, source + 1)),
+            Ok(true) => self.say(|| format!("{} goes on with its full sync from {}", target + 1, source + 1)),
             Err(SyncError::Behind(_)) => {
                 self.say(|| format!("{} is behind the broken-off sync of {}", source + 1, target + 1));
+                self.syncs[target].spools.remove(spool);
+                self.syncs[target].stage = Stage::Idle;
                 return Ok(false);
             }
             Err(error) => return Err(format!("{} refuses a snapshot: {error}", target + 1)),
@@ -82,8 +132,7 @@ impl World {
             // Until all re-assertions are everywhere.
             self.instances.iter_mut().for_each(|instance| instance.has_regressed = true);
         }
-        self.say(|| format!("{} begins a full sync from {}: {} keys", target + 1, source + 1, keys.len()));
-        self.syncs[target] = Some(SyncRun { source, keys, sent: HashSet::new() });
+        self.syncs[target].stage = Stage::Merging { spool, sent: 0 };
         self.links.iter_mut().filter(|link| link.target == target).for_each(super::link::Link::restart);
         self.instances[target].take_records(&mut self.registry)?;
         self.instances[target].check()?;
@@ -96,10 +145,21 @@ impl World {
     /// A broken invariant.
     pub fn step_sync(&mut self, target: usize, steps: usize) -> Check {
         for _ in 0..steps {
-            let Some(run) = &mut self.syncs[target] else { return Ok(()) };
-            let Some(((db, name), state)) = run.keys.pop() else { return self.end_sync(target) };
-            run.sent.insert((db, name.clone()));
-            self.sync_key(target, db, &name, &state)?;
+            match self.syncs[target].stage {
+                Stage::Idle => return Ok(()),
+                Stage::Copied => {
+                    let newest = self.syncs[target].spools.len() - 1;
+                    self.begin_merge(target, newest)?;
+                }
+                Stage::Merging { spool, sent } => {
+                    let keys = &self.syncs[target].spools[spool].keys;
+                    // From the last one: those that are broken off have merged other keys than the first by name.
+                    let Some(at) = keys.len().checked_sub(sent + 1) else { return self.end_sync(target, spool) };
+                    let ((db, name), state) = keys[at].clone();
+                    self.syncs[target].stage = Stage::Merging { spool, sent: sent + 1 };
+                    self.sync_key(target, db, &name, &state)?;
+                }
+            }
         }
         Ok(())
     }
@@ -125,28 +185,32 @@ impl World {
         to.check()
     }
 
-    fn end_sync(&mut self, target: usize) -> Check {
-        let Some(run) = self.syncs[target].take() else { return Ok(()) };
-        let names = all_names(&mut self.instances[target]);
-        for (db, name) in names.into_iter().filter(|name| !run.sent.contains(name)) {
-            self.sync_absent(target, db, &name)?;
+    fn end_sync(&mut self, target: usize, spool: usize) -> Check {
+        let source = self.syncs[target].spools[spool].source;
+        for (db, name) in all_names(&mut self.instances[target]) {
+            if !self.instances[target].shard.has_synced(KeyRef { db, name: &name }) {
+                self.sync_absent(target, db, &name)?;
+            }
         }
         let to = &mut self.instances[target];
         to.shard.end_sync().map_err(|error| format!("{} cannot end a sync: {error}", to.id))?;
         to.take_records(&mut self.registry)?;
         to.check()?;
-        let (reigns, logged) = (self.instances[run.source].reigns(), self.instances[target].logged());
-        self.instances[target].synced.push(Synced { source: run.source, reigns, logged });
-        self.say(|| format!("{} ends its full sync from {}", target + 1, run.source + 1));
-        let link = self.link(run.source, target);
+        self.syncs[target].stage = Stage::Idle;
+        self.say(|| format!("{} ends its full sync from {}", target + 1, source + 1));
+        let link = self.link(source, target);
         self.links[link].synced();
         self.links.iter_mut().filter(|link| link.source == target).for_each(super::link::Link::source_synced);
         Ok(())
     }
 
-    /// The snapshot is lost on its way.
+    /// The agent of the target, or its connection, ends: a file that is not whole is lost, the others stay.
     pub fn break_sync(&mut self, target: usize) {
-        if self.syncs[target].take().is_some() {
+        let run = &mut self.syncs[target];
+        if run.stage == Stage::Copied {
+            run.spools.pop();
+        }
+        if std::mem::take(&mut run.stage) != Stage::Idle {
             self.say(|| format!("the full sync of {} breaks off", target + 1));
         }
     }
@@ -157,7 +221,7 @@ impl World {
     /// A broken invariant.
     pub fn sync_all(&mut self) -> Check {
         for target in 0..self.instances.len() {
-            if self.syncs[target].is_none() {
+            if !self.syncs[target].is_under_way() && !self.resume_sync(target)? {
                 let is_due = self.instances[target].shard.is_syncing();
                 let needs =
                     |link: &usize| self.links[*link].target == target && (is_due || self.links[*link].needs_full);

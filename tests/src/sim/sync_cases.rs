@@ -242,3 +242,28 @@ fn what_was_removed_and_incremented_again_stays_removed_in_a_full_sync() -> Chec
     assert_eq!(world.instances[B].keyspace.field(0, b"h", b"f").as_deref(), Some(&b"1"[..]));
     world.heal()
 }
+
+/// What the source had removed has no dot at the target any more. Only a source that has seen all that the target counts as stable says that it
+/// is gone: so S stands still at the target, whatever its source acknowledges meanwhile.
+#[test]
+fn what_the_source_removed_goes_although_it_acknowledges_more_meanwhile() -> Check {
+    let mut world = world(2, Rules::default());
+    for member in ["kept", "removed"] {
+        world.command(A, "s", Command::SAdd(member.into()))?;
+    }
+    world.command(A, "gone", set("1"))?;
+    world.settle()?;
+    world.command(A, "s", Command::SRem("removed".into()))?;
+    world.command(A, "gone", Command::Del)?;
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.command(B, "t", Command::SAdd("mine".into()))?;
+    world.pull(B, A)?;
+    world.tell(A, B)?;
+    world.persist(B);
+    world.instances[B].shard.advance_stability();
+    world.step_sync(B, usize::MAX)?;
+    assert!(!world.instances[B].keyspace.has_member(0, b"s", b"removed"));
+    world.all_show("gone", None)?;
+    world.heal()
+}

@@ -26,8 +26,8 @@ pub struct World {
     pub links: Vec<Link>,
     /// True time in Unix milliseconds.
     pub now_ms: u64,
-    /// Snapshots on their way, by the index of the target.
-    pub syncs: Vec<Option<SyncRun>>,
+    /// Snapshots at the agents, by the index of the target.
+    pub syncs: Vec<SyncRun>,
     pub(super) registry: Registry,
     trace: bool,
     step: u32,
@@ -52,7 +52,7 @@ impl World {
             .map(|(source, target)| Link::new(source, target, only(source)));
         let links = links.collect();
         let random = fastrand::Rng::with_seed(plan.seed);
-        let syncs = (0..count).map(|_| None).collect();
+        let syncs = (0..count).map(|_| SyncRun::default()).collect();
         let mut world = Self { plan: plan.clone(), random, instances, links, now_ms, syncs, registry, trace, step: 0 };
         world.say(|| format!("{plan:?}"));
         (0..world.links.len()).for_each(|link| world.connect(link));
@@ -75,7 +75,7 @@ impl World {
             self.links.push(Link::new(target, source, [id].into_iter().collect()));
         }
         self.instances.push(new);
-        self.syncs.push(None);
+        self.syncs.push(SyncRun::default());
         Ok(())
     }
 
@@ -223,6 +223,7 @@ impl World {
     pub fn persist(&mut self, instance: usize) {
         self.say(|| format!("{} makes durable what it has", instance + 1));
         self.instances[instance].persist();
+        self.syncs[instance].forget_durable(self.instances[instance].durable_clock());
     }
 
     /// A report travels from one instance to another.
@@ -286,7 +287,7 @@ impl World {
 
     /// Its connections are.
     fn gone(&mut self, instance: usize) {
-        self.syncs[instance] = None;
+        self.break_sync(instance);
         for link in &mut self.links {
             if link.source == instance {
                 link.source_gone();
