@@ -1,4 +1,5 @@
-//! What the tasks of one agent tell each other. Nothing of it outlives the process: the state is in the local module.
+//! What the tasks of one agent tell each other. Nothing of it outlives the process but files with snapshots: the state is in the local
+//! module.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::config::Endpoint;
 use crate::peer::PeerState;
 use crate::relay::Relay;
+use crate::spool::Folder;
 use crate::verify::Verification;
 
 /// Shared by all tasks on the one thread.
@@ -43,6 +45,8 @@ pub struct Board {
     pub verification: Cell<Option<Verification>>,
     /// With whom a person wants a full sync.
     pub resync: watch::Sender<InstanceSet>,
+    /// Snapshots in files: these do outlive the process.
+    pub spools: Folder,
 }
 
 /// The local primary as it was found.
@@ -65,7 +69,7 @@ struct ClockText {
 impl Board {
     /// For these peers, each asked for its own effects to begin with.
     #[must_use]
-    pub fn new(peers: impl Iterator<Item = InstanceId>, relay: Relay) -> Self {
+    pub fn new(peers: impl Iterator<Item = InstanceId>, relay: Relay, spools: Folder) -> Self {
         let wanted = peers.map(|peer| (peer, watch::Sender::new(InstanceSet::from_iter([peer])))).collect();
         Self {
             local: watch::Sender::new(None),
@@ -81,6 +85,7 @@ impl Board {
             full_sync: Semaphore::new(1),
             verification: Cell::new(None),
             resync: watch::Sender::new(InstanceSet::EMPTY),
+            spools,
         }
     }
 

@@ -39,6 +39,7 @@ pub mod protocol;
 pub mod relay;
 pub mod resp;
 pub mod run;
+pub mod spool;
 pub mod status;
 pub mod stream;
 pub mod verify;

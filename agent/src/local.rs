@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use syncer_shared::instance::InstanceId;
+use syncer_shared::report;
 use tracing::{info, warn};
 
 use crate::backoff::Backoff;
@@ -34,6 +35,8 @@ pub struct LocalTask {
     told: BTreeMap<InstanceId, (PeerState, String)>,
     /// How often it was found.
     generation: u64,
+    /// Which it is.
+    instance: Option<InstanceId>,
     /// The trouble last logged.
     trouble: Option<String>,
 }
@@ -62,6 +65,7 @@ impl LocalTask {
             headroom: HeadroomWatch::default(),
             told: BTreeMap::new(),
             generation: 0,
+            instance: None,
             trouble: None,
         }
     }
@@ -107,7 +111,7 @@ impl LocalTask {
             if clock_asked.is_none_or(|asked| now.duration_since(asked) >= CLOCK_EVERY) {
                 clock_asked = Some(now);
                 self.fetch_clock(server).await?;
-                self.fetch_resync(server).await?;
+                self.fetch_sync_status(server).await?;
                 self.look_at_readers(server).await?;
             }
             tokio::select! {
@@ -124,6 +128,7 @@ impl LocalTask {
         self.trouble = None;
         self.told.clear();
         self.generation += 1;
+        self.instance = Some(*instance);
         self.board.set_local_clock(info.clock.clone(), Instant::now());
         self.board.local.send_replace(Some(LocalServer { generation: self.generation, endpoint }));
     }
@@ -170,11 +175,25 @@ impl LocalTask {
         Ok(())
     }
 
-    async fn fetch_resync(&self, server: &mut Server) -> Result<(), LocalError> {
+    async fn fetch_sync_status(&mut self, server: &mut Server) -> Result<(), LocalError> {
         if let Ok(status) = SyncStatus::parse(&server.call(&[b"SYNCER.SYNC", b"STATUS"]).await?) {
             self.board.resync.send_if_modified(|known| std::mem::replace(known, status.wanted) != status.wanted);
+            if !status.is_running && !status.is_broken && self.board.spools.may_hold() {
+                self.forget_spools();
+            }
         }
         Ok(())
+    }
+
+    /// Removes the files of snapshots that are durable here, unless a full sync is at work with them.
+    fn forget_spools(&self) {
+        let (Some(local), Ok(_one)) = (self.instance, self.board.full_sync.try_acquire()) else { return };
+        let reports = report::decode(&self.board.report.borrow()).unwrap_or_default();
+        let Some(own) = reports.into_iter().find(|report| report.instance == local) else { return };
+        match self.board.spools.lock(local) {
+            Ok(spools) => spools.forget(&own.durable),
+            Err(error) => tracing::debug!(%error, "snapshots are not looked at"),
+        }
     }
 }
 

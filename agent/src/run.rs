@@ -11,13 +11,15 @@ use crate::config::Config;
 use crate::local::LocalTask;
 use crate::peer::PeerTask;
 use crate::relay::{Change, Relay};
+use crate::spool::Folder;
 use crate::verify::verify_every;
 
-/// Runs until `stop` is done. There is nothing to put in order then: all state is in the local module.
+/// Runs until `stop` is done. There is nothing to put in order then: all state is in the local module, or in files that the next agent finds.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) {
     let ids = || config.peers.keys().copied();
     let relay = Relay::new(ids(), config.settings.relay_after);
-    let board = Rc::new(Board::new(ids(), relay));
+    let spools = Folder::new(config.spool_dir.clone(), &|name| std::env::var(name).ok(), &config.local.to_string());
+    let board = Rc::new(Board::new(ids(), relay, spools));
     let config = Rc::new(config);
     let tasks = LocalSet::new();
     let running = async {

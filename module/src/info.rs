@@ -2,7 +2,10 @@
 
 use syncer_shared::shard::Status;
 
-use crate::commands::{progress, readers};
+use crate::commands::{
+    progress::{self, Phase},
+    readers,
+};
 use crate::keyspace::ServerKeyspace;
 use crate::redis::info::{Section, Source};
 use crate::redis::panics;
@@ -64,7 +67,8 @@ pub fn counters(figures: &Status) -> Vec<(&'static str, u64)> {
         ("durable_behind_ms", figures.durable_behind_ms),
         ("readers", readers::count() as u64),
         ("sync_full_in", shard.sync_full_in),
-        ("sync_full_running", u64::from(sync.is_some())),
+        ("sync_full_running", u64::from(progress::is_running())),
+        ("sync_full_copying", u64::from(sync.is_some_and(|sync| sync.phase == Phase::Copying))),
         ("sync_full_keys", sync.map_or(0, |sync| sync.keys)),
         ("sync_full_keys_total", sync.map_or(0, |sync| sync.keys_total)),
         ("sync_full_bytes", sync.map_or(0, |sync| sync.bytes)),

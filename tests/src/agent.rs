@@ -1,6 +1,6 @@
 //! A real agent process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -83,6 +83,11 @@ impl Agent {
         &self.process
     }
 
+    /// Where it keeps snapshots.
+    pub fn spool_dir(&self) -> PathBuf {
+        spool_dir(self.folder.path())
+    }
+
     /// How it ended, or `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
@@ -116,5 +121,11 @@ impl Agent {
 fn launch(options: &AgentOptions, folder: &Path) -> Process {
     let server = options.local.rsplit('@').next().unwrap_or_default();
     let name = format!("syncer-agent of {server}");
-    Process::start(&name, &artifact::agent(), &options.command_line(), &folder.join("agent.log"))
+    let mut args = options.command_line();
+    args.extend(["--spool-dir".to_owned(), spool_dir(folder).display().to_string()]);
+    Process::start(&name, &artifact::agent(), &args, &folder.join("agent.log"))
+}
+
+fn spool_dir(folder: &Path) -> PathBuf {
+    folder.join("spool")
 }

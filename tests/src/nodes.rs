@@ -214,7 +214,7 @@ impl Pair {
             let differ = self.differences();
             format!("{differ}\n{}\n{}\n{}", self.one.standing(), self.two.standing(), self.agent_logs())
         };
-        wait::until(PATIENCE, what, || self.do_agree().then_some(()), standing);
+        wait::until(PATIENCE, what, || self.agree_now().then_some(()), standing);
         assert_eq!(self.full_syncs(), 0, "full syncs\n{}", standing());
     }
 
@@ -224,7 +224,8 @@ impl Pair {
         dataset::differences(&one, &two)
     }
 
-    fn do_agree(&self) -> bool {
+    /// Whether they do, full syncs or not.
+    pub fn agree_now(&self) -> bool {
         let clocks = [&self.one, &self.two].map(|instance| instance.client().text("SYNCER.CLOCK"));
         if clocks[0] != clocks[1] {
             return false;

@@ -1,8 +1,14 @@
 //! A full sync breaks off midway because somebody is killed, and is completed all the same, while clients write at both ends (DESIGN 5).
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use syncer_tests::agent::Agent;
 use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
 use syncer_tests::members::{metadata, status, takes_writes};
+use syncer_tests::nodes::{Pair, number};
 use syncer_tests::{on_each_kind, wait};
 
 fn figure(client: &mut Client, name: &str) -> u64 {
@@ -12,19 +18,27 @@ fn figure(client: &mut Client, name: &str) -> u64 {
     digits.parse().expect("a number")
 }
 
+/// Many keys, some 12 MB: a backlog of 1 MB does not hold them, and merging them takes long enough to be interrupted.
 fn fill(client: &mut Client, name: &str) {
-    let value = "x".repeat(100_000);
-    (0..300).for_each(|key| drop(client.ok(&format!("SET {name}:{key} {value}"))));
+    const KEYS: usize = 24_000;
+    const AT_ONCE: usize = 200;
+    let value = "x".repeat(500);
+    for first in (0..KEYS).step_by(AT_ONCE) {
+        let pairs = (first..first + AT_ONCE).map(|key| format!("{name}:{key} {value}"));
+        client.ok(&format!("MSET {}", pairs.collect::<Vec<_>>().join(" ")));
+    }
 }
 
-/// Two sites with files, of which the second has to take some 30 MB from the first: more than all buffers between them hold.
+/// How many keys that makes.
+const FILLED: u64 = 24_000;
+
+fn options(config: &[(&'static str, &'static str)]) -> ClusterOptions {
+    ClusterOptions { module: vec![("backlog-size", "1mb")], config: config.to_vec(), ..ClusterOptions::default() }
+}
+
+/// Two sites with files, of which the second has to take all that the first has.
 fn apart(kind: syncer_tests::server::ServerKind) -> Cluster {
-    let options = ClusterOptions {
-        module: vec![("backlog-size", "1mb")],
-        config: vec![("appendonly", "yes")],
-        ..ClusterOptions::default()
-    };
-    let cluster = Cluster::with(&[kind; 2], &options);
+    let cluster = Cluster::with(&[kind; 2], &options(&[("appendonly", "yes")]));
     let (mut one, mut two) = (cluster.client(1), cluster.client(2));
     one.ok("MSET gone 1 total 1");
     one.ok("RPUSH l a b c");
@@ -38,13 +52,41 @@ fn apart(kind: syncer_tests::server::ServerKind) -> Cluster {
     cluster
 }
 
-/// Heals the link and lets the target hang in the midst of the snapshot: then the source's child waits for it.
-fn midway(cluster: &Cluster) {
-    cluster.heal();
-    let mut two = cluster.client(2);
-    wait::eventually("the snapshot comes in", || figure(&mut two, "sync_full_keys") > 0);
-    assert_eq!(figure(&mut two, "sync_full_in"), 0, "it is done already");
-    cluster.site(2).server.process().pause();
+/// Waits until a site has merged a part of a snapshot, and lets its agent hang there.
+fn midway(cluster: &Cluster, target: u8) {
+    let mut client = cluster.client(target);
+    wait::eventually("a part of the snapshot is merged", || {
+        figure(&mut client, "sync_full_running") > 0 && figure(&mut client, "sync_full_keys") > 0
+    });
+    cluster.site(target).agent.process().pause();
+    assert_eq!(figure(&mut client, "sync_full_in"), 0, "it is done already");
+    assert!(client.text("SYNCER.SYNC STATUS").contains("RUNNING"));
+}
+
+/// The names of the files of an agent that end so.
+fn spooled(agent: &Agent, end: &str) -> Vec<PathBuf> {
+    let files = fs::read_dir(agent.spool_dir()).into_iter().flatten().flatten().map(|entry| entry.path());
+    files.filter(|path| path.to_string_lossy().ends_with(end)).collect()
+}
+
+/// Waits until an agent has copied a part of a snapshot, and lets it hang there.
+fn copying(cluster: &Cluster, target: u8) {
+    let agent = &cluster.site(target).agent;
+    wait::eventually("a snapshot is being copied", || !spooled(agent, ".part").is_empty());
+    agent.process().pause();
+    assert!(spooled(agent, ".snapshot").is_empty(), "it is whole already");
+    assert_eq!(figure(&mut cluster.client(target), "sync_full_running"), 0, "nothing of it is merged yet");
+}
+
+/// Snapshots that a site was asked for since it started.
+fn snapshots_of(cluster: &Cluster, source: u8) -> usize {
+    cluster.site(source).server.log().matches("a child writes a snapshot").count()
+}
+
+fn is_merged(client: &mut Client) {
+    wait::eventually("the snapshot is merged", || figure(client, "sync_full_in") == 1);
+    assert!(client.text("SYNCER.SYNC STATUS").starts_with("[NONE"));
+    assert_eq!(client.text("EXISTS big:0 big:23999 gone"), "2");
 }
 
 /// What was written before and meanwhile is there once, and the sites are equal.
@@ -56,33 +98,181 @@ fn is_completed(cluster: &Cluster) {
     assert_eq!(two.text("GET total"), "11111");
     assert_eq!(two.text("EXISTS gone"), "0");
     assert_eq!(one.text("LRANGE l 0 -1"), "[a, b, c, two]");
-    assert_eq!(two.text("DBSIZE"), "302");
+    assert_eq!(two.text("DBSIZE"), (FILLED + 2).to_string());
     assert!(figure(&mut two, "sync_full_in") >= 1);
+    let agent = &cluster.site(2).agent;
+    wait::eventually("what is durable is in no file", || {
+        spooled(agent, "").iter().all(|path| path.to_string_lossy().ends_with(".lock"))
+    });
 }
 
 on_each_kind! {
-    /// Both need the other's snapshot, and the link breaks again and again.
-    fn two_sites_take_turns_with_each_others_snapshots(kind) {
+    fn the_source_is_gone_for_good_while_its_snapshot_is_merged(kind) {
+        let mut cluster = apart(kind);
+        cluster.heal();
+        midway(&cluster, 2);
+        let snapshots = snapshots_of(&cluster, 1);
+        cluster.site_mut(1).server.kill();
+        let file = spooled(&cluster.site(2).agent, ".snapshot").remove(0);
+        assert_eq!(fs::metadata(file).expect("it is there").permissions().mode() & 0o777, 0o600, "it holds users' data");
+        cluster.site(2).agent.process().resume();
+        is_merged(&mut cluster.client(2));
+        assert_eq!(snapshots, 1);
+        cluster.site_mut(1).server.restart();
+        is_completed(&cluster);
+    }
+
+    /// The next one finds the file, and needs the source no more than the first did.
+    fn the_agent_is_killed_while_it_merges(kind) {
+        let mut cluster = apart(kind);
+        cluster.heal();
+        midway(&cluster, 2);
+        cluster.cut(1, 2);
+        cluster.site_mut(2).agent.restart();
+        is_merged(&mut cluster.client(2));
+        assert!(cluster.site(2).server.log().contains("full sync from instance 1 goes on"), "it began anew");
+        cluster.heal();
+        is_completed(&cluster);
+        assert_eq!((snapshots_of(&cluster, 1), figure(&mut cluster.client(1), "sync_full_out")), (1, 1));
+    }
+
+    fn the_target_is_killed_while_it_merges(kind) {
+        let mut cluster = apart(kind);
+        cluster.heal();
+        midway(&cluster, 2);
+        cluster.cut(1, 2);
+        cluster.site_mut(2).server.kill();
+        cluster.site(2).agent.process().resume();
+        cluster.site_mut(2).server.restart();
+        is_merged(&mut cluster.client(2));
+        cluster.heal();
+        is_completed(&cluster);
+        assert_eq!(snapshots_of(&cluster, 1), 1);
+    }
+
+    /// The replica has followed the merge: it knows how far it had come.
+    fn the_target_fails_over_while_it_merges(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        pair.one.client().ok("INCRBY total 1");
+        pair.agree();
+        let mut source = pair.two.client();
+        source.ok("CONFIG SET syncer.backlog-size 1mb");
+        pair.stop_agents();
+        fill(&mut source, "big");
+        source.ok("INCRBY total 10");
+        pair.one.client().ok("INCRBY total 100");
+        pair.restart_agents();
+        let merged = |node: usize| number(&pair.one.nodes[node], "sync_full_keys");
+        wait::eventually("a part of the snapshot is merged", || merged(0) > 0);
+        let agent = pair.one.agent.as_ref().expect("it runs");
+        agent.process().pause();
+        assert_eq!(number(&pair.one.nodes[0], "sync_full_in"), 0, "it is done already");
+        let replica = pair.one.nodes[1].client().text("SYNCER.SYNC STATUS");
+        assert!(replica.starts_with("[BROKEN"), "the replica knows: {replica}");
+        pair.one.nodes[0].kill();
+        pair.two.nodes[0].process().pause();
+        pair.one.nodes[1].client().ok("REPLICAOF NO ONE");
+        agent.process().resume();
+        wait::eventually("the snapshot is merged", || number(&pair.one.nodes[1], "sync_full_in") == 1);
+        pair.two.nodes[0].process().resume();
+        wait::eventually("both instances agree", || pair.agree_now());
+        assert_eq!(pair.one.client().text("GET total"), "111");
+        assert_eq!(pair.one.client().text("DBSIZE"), (FILLED + 1).to_string());
+        assert_eq!(pair.two.nodes[0].log().matches("a child writes a snapshot").count(), 1);
+    }
+
+    fn a_file_that_is_damaged_is_noticed_and_replaced(kind) {
+        let mut cluster = apart(kind);
+        cluster.heal();
+        midway(&cluster, 2);
+        cluster.site_mut(2).agent.kill();
+        let path = spooled(&cluster.site(2).agent, ".snapshot").remove(0);
+        let mut bytes = fs::read(&path).expect("it is there");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&path, bytes).expect("it can be damaged");
+        cluster.site_mut(2).agent.restart();
+        is_completed(&cluster);
+        let log = cluster.site(2).agent.log();
+        assert!(log.contains("is damaged: its hash is another one"), "{log}");
+        assert_eq!(snapshots_of(&cluster, 1), 2);
+    }
+
+    fn the_child_of_the_source_is_killed_while_it_is_copied(kind) {
+        let cluster = apart(kind);
+        cluster.heal();
+        copying(&cluster, 2);
+        assert_eq!(cluster.site(1).server.process().kill_children(), 1);
+        cluster.site(2).agent.process().resume();
+        is_completed(&cluster);
+        assert_eq!(snapshots_of(&cluster, 1), 2);
+    }
+
+    /// Nothing is half merged then: the site goes on as if there had been no full sync.
+    fn the_source_is_killed_while_it_is_copied(kind) {
+        let mut cluster = apart(kind);
+        cluster.heal();
+        copying(&cluster, 2);
+        cluster.site_mut(1).server.kill();
+        cluster.site(2).agent.process().resume();
+        let mut two = cluster.client(2);
+        wait::eventually("the part is removed", || spooled(&cluster.site(2).agent, ".part").is_empty());
+        assert!(two.text("SYNCER.SYNC STATUS").starts_with("[NONE"));
+        cluster.site_mut(1).server.restart();
+        is_completed(&cluster);
+    }
+
+    /// Each is in the midst of the other's. Neither needs the other to finish.
+    fn two_sites_merge_each_others_snapshots_at_once(kind) {
         let cluster = apart(kind);
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));
         fill(&mut two, "other");
-        for _ in 0..3 {
-            cluster.heal();
-            wait::eventually("a snapshot comes in", || {
-                let running = |client: &mut Client| figure(client, "sync_full_running") > 0;
-                let both = running(&mut one) && running(&mut two) && running(&mut one);
-                assert!(!both, "each is in the midst of the other's");
-                [&mut one, &mut two].into_iter().any(|client| figure(client, "sync_full_keys") > 0)
-            });
-            cluster.cut(1, 2);
-        }
+        cluster.site(1).agent.process().pause();
+        cluster.heal();
+        copying(&cluster, 2);
+        cluster.site(1).agent.process().resume();
+        midway(&cluster, 1);
+        cluster.site(2).agent.process().resume();
+        midway(&cluster, 2);
+        cluster.cut(1, 2);
+        [1, 2].into_iter().for_each(|site| cluster.site(site).agent.process().resume());
+        is_merged(&mut two);
+        is_merged(&mut one);
         cluster.heal();
         cluster.converged();
-        assert_eq!(one.text("MGET total"), "[111]");
-        assert_eq!(two.text("DBSIZE"), "602");
-        assert!(figure(&mut one, "sync_full_in") >= 1 && figure(&mut two, "sync_full_in") >= 1, "each needed one");
+        assert_eq!(one.text("GET total"), "111");
+        assert_eq!(two.text("DBSIZE"), (2 * FILLED + 2).to_string());
     }
 
+    /// Found by chaos (seed 11): the source of a half-merged snapshot comes back from an older file, while a third site has a part of a
+    /// snapshot of the target. Each waited for another for ever.
+    fn a_source_that_lost_its_tail_is_not_waited_for(kind) {
+        let mut cluster = Cluster::with(&[kind; 3], &options(&[]));
+        let [mut one, mut two, mut three] = [1, 2, 3].map(|site| cluster.client(site));
+        one.ok("SET total 1");
+        cluster.converged();
+        one.ok("SAVE");
+        cluster.cut_all();
+        fill(&mut one, "big");
+        fill(&mut two, "other");
+        one.ok("SET lost here");
+        cluster.site(1).agent.process().pause();
+        cluster.heal_between(2, 3);
+        midway(&cluster, 3);
+        cluster.heal_between(1, 2);
+        midway(&cluster, 2);
+        cluster.site_mut(1).server.kill();
+        cluster.site_mut(1).server.restart();
+        assert_eq!(cluster.client(1).text("EXISTS lost big:0"), "0", "it came back from the older file");
+        cluster.heal();
+        (1..=3).for_each(|site| cluster.site(site).agent.process().resume());
+        is_merged(&mut two);
+        cluster.converged();
+        assert_eq!(cluster.client(1).text("GET lost"), "here", "what another site had came back");
+        assert_eq!(three.text("DBSIZE"), (2 * FILLED + 2).to_string());
+    }
+
+    /// Modules serve agents of earlier releases, which merge as they copy.
     fn who_is_about_to_take_a_snapshot_gives_none(kind) {
         let cluster = Cluster::with(&[kind; 2], &ClusterOptions::default());
         cluster.converged();
@@ -94,37 +284,18 @@ on_each_kind! {
         wait::eventually("it is over with its client", || !other.text("SYNCER.SNAPSHOT BEGIN 2").starts_with('-'));
     }
 
-    fn the_child_of_the_source_is_killed(kind) {
-        let cluster = apart(kind);
-        midway(&cluster);
-        cluster.site(1).server.process().kill_children();
-        cluster.site(2).server.process().resume();
-        is_completed(&cluster);
-        assert!(figure(&mut cluster.client(1), "sync_full_out") >= 2, "it did not break off");
-    }
-
-    fn the_source_is_killed(kind) {
-        let mut cluster = apart(kind);
-        midway(&cluster);
-        cluster.site_mut(1).server.kill();
-        cluster.site(2).server.process().resume();
-        // Half of it is here, and it is known to be half: the site goes on, and what it had is there.
-        let mut two = cluster.client(2);
-        two.ok("SET meanwhile v");
-        two.ok("DEL meanwhile");
-        cluster.site_mut(1).server.restart();
-        is_completed(&cluster);
-        assert!(figure(&mut cluster.client(1), "sync_full_out") >= 1, "it did not break off");
-    }
-
-    fn the_target_is_killed(kind) {
-        let mut cluster = apart(kind);
-        midway(&cluster);
-        cluster.site_mut(2).server.kill();
-        cluster.client(1).ok("INCRBY total 0");
-        cluster.site_mut(2).server.restart();
-        is_completed(&cluster);
-        assert!(figure(&mut cluster.client(1), "sync_full_out") >= 2, "it did not break off");
+    /// The source has one snapshot for an instance: the copies of two agents would end each other.
+    fn one_agent_at_a_time_copies_a_snapshot(kind) {
+        let cluster = Cluster::with(&[kind; 2], &ClusterOptions::default());
+        let (mut agent, mut other) = (cluster.client(1), cluster.client(1));
+        assert_eq!(agent.text("SYNCER.SYNC COPY 2 5 10 1000"), "OK");
+        assert!(agent.text("SYNCER.STATUS").contains("percent, 50"), "{}", agent.text("SYNCER.STATUS"));
+        let refused = other.text("SYNCER.SYNC COPY 2 0 0 0");
+        assert!(refused.starts_with("-SYNCERSYNC another agent is bringing a full sync from instance 2"), "{refused}");
+        assert_eq!(other.text("SYNCER.SYNC STATUS"), "[NONE, [], []]", "nothing of it is here");
+        assert_ne!(other.text("SYNCER.SNAPSHOT BEGIN 2").chars().next(), Some('-'), "it serves others meanwhile");
+        drop(agent);
+        wait::eventually("it is over with its client", || other.text("SYNCER.SYNC COPY 2 0 0 0") == "OK");
     }
 
     /// It came back from an old file: what the others count as known everywhere is unknown to it until its full sync is done (2.2 rule 5).
@@ -143,11 +314,13 @@ on_each_kind! {
         fill(&mut one, "big");
         cluster.site_mut(2).server.restart();
         let mut two = cluster.client(2);
-        wait::eventually("the snapshot comes in", || figure(&mut two, "sync_full_keys") > 0);
-        cluster.site(1).server.process().pause();
+        wait::eventually("the snapshot comes in", || {
+            figure(&mut two, "sync_full_running") > 0 && figure(&mut two, "sync_full_keys") > 0
+        });
+        cluster.site(2).agent.process().pause();
         assert!(two.text("SET k mine").starts_with("-SYNCERSYNC this instance lacks "), "{}", two.text("SET k mine"));
         assert!(status(&mut two, "writes").starts_with("SYNCERSYNC "));
-        cluster.site(1).server.process().resume();
+        cluster.site(2).agent.process().resume();
         takes_writes(&mut two);
         assert_eq!(two.text("MGET k gone"), "[new, (nil)]");
         two.ok("SET k mine");

@@ -61,6 +61,10 @@ pub struct SettingFlags {
     /// How long one SYNCER.APPLY should hold the local server's main thread, in microseconds [default: 200].
     #[arg(long)]
     pub apply_slice_us: Option<u64>,
+    /// Where a full sync keeps its snapshot until it is merged: room for a peer's data [default: $STATE_DIRECTORY, else
+    /// /var/tmp/syncer-agent-UID].
+    #[arg(long, value_name = "FOLDER")]
+    pub spool_dir: Option<PathBuf>,
 }
 
 impl SettingFlags {
@@ -75,6 +79,7 @@ impl SettingFlags {
             relay_after_ms,
             verify_every_s,
             apply_slice_us,
+            spool_dir,
         } = other;
         Self {
             queue_bytes: self.queue_bytes.or(queue_bytes),
@@ -84,6 +89,7 @@ impl SettingFlags {
             relay_after_ms: self.relay_after_ms.or(relay_after_ms),
             verify_every_s: self.verify_every_s.or(verify_every_s),
             apply_slice_us: self.apply_slice_us.or(apply_slice_us),
+            spool_dir: self.spool_dir.clone().or(spool_dir),
         }
     }
 
@@ -98,6 +104,7 @@ impl SettingFlags {
             relay_after_ms,
             verify_every_s,
             apply_slice_us,
+            spool_dir: _,
         } = self;
         let ms = |key, value: Option<u64>, default: Duration, min, max| match value {
             Some(value) => within(key, value, min, max).map(Duration::from_millis),

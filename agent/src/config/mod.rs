@@ -31,6 +31,8 @@ pub struct Config {
     pub peers: BTreeMap<InstanceId, Site>,
     /// Times and sizes.
     pub settings: Settings,
+    /// Where snapshots are kept until they are merged, if it was said.
+    pub spool_dir: Option<PathBuf>,
 }
 
 /// Times and sizes, with defaults that suit most sites.
@@ -142,7 +144,9 @@ impl Config {
 
     fn parse(flags: &SiteFlags, file: ConfigFile, environment: Environment<'_>) -> Result<Self, ConfigError> {
         let ConfigFile { local, peer, settings } = file;
-        let settings = flags.settings.or(settings).parse()?;
+        let settings = flags.settings.or(settings);
+        let spool_dir = settings.spool_dir.clone();
+        let settings = settings.parse()?;
         let mut peers: BTreeMap<InstanceId, EndpointFile> = BTreeMap::new();
         for (id, endpoint) in peer {
             peers.insert(instance_id(&id).ok_or(ConfigError::Peer(id))?, endpoint);
@@ -171,6 +175,7 @@ impl Config {
             local: parse_site("local".into(), "SYNCER_LOCAL", local, environment)?,
             peers: peers.into_iter().map(peer).collect::<Result<_, ConfigError>>()?,
             settings,
+            spool_dir,
         })
     }
 }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use tracing::info;
 
-use super::full::{FullSync, Progress, READS, STEP_TIMEOUT, out_of_order, refused_by_local};
+use super::full::{FullSync, READS, STEP_TIMEOUT, Source, out_of_order, refused_by_local};
+use super::progress::Progress;
 use super::{End, Herald, PeerState};
 use crate::connection::{Connection, within};
 use crate::protocol::{Piece, Refusal, SnapshotBegun};
@@ -23,7 +24,7 @@ impl FullSync<'_> {
     /// Brings the file and has it loaded.
     pub(super) async fn load(
         &self,
-        source: &mut Connection,
+        source: &mut Source<'_>,
         target: &mut Connection,
         begun: &SnapshotBegun,
         herald: &mut Herald,
@@ -31,18 +32,20 @@ impl FullSync<'_> {
         info!(peer = %self.peer, keys = begun.keys, reason = self.reason, "full sync begins, as a file: the local server is empty");
         let (peer, keys, id) = (self.peer.to_string(), begun.keys.to_string(), begun.id.to_string());
         let read: [&[u8]; 3] = [b"SYNCER.SNAPSHOT", b"READ", id.as_bytes()];
-        (0..READS).for_each(|_| source.send(&read));
+        (0..READS).for_each(|_| source.connection.send(&read));
         let load: [&[u8]; 5] = [b"SYNCER.SYNC", b"LOAD", peer.as_bytes(), keys.as_bytes(), self.reason.as_bytes()];
         let Reply::Integer(token) = self.accepted(target, &load, &[]).await? else { return Err(out_of_order()) };
         let token = token.to_string();
-        let mut progress = Progress::new(0);
+        let mut progress = Progress::new("loaded", 0);
         let sum = loop {
-            source.send(&read);
-            match self.piece(source).await? {
+            source.connection.send(&read);
+            match source.piece().await? {
                 Piece::File(bytes) => {
                     progress.bytes += bytes.len() as u64;
                     self.accepted(target, &[b"SYNCER.SYNC", b"PIECE", token.as_bytes()], &[bytes]).await?;
-                    self.tell(&mut progress, herald);
+                    if let Some(text) = progress.news(self.peer, self.reason) {
+                        herald.tell(PeerState::Syncing, text, Instant::now());
+                    }
                 }
                 Piece::End(sum) => break sum,
                 Piece::Head(_) | Piece::Keys { .. } => return Err(out_of_order()),

@@ -1,6 +1,4 @@
-//! A full sync: a snapshot of the peer goes, piece by piece, into the local server.
-//!
-//! Nothing of it is kept here: when it breaks off, the local module knows, and the next attempt begins anew.
+//! A full sync: a snapshot of the peer goes into a file, and from there, when it is whole, into the local server ([`crate::spool`]).
 
 use std::time::{Duration, Instant};
 
@@ -8,92 +6,57 @@ use bytes::Bytes;
 use syncer_shared::instance::InstanceId;
 use tracing::info;
 
+use super::progress::Progress;
 use super::{End, Herald, PeerState};
 use crate::config::Endpoint;
 use crate::connection::{Connection, within};
-use crate::protocol::{Code, PeerInfo, Piece, Refusal, SnapshotBegun, merged_bytes};
+use crate::protocol::{Code, PeerInfo, Piece, Refusal, SnapshotBegun};
 use crate::resp::Reply;
+use crate::spool::{Folder, Spool, Spools};
 
-/// Reads that the source is asked for ahead of what is merged.
+/// Reads that the source is asked for ahead of what is written.
 pub(super) const READS: usize = 2;
 /// How long either end may take for one step: a large key, or a machine that is busy with the fork.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often progress is told, and logged.
-const TELL_EVERY: Duration = Duration::from_secs(1);
-const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// From whom to whom, and why.
+/// Into which server, for whom, and why.
 #[derive(Debug)]
 pub struct FullSync<'a> {
     /// The peer.
     pub peer: InstanceId,
-    /// Its address.
-    pub source: &'a Endpoint,
-    /// The local server's.
+    /// The local server's address.
     pub target: &'a Endpoint,
     /// For connecting.
     pub timeout: Duration,
     /// For the logs.
     pub reason: &'a str,
-    /// Whether it may be a file, if the local server is empty; not after one was refused.
+    /// Whether it may be a file of the servers' own kind, if the local server is empty; not after one was refused.
     pub by_file: bool,
-}
-
-/// How far it is.
-pub(super) struct Progress {
-    begun: Instant,
-    told: Instant,
-    logged: Instant,
-    pub(super) bytes: u64,
-    keys: u64,
-    /// 0 when it is not known how many keys the bytes are.
-    keys_total: u64,
-}
-
-impl Progress {
-    /// At the beginning.
-    pub(super) fn new(keys_total: u64) -> Self {
-        let now = Instant::now();
-        Self { begun: now, told: now, logged: now, bytes: 0, keys: 0, keys_total }
-    }
-
-    /// Since the beginning.
-    pub(super) fn seconds(&self) -> f64 {
-        self.begun.elapsed().as_secs_f64()
-    }
-
-    /// In hundredths of the keys; their number is an estimate.
-    fn percent(&self) -> u64 {
-        (self.keys * 100).checked_div(self.keys_total).unwrap_or(0).min(100)
-    }
-
-    /// Seconds until the rest is merged, at the rate so far.
-    fn seconds_left(&self) -> u64 {
-        let rate = self.keys as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
-        (self.keys_total.saturating_sub(self.keys) as f64 / rate.max(0.001)) as u64
-    }
+    /// Where snapshots are kept.
+    pub folder: &'a Folder,
 }
 
 impl FullSync<'_> {
-    /// Runs it.
+    /// Takes a snapshot at `source`, and merges it.
     ///
     /// # Errors
     /// Whatever breaks it off.
-    pub async fn run(&self, herald: &mut Herald) -> Result<(), End> {
-        let mut source = Connection::open(self.source, self.timeout).await.map_err(End::Source)?;
+    pub async fn run(&self, source: &Endpoint, herald: &mut Herald) -> Result<(), End> {
+        let from = source;
+        let mut source = Connection::open(from, self.timeout).await.map_err(End::Source)?;
         let mut target = Connection::open(self.target, self.timeout).await.map_err(End::Target)?;
         herald.tell(PeerState::Syncing, self.reason.to_owned(), Instant::now());
-        let info = PeerInfo::parse(
-            &self.at_target(&mut target, &[b"SYNCER.PEER", self.peer.to_string().as_bytes(), b"INFO"], &[]).await?,
-        )
-        .map_err(refused_by_local)?;
+        let info = self.info(&mut target).await?;
+        let spools = self.folder.lock(info.instance)?;
+        self.reserve(&mut target, &Progress::new("copied", 0)).await?;
         let reader = info.instance.to_string();
-        self.prepare(&mut target).await?;
         let offer =
             if self.by_file && info.standing[..] == *b"blank" { self.offer(&mut target).await? } else { String::new() };
         let begin: [&[u8]; 4] = [b"SYNCER.SNAPSHOT", b"BEGIN", reader.as_bytes(), offer.as_bytes()];
-        let begun = self.at_source(&mut source, if offer.is_empty() { &begin[..3] } else { &begin }).await?;
+        let begin = if offer.is_empty() { &begin[..3] } else { &begin };
+        let begun = within(STEP_TIMEOUT, from, source.call(begin)).await.map_err(End::Source)?;
         let begun = SnapshotBegun::parse(&begun).map_err(refused_by_peer)?;
+        let mut source = Source { connection: source, address: from };
         if begun.is_file {
             // What refuses a file is no reason to be down: the next attempt is a merge.
             return self.load(&mut source, &mut target, &begun, herald).await.map_err(|end| match end {
@@ -101,110 +64,73 @@ impl FullSync<'_> {
                 end => end,
             });
         }
+        let spool = self.copy(source, &mut target, &begun, &spools, herald).await?;
+        self.merge(&mut target, spool, herald).await
+    }
+
+    pub(super) async fn info(&self, target: &mut Connection) -> Result<PeerInfo, End> {
+        let peer = self.peer.to_string();
+        let reply = self.at_target(target, &[b"SYNCER.PEER", peer.as_bytes(), b"INFO"], &[]).await?;
+        PeerInfo::parse(&reply).map_err(refused_by_local)
+    }
+
+    /// Says how far the copy is, and that another agent is to wait. A module of an earlier release does not know the word.
+    async fn reserve(&self, target: &mut Connection, progress: &Progress) -> Result<(), End> {
+        let Progress { keys, keys_total, bytes, .. } = progress;
+        let numbers = [u64::from(self.peer.get()), *keys, *keys_total, *bytes].map(|number| number.to_string());
+        let [peer, keys, total, bytes] = &numbers;
+        let words: [&[u8]; 6] =
+            [b"SYNCER.SYNC", b"COPY", peer.as_bytes(), keys.as_bytes(), total.as_bytes(), bytes.as_bytes()];
+        match self.at_target(target, &words, &[]).await? {
+            Reply::Error(text) if !text.starts_with("ERR") => Err(refused_by_local(Refusal::from_error(&text))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The whole snapshot, on this disk.
+    async fn copy(
+        &self,
+        mut source: Source<'_>,
+        target: &mut Connection,
+        begun: &SnapshotBegun,
+        spools: &Spools<'_>,
+        herald: &mut Herald,
+    ) -> Result<Spool, End> {
         let id = begun.id.to_string();
         let read: [&[u8]; 3] = [b"SYNCER.SNAPSHOT", b"READ", id.as_bytes()];
-        (0..READS).for_each(|_| source.send(&read));
-        let Piece::Head(head) = self.piece(&mut source).await? else { return Err(out_of_order()) };
-        let token = self.begin(&mut target, begun.keys, &head).await?;
-        info!(peer = %self.peer, keys = begun.keys, reason = self.reason, "full sync begins");
-        let mut progress = Progress::new(begun.keys);
+        (0..READS).for_each(|_| source.connection.send(&read));
+        let Piece::Head(head) = source.piece().await? else { return Err(out_of_order()) };
+        info!(peer = %self.peer, keys = begun.keys, reason = self.reason, "full sync begins: its snapshot is copied");
+        let mut file = spools.create(self.peer, begun.keys, &head).await?;
+        let mut progress = Progress::new("copied", begun.keys);
         loop {
-            source.send(&read);
-            match self.piece(&mut source).await? {
+            source.connection.send(&read);
+            match source.piece().await? {
                 Piece::Keys { bytes, keys } => {
-                    self.merge(&mut target, &token, bytes, &mut progress).await?;
-                    progress.keys = keys;
-                    self.tell(&mut progress, herald);
+                    file.piece(&bytes, keys).await?;
+                    (progress.keys, progress.bytes) = (keys, progress.bytes + bytes.len() as u64);
+                    if let Some(text) = progress.news(self.peer, self.reason) {
+                        herald.tell(PeerState::Syncing, text, Instant::now());
+                        self.reserve(target, &progress).await?;
+                    }
                 }
                 Piece::End(_) => break,
                 Piece::Head(_) | Piece::File(_) => return Err(out_of_order()),
             }
         }
-        while self.text(&mut target, &[b"SYNCER.SYNC", b"END", token.as_bytes()]).await? != "DONE" {}
+        let path = file.finish().await?;
         let seconds = progress.seconds();
-        info!(peer = %self.peer, bytes = progress.bytes, seconds, "full sync is complete");
-        Ok(())
+        info!(peer = %self.peer, bytes = progress.bytes, seconds, "full sync: the whole snapshot is here");
+        Ok(spools.open(&path)?)
     }
 
-    /// From now on the local server gives no snapshot itself. A module of an earlier release does not know the word.
-    async fn prepare(&self, target: &mut Connection) -> Result<(), End> {
-        let peer = self.peer.to_string();
-        match self.at_target(target, &[b"SYNCER.SYNC", b"PREPARE", peer.as_bytes()], &[]).await? {
-            Reply::Error(text) if text.starts_with("SYNCERSYNC") => Err(refused_by_local(Refusal::from_error(&text))),
-            _ => Ok(()),
-        }
-    }
-
-    async fn begin(&self, target: &mut Connection, keys: u64, head: &Bytes) -> Result<String, End> {
-        let (peer, keys) = (self.peer.to_string(), keys.to_string());
-        let args: [&[u8]; 5] = [b"SYNCER.SYNC", b"BEGIN", peer.as_bytes(), keys.as_bytes(), self.reason.as_bytes()];
-        match self.at_target(target, &args, std::slice::from_ref(head)).await? {
-            Reply::Integer(token) => Ok(token.to_string()),
-            Reply::Error(text) => Err(refused_by_local(Refusal::from_error(&text))),
-            _ => Err(out_of_order()),
-        }
-    }
-
-    /// A piece, slice by slice.
-    async fn merge(
-        &self,
-        target: &mut Connection,
-        token: &str,
-        mut keys: Bytes,
-        progress: &mut Progress,
-    ) -> Result<(), End> {
-        while !keys.is_empty() {
-            let args: [&[u8]; 3] = [b"SYNCER.SYNC", b"KEYS", token.as_bytes()];
-            let reply = self.at_target(target, &args, std::slice::from_ref(&keys)).await?;
-            let used = merged_bytes(&reply).map_err(refused_by_local)?;
-            if used == 0 || used > keys.len() {
-                return Err(out_of_order());
-            }
-            let _ = keys.split_to(used);
-            progress.bytes += used as u64;
-        }
-        Ok(())
-    }
-
-    pub(super) fn tell(&self, progress: &mut Progress, herald: &mut Herald) {
-        let now = Instant::now();
-        if now.duration_since(progress.told) < TELL_EVERY {
-            return;
-        }
-        progress.told = now;
-        let per_second = progress.bytes as f64 / progress.seconds();
-        let Progress { bytes, keys, keys_total, .. } = *progress;
-        let (percent, left) = (progress.percent(), progress.seconds_left());
-        let text = match keys_total {
-            0 => format!("{}; {bytes} bytes of a file so far, {per_second:.0} per second", self.reason),
-            _ => format!(
-                "{}; {keys} of {keys_total} keys ({percent} %), {bytes} bytes so far, {per_second:.0} per second, {left} s left",
-                self.reason
-            ),
-        };
-        if now.duration_since(progress.logged) >= LOG_EVERY {
-            progress.logged = now;
-            info!(peer = %self.peer, keys, keys_total, percent, bytes, per_second = per_second as u64, seconds_left = left, "full sync goes on");
-        }
-        herald.tell(PeerState::Syncing, text, now);
-    }
-
-    pub(super) async fn piece(&self, source: &mut Connection) -> Result<Piece, End> {
-        let reply = within(STEP_TIMEOUT, self.source, source.reply()).await.map_err(End::Source)?;
-        Piece::parse(&reply).map_err(refused_by_peer)
-    }
-
-    async fn text(&self, target: &mut Connection, args: &[&[u8]]) -> Result<String, End> {
+    pub(super) async fn text(&self, target: &mut Connection, args: &[&[u8]]) -> Result<String, End> {
         let reply = within(STEP_TIMEOUT, self.target, target.call(args)).await.map_err(End::Target)?;
         match (&reply, reply.text()) {
             (Reply::Error(text), _) => Err(refused_by_local(Refusal::from_error(text))),
             (_, Some(text)) => Ok(text.to_owned()),
             _ => Err(out_of_order()),
         }
-    }
-
-    async fn at_source(&self, source: &mut Connection, args: &[&[u8]]) -> Result<Reply, End> {
-        within(STEP_TIMEOUT, self.source, source.call(args)).await.map_err(End::Source)
     }
 
     pub(super) async fn at_target(
@@ -222,6 +148,20 @@ impl FullSync<'_> {
             target.reply().await
         };
         within(STEP_TIMEOUT, self.target, call).await.map_err(End::Target)
+    }
+}
+
+/// Who gives the snapshot.
+#[derive(Debug)]
+pub(super) struct Source<'a> {
+    pub(super) connection: Connection,
+    address: &'a Endpoint,
+}
+
+impl Source<'_> {
+    pub(super) async fn piece(&mut self) -> Result<Piece, End> {
+        let reply = within(STEP_TIMEOUT, self.address, self.connection.reply()).await.map_err(End::Source)?;
+        Piece::parse(&reply).map_err(refused_by_peer)
     }
 }
 

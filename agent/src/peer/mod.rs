@@ -5,6 +5,8 @@ mod file;
 mod flow;
 mod full;
 mod handshake;
+mod merge;
+mod progress;
 mod state;
 
 use std::rc::Rc;
@@ -19,6 +21,7 @@ use crate::config::{Config, Endpoint, Site};
 use crate::connection::ConnectionError;
 use crate::finder::{Finder, NotFound};
 use crate::protocol::{Code, Refusal};
+use crate::spool::SpoolError;
 use crate::stream::Restart;
 use handshake::Join;
 pub use state::{Herald, PeerState};
@@ -72,6 +75,12 @@ pub enum End {
         /// Why.
         refusal: Refusal,
     },
+    /// The local server takes this snapshot at no time: another one will do.
+    #[error("the local server does not take this snapshot: {0}")]
+    NotTaken(Refusal),
+    /// The file of a snapshot.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// Another server is the peer's primary now.
     #[error("another server is the primary now")]
     Moved,
@@ -114,7 +123,8 @@ impl End {
                 code if code.needs_operator() => Verdict::Refused,
                 _ => Verdict::Down,
             },
-            Self::NotFound(_) | Self::Source(_) | Self::Restart(_) => Verdict::Down,
+            Self::Spool(SpoolError::Taken(_)) | Self::NotTaken(_) => Verdict::Waits,
+            Self::NotFound(_) | Self::Source(_) | Self::Restart(_) | Self::Spool(_) => Verdict::Down,
         }
     }
 }
@@ -189,6 +199,11 @@ impl PeerTask {
     /// Connects and streams until something ends it.
     async fn stream_once(&mut self, target: &Endpoint) -> End {
         self.herald.attempt(PeerState::Connecting, Instant::now());
+        match self.resume(target).await {
+            Ok(true) => return End::Synced,
+            Ok(false) => {}
+            Err(end) => return end,
+        }
         let source = match self.finder.find().await {
             Ok(source) => source,
             Err(error) => return error.into(),
@@ -236,6 +251,30 @@ impl PeerTask {
         end
     }
 
+    /// Goes on with a full sync of whichever peer, if its snapshot is here. Whoever comes first does it: the peer itself may be gone for good.
+    async fn resume(&mut self, target: &Endpoint) -> Result<bool, End> {
+        let board = self.board.clone();
+        if !board.spools.may_hold() {
+            return Ok(false);
+        }
+        // If another one is at it, the handshake says so.
+        let Ok(_one) = board.full_sync.try_acquire() else { return Ok(false) };
+        let reason = "the last one was broken off";
+        let full = full::FullSync {
+            peer: self.peer,
+            target,
+            timeout: self.config.settings.connect_timeout,
+            reason,
+            by_file: false,
+            folder: &board.spools,
+        };
+        let resumed = full.resume(&mut self.herald).await;
+        if let Ok(true) = resumed {
+            self.backoff.reset();
+        }
+        resumed
+    }
+
     /// Merges a snapshot of the peer into the local server.
     async fn full_sync(&mut self, source: &Endpoint, target: &Endpoint, reason: &str) -> End {
         let board = self.board.clone();
@@ -245,13 +284,13 @@ impl PeerTask {
         };
         let full = full::FullSync {
             peer: self.peer,
-            source,
             target,
             timeout: self.config.settings.connect_timeout,
             reason,
             by_file: self.by_file,
+            folder: &board.spools,
         };
-        let end = match full.run(&mut self.herald).await {
+        let end = match full.run(source, &mut self.herald).await {
             Ok(()) => {
                 self.backoff.reset();
                 End::Synced
@@ -339,7 +378,8 @@ mod tests {
     fn attempts_at_a_peer_that_is_down_are_no_news() {
         let peer = InstanceId::new(2).unwrap();
         let relay = crate::relay::Relay::new([peer].into_iter(), Duration::from_secs(1));
-        let board = Rc::new(Board::new([peer].into_iter(), relay));
+        let spools = crate::spool::Folder::new(None, &|_| None, "redis://local:1");
+        let board = Rc::new(Board::new([peer].into_iter(), relay, spools));
         let mut herald = Herald::new(peer, "redis://peer:1".into(), board.clone());
         let shown = || board.states.borrow().get(&peer).cloned();
         let now = Instant::now();

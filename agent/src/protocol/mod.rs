@@ -8,6 +8,7 @@ mod role;
 use bytes::Bytes;
 use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::replid::ReplId;
+use syncer_shared::snapshot::SnapshotHead;
 
 use crate::connection::Connection;
 use crate::resp::{Decimal, Reply};
@@ -100,10 +101,27 @@ pub enum Progress {
 pub struct SyncStatus {
     /// An agent is bringing a snapshot.
     pub is_running: bool,
-    /// One came in part only: nothing but another one helps.
+    /// One came in part only: nothing helps but the rest of it, or another one.
     pub is_broken: bool,
     /// Whom `SYNCER.RESYNC` named.
     pub wanted: InstanceSet,
+    /// Of which snapshot a part is here; not told by modules of an earlier release.
+    pub snapshot: Option<SnapshotName>,
+}
+
+/// Which snapshot it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotName {
+    /// Where it was taken.
+    pub source: InstanceId,
+    /// Where in the backlog there.
+    pub position: Position,
+}
+
+impl From<&SnapshotHead> for SnapshotName {
+    fn from(head: &SnapshotHead) -> Self {
+        Self { source: head.instance, position: Position { replid: head.replid, offset: head.offset } }
+    }
 }
 
 /// A snapshot that the source has begun to write.
@@ -293,8 +311,17 @@ impl SyncStatus {
             Reply::Array(ids) => ids.iter().map(|id| InstanceId::new(id.integer()?.try_into().ok()?)).collect(),
             _ => None,
         })?;
-        Ok(Self { is_running: word == "RUNNING", is_broken: word == "BROKEN", wanted })
+        let snapshot = fields.take(snapshot_name).ok();
+        Ok(Self { is_running: word == "RUNNING", is_broken: word == "BROKEN", wanted, snapshot })
     }
+}
+
+fn snapshot_name(reply: &Reply) -> Option<SnapshotName> {
+    let Reply::Array(fields) = reply else { return None };
+    let [source, replid, offset] = &fields[..] else { return None };
+    let source = InstanceId::new(source.integer()?.try_into().ok()?)?;
+    let position = Position { replid: replid.text()?.parse().ok()?, offset: offset.integer()?.try_into().ok()? };
+    Some(SnapshotName { source, position })
 }
 
 impl SnapshotBegun {

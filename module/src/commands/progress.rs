@@ -1,4 +1,4 @@
-//! The full sync that goes on at this target: who brings it, how far it is, what remains to be swept.
+//! The full sync that goes on at this target: who brings it, how far it is, what remains to be swept. Before it, whose agent is copying a snapshot.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::redis::{Context, KeyScan, random_bytes};
 /// An agent that brings nothing for so long may be replaced by another one.
 const SILENT: Duration = Duration::from_secs(10);
 
-/// An agent is asked to take so long at most between [`prepare`] and [`begin`]: the source forks meanwhile.
+/// So long an agent is taken to be copying a snapshot, or to be about to begin, without a word: the source may be slow to fork.
 const PREPARED: Duration = Duration::from_secs(120);
 
 /// One full sync.
@@ -32,6 +32,27 @@ struct Progress {
     sweep: Sweep,
 }
 
+/// A snapshot that an agent is copying into a file on its disk: nothing of it is here.
+struct Copying {
+    client: u64,
+    touched: Instant,
+    figures: Copied,
+    begun: Instant,
+}
+
+/// How far an agent has copied a snapshot.
+#[derive(Clone, Copy)]
+pub struct Copied {
+    /// Where it was taken.
+    pub source: InstanceId,
+    /// Copied.
+    pub keys: u64,
+    /// In all, about.
+    pub keys_total: u64,
+    /// Copied.
+    pub bytes: u64,
+}
+
 /// The walk over the keys here that the snapshot does not have.
 enum Sweep {
     Dataset { db: u32, scan: KeyScan },
@@ -41,19 +62,31 @@ enum Sweep {
 /// How far it is, for people.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
+    /// What the figures count.
+    pub phase: Phase,
     /// Where the snapshot was taken.
     pub source: InstanceId,
-    /// Merged.
+    /// Copied or merged.
     pub keys: u64,
     /// In all, about.
     pub keys_total: u64,
-    /// Of the snapshot, merged.
+    /// Of the snapshot, copied or merged.
     pub bytes: u64,
     /// Since the beginning.
     pub elapsed: Duration,
 }
 
+/// What a full sync is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The agent copies the snapshot.
+    Copying,
+    /// It is merged, or loaded.
+    Merging,
+}
+
 thread_local! {
+    static COPYING: RefCell<Option<Copying>> = const { RefCell::new(None) };
     static PROGRESS: RefCell<Option<Progress>> = const { RefCell::new(None) };
     static PREPARED_FOR: Cell<Option<(u64, Instant)>> = const { Cell::new(None) };
     static WANTED: Cell<InstanceSet> = const { Cell::new(InstanceSet::EMPTY) };
@@ -67,7 +100,25 @@ pub fn rival(client: u64) -> Option<InstanceId> {
     })
 }
 
-/// An agent is about to ask for a snapshot. From now on none is given from here: who is in the midst of a sync gives none, and two that had
+/// The source of a snapshot that another client is copying.
+pub fn other_copy(client: u64) -> Option<InstanceId> {
+    COPYING.with_borrow(|copying| {
+        let copying = copying.as_ref()?;
+        (copying.client != client && copying.touched.elapsed() < PREPARED).then_some(copying.figures.source)
+    })
+}
+
+/// An agent copies a snapshot and has come so far. A source serves one copy for this instance: a second agent is to wait.
+pub fn copy(client: u64, figures: Copied) {
+    let now = Instant::now();
+    COPYING.with_borrow_mut(|slot| {
+        let same = slot.as_ref().filter(|known| known.client == client && known.figures.source == figures.source);
+        let begun = same.map_or(now, |known| known.begun);
+        *slot = Some(Copying { client, touched: now, figures, begun });
+    });
+}
+
+/// An agent of an earlier release is about to ask for a snapshot, and merges it as it comes. From now on none is given from here: who is in the midst of a sync gives none, and two that had
 /// begun each other's, or three in a circle, would wait for each other for ever once they are broken off. This way the source of a sync
 /// is always one that began no sync before.
 pub fn prepare(client: u64) {
@@ -87,6 +138,7 @@ pub fn begin(client: u64, source: InstanceId, keys_total: u64) -> u64 {
     let progress = Progress { token, client, source, keys: 0, keys_total, bytes: 0, begun: now, touched: now, sweep };
     PROGRESS.set(Some(progress));
     PREPARED_FOR.set(None);
+    COPYING.set(None);
     let mut wanted = WANTED.get();
     wanted.remove(source);
     WANTED.set(wanted);
@@ -199,10 +251,11 @@ pub fn forget(client: u64) {
     if PREPARED_FOR.get().is_some_and(|(by, _)| by == client) {
         PREPARED_FOR.set(None);
     }
+    COPYING.with_borrow_mut(|slot| {
+        slot.take_if(|copying| copying.client == client);
+    });
     PROGRESS.with_borrow_mut(|slot| {
-        if slot.as_ref().is_some_and(|progress| progress.client == client) {
-            *slot = None;
-        }
+        slot.take_if(|progress| progress.client == client);
     });
 }
 
@@ -213,11 +266,17 @@ pub fn is_running() -> bool {
 
 /// How far it is.
 pub fn figures() -> Option<Figures> {
-    PROGRESS.with_borrow(|progress| {
-        let Progress { source, keys, keys_total, bytes, begun, .. } = progress.as_ref()?;
-        let (source, keys, keys_total, bytes) = (*source, *keys, *keys_total, *bytes);
-        Some(Figures { source, keys, keys_total, bytes, elapsed: begun.elapsed() })
-    })
+    let merging = PROGRESS.with_borrow(|progress| {
+        let &Progress { source, keys, keys_total, bytes, begun, .. } = progress.as_ref()?;
+        Some(Figures { phase: Phase::Merging, source, keys, keys_total, bytes, elapsed: begun.elapsed() })
+    });
+    let copying = || {
+        COPYING.with_borrow(|copying| {
+            let &Copying { figures: Copied { source, keys, keys_total, bytes }, begun, .. } = copying.as_ref()?;
+            Some(Figures { phase: Phase::Copying, source, keys, keys_total, bytes, elapsed: begun.elapsed() })
+        })
+    };
+    merging.or_else(copying)
 }
 
 /// `SYNCER.RESYNC`.

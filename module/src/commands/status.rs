@@ -86,7 +86,7 @@ fn writes() -> Answer {
 /// The full sync that comes in; null if none does.
 fn full_sync() -> Answer {
     let Some(sync) = progress::figures() else { return Answer::Null };
-    let progress::Figures { source, keys, keys_total, bytes, elapsed } = sync;
+    let progress::Figures { phase, source, keys, keys_total, bytes, elapsed } = sync;
     let seconds = elapsed.as_secs_f64().max(0.001);
     let per_second = keys as f64 / seconds;
     let left = keys_total.saturating_sub(keys) as f64 / per_second.max(0.001);
@@ -98,6 +98,7 @@ fn full_sync() -> Answer {
         ("bytes", bytes.into()),
         ("keys_per_second", (per_second as u64).into()),
         ("seconds_left", (left as u64).into()),
+        ("phase", if phase == progress::Phase::Copying { "copying" } else { "merging" }.into()),
     ])
 }
 

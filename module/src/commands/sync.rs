@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::arguments::{Arguments, CommandError};
-use super::{progress, readers, sync_file};
+use super::progress::{self, Copied};
+use super::{readers, sync_file};
 use crate::capture::replication;
 use crate::keyspace::with_keyspace;
 use crate::redis::timer::now_ms;
@@ -11,7 +12,7 @@ use crate::redis::{Args, Command, CommandResult, Context, Run, entry, log};
 use crate::state;
 use syncer_shared::snapshot::SnapshotHead;
 
-/// `SYNCER.SYNC PREPARE|BEGIN|KEYS|END|STATUS|OFFER|LOAD|PIECE|WRITTEN|SWAP ...`.
+/// `SYNCER.SYNC COPY|PREPARE|BEGIN|KEYS|END|STATUS|OFFER|LOAD|PIECE|WRITTEN|SWAP ...`.
 pub const COMMAND: Command = Command {
     name: c"syncer.sync",
     entry: entry::<Sync>(),
@@ -21,7 +22,7 @@ pub const COMMAND: Command = Command {
     keys: (0, 0, 0),
     summary:
         c"Agents: merges a snapshot of another instance into the dataset, in slices, while clients read and write.",
-    usage: "PREPARE instance | BEGIN instance total-keys reason head | KEYS token keys | END token | STATUS | OFFER | LOAD instance total-keys reason | PIECE token bytes | WRITTEN token bytes hash | SWAP token",
+    usage: "COPY instance keys total-keys bytes | PREPARE instance | BEGIN instance total-keys reason head | KEYS token keys | END token | STATUS | OFFER | LOAD instance total-keys reason | PIECE token bytes | WRITTEN token bytes hash | SWAP token",
     complexity: c"O(N) with N elements, in slices",
 };
 
@@ -35,6 +36,7 @@ impl Run for Sync {
         let args = Arguments(args);
         let word = args.text(1)?;
         match (word.to_ascii_uppercase().as_str(), args.0.len()) {
+            ("COPY", 6) => copy(context, args),
             ("PREPARE", 3) => prepare(context, args),
             ("BEGIN", 6) => begin(context, args),
             ("KEYS", 4) => keys(context, args),
@@ -45,22 +47,40 @@ impl Run for Sync {
             ("PIECE", 4) => sync_file::piece(context, args),
             ("WRITTEN", 5) => sync_file::written(context, args),
             ("SWAP", 3) => sync_file::swap(context, args),
-            ("PREPARE" | "BEGIN" | "KEYS" | "END" | "STATUS" | "OFFER" | "LOAD" | "PIECE" | "WRITTEN" | "SWAP", _) => {
-                Err(CommandError::Arity.into())
-            }
+            (
+                "COPY" | "PREPARE" | "BEGIN" | "KEYS" | "END" | "STATUS" | "OFFER" | "LOAD" | "PIECE" | "WRITTEN"
+                | "SWAP",
+                _,
+            ) => Err(CommandError::Arity.into()),
             _ => {
-                let known = "PREPARE, BEGIN, KEYS, END, STATUS, OFFER, LOAD, PIECE, WRITTEN, SWAP";
+                let known = "COPY, PREPARE, BEGIN, KEYS, END, STATUS, OFFER, LOAD, PIECE, WRITTEN, SWAP";
                 Err(CommandError::Word { name: "subcommand", word: word.into(), known }.into())
             }
         }
     }
 }
 
+fn copy(context: &Context, args: Arguments<'_>) -> CommandResult {
+    let (source, keys) = (args.instance(2, "instance")?, args.offset(3, "keys")?);
+    let (keys_total, bytes) = (args.offset(4, "total-keys")?, args.offset(5, "bytes")?);
+    if !state::shard()?.is_primary() {
+        return Err(CommandError::Replica.into());
+    }
+    check_alone(context.client())?;
+    progress::copy(context.client(), Copied { source, keys, keys_total, bytes });
+    context.reply().ok();
+    Ok(())
+}
+
+/// Whether no other agent brings a snapshot, or is about to.
+fn check_alone(client: u64) -> Result<(), CommandError> {
+    let other = progress::rival(client).or_else(|| progress::other_copy(client));
+    other.map_or(Ok(()), |other| Err(CommandError::Rival(other)))
+}
+
 fn prepare(context: &Context, args: Arguments<'_>) -> CommandResult {
     args.instance(2, "instance")?;
-    if let Some(other) = progress::rival(context.client()) {
-        return Err(CommandError::Rival(other).into());
-    }
+    check_alone(context.client())?;
     progress::prepare(context.client());
     context.reply().ok();
     Ok(())
@@ -80,10 +100,10 @@ fn begin(context: &Context, args: Arguments<'_>) -> CommandResult {
     }
     crate::capture::flush_touches(context);
     let mut shard = state::shard()?;
-    shard.begin_sync(head)?;
+    let goes_on = if shard.begin_sync(head)? { "goes on" } else { "begins" };
     replication::drain(context, &mut shard);
     let token = progress::begin(context.client(), source, total);
-    log::notice(&format!("syncer: full sync from instance {source} begins, about {total} keys: {reason}"));
+    log::notice(&format!("syncer: full sync from instance {source} {goes_on}, about {total} keys: {reason}"));
     context.reply().number(token);
     Ok(())
 }
@@ -131,19 +151,26 @@ fn end(context: &Context, args: Arguments<'_>) -> CommandResult {
     Ok(())
 }
 
-/// Whether a sync goes on, or was broken off, and whom `SYNCER.RESYNC` names.
+/// Whether a sync goes on, or was broken off, whom `SYNCER.RESYNC` names, and of which snapshot a part is here.
 fn status(context: &Context) -> CommandResult {
-    let syncing = state::shard()?.is_syncing();
-    let word = match (syncing, progress::is_running()) {
+    let shard = state::shard()?;
+    let head = shard.syncing_head();
+    let word = match (head.is_some(), progress::is_running()) {
         (false, _) => "NONE",
         (true, true) => "RUNNING",
         (true, false) => "BROKEN",
     };
     let wanted = progress::wanted();
     let reply = context.reply();
-    reply.array(2);
+    reply.array(3);
     reply.text(word);
     reply.array(wanted.len());
     wanted.iter().for_each(|instance| reply.number(u64::from(instance.get())));
+    reply.array(if head.is_some() { 3 } else { 0 });
+    if let Some(head) = head {
+        reply.number(u64::from(head.instance.get()));
+        reply.text(&head.replid.to_string());
+        reply.number(head.offset);
+    }
     Ok(())
 }
