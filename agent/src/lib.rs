@@ -21,8 +21,8 @@
 //! | [`board`] | what the tasks tell each other |
 //! | [`status`], [`check`], [`verify`] | the other subcommands |
 //!
-//! The agent takes no merge decision and keeps no state (I-11): it may be killed, doubled or moved at any moment. What the
-//! local module holds, a position per peer and the clock, says where to go on.
+//! The agent takes no merge decision and keeps no state but snapshots that it brings (I-11, [`spool`]): it may be killed, doubled or moved at any
+//! moment. What the local module holds, a position per peer and the clock, says where to go on.
 #![forbid(unsafe_code)]
 
 pub mod backoff;

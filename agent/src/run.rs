@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::task::{JoinSet, LocalSet};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::board::Board;
 use crate::config::Config;
@@ -19,6 +19,9 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) {
     let ids = || config.peers.keys().copied();
     let relay = Relay::new(ids(), config.settings.relay_after);
     let spools = Folder::new(config.spool_dir.clone(), &|name| std::env::var(name).ok(), &config.local.to_string());
+    if let Err(error) = spools.make() {
+        warn!(%error, "a full sync would not be possible");
+    }
     let board = Rc::new(Board::new(ids(), relay, spools));
     let config = Rc::new(config);
     let tasks = LocalSet::new();

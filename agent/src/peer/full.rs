@@ -48,7 +48,7 @@ impl FullSync<'_> {
         herald.tell(PeerState::Syncing, self.reason.to_owned(), Instant::now());
         let info = self.info(&mut target).await?;
         let spools = self.folder.lock(info.instance)?;
-        self.reserve(&mut target, &Progress::new("copied", 0)).await?;
+        self.reserve(&mut target, &Progress::new("copied", 0), &[]).await?;
         let reader = info.instance.to_string();
         let offer =
             if self.by_file && info.standing[..] == *b"blank" { self.offer(&mut target).await? } else { String::new() };
@@ -74,15 +74,16 @@ impl FullSync<'_> {
         PeerInfo::parse(&reply).map_err(refused_by_local)
     }
 
-    /// Says how far the copy is, and that another agent is to wait. A module of an earlier release does not know the word.
-    async fn reserve(&self, target: &mut Connection, progress: &Progress) -> Result<(), End> {
+    /// Says how far the copy is, and that another agent is to wait; asks whether what begins with `head` would be taken. A module of an earlier
+    /// release does not know the word.
+    async fn reserve(&self, target: &mut Connection, progress: &Progress, head: &[Bytes]) -> Result<(), End> {
         let Progress { keys, keys_total, bytes, .. } = progress;
         let numbers = [u64::from(self.peer.get()), *keys, *keys_total, *bytes].map(|number| number.to_string());
         let [peer, keys, total, bytes] = &numbers;
         let words: [&[u8]; 6] =
             [b"SYNCER.SYNC", b"COPY", peer.as_bytes(), keys.as_bytes(), total.as_bytes(), bytes.as_bytes()];
-        match self.at_target(target, &words, &[]).await? {
-            Reply::Error(text) if !text.starts_with("ERR") => Err(refused_by_local(Refusal::from_error(&text))),
+        match self.at_target(target, &words, head).await? {
+            Reply::Error(text) if !text.starts_with("ERR") => Err(not_taken(&text)),
             _ => Ok(()),
         }
     }
@@ -100,6 +101,8 @@ impl FullSync<'_> {
         let read: [&[u8]; 3] = [b"SYNCER.SNAPSHOT", b"READ", id.as_bytes()];
         (0..READS).for_each(|_| source.connection.send(&read));
         let Piece::Head(head) = source.piece().await? else { return Err(out_of_order()) };
+        // Before all of it is copied in vain.
+        self.reserve(target, &Progress::new("copied", begun.keys), std::slice::from_ref(&head)).await?;
         info!(peer = %self.peer, keys = begun.keys, reason = self.reason, "full sync begins: its snapshot is copied");
         let mut file = spools.create(self.peer, begun.keys, &head).await?;
         let mut progress = Progress::new("copied", begun.keys);
@@ -111,7 +114,7 @@ impl FullSync<'_> {
                     (progress.keys, progress.bytes) = (keys, progress.bytes + bytes.len() as u64);
                     if let Some(text) = progress.news(self.peer, self.reason) {
                         herald.tell(PeerState::Syncing, text, Instant::now());
-                        self.reserve(target, &progress).await?;
+                        self.reserve(target, &progress, &[]).await?;
                     }
                 }
                 Piece::End(_) => break,
@@ -171,6 +174,17 @@ fn refused_by_peer(refusal: Refusal) -> End {
 
 pub(super) fn refused_by_local(refusal: Refusal) -> End {
     End::Refused { whose: "the local server", refusal }
+}
+
+/// Whether it is about this snapshot, or about the moment.
+pub(super) fn not_taken(text: &str) -> End {
+    let refusal = Refusal::from_error(text);
+    let is_behind = refusal.code == Code::Syncing && text.contains("had more than");
+    if is_behind || matches!(refusal.code, Code::Frame | Code::Id) {
+        End::NotTaken(refusal)
+    } else {
+        refused_by_local(refusal)
+    }
 }
 
 pub(super) fn out_of_order() -> End {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tracing::{info, warn};
 
-use super::full::{FullSync, out_of_order, refused_by_local};
+use super::full::{FullSync, not_taken, out_of_order, refused_by_local};
 use super::progress::Progress;
 use super::{End, Herald, PeerState};
 use crate::connection::Connection;
@@ -28,7 +28,10 @@ impl FullSync<'_> {
         // Another one that has all of it does as well: the module knows.
         found.sort_by_key(|spool| SnapshotName::from(&spool.head) != wanted);
         for spool in found {
-            info!(source = %spool.head.instance, "full sync goes on: its snapshot is here");
+            let source = spool.head.instance;
+            info!(%source, "full sync goes on: its snapshot is here");
+            let text = format!("a full sync goes on with the snapshot of instance {source}, which is here");
+            herald.tell(PeerState::Syncing, text, Instant::now());
             match self.merge(&mut target, spool, herald).await {
                 Ok(()) => return Ok(true),
                 Err(End::NotTaken(refusal)) => info!(%refusal, "full sync: the snapshot is not taken"),
@@ -75,11 +78,7 @@ impl FullSync<'_> {
         let words: [&[u8]; 5] = [b"SYNCER.SYNC", b"BEGIN", source.as_bytes(), keys.as_bytes(), self.reason.as_bytes()];
         match self.at_target(target, &words, std::slice::from_ref(&spool.head_bytes)).await? {
             Reply::Integer(token) => Ok(token.to_string()),
-            Reply::Error(text) => {
-                let refusal = Refusal::from_error(&text);
-                let is_snapshot = matches!(refusal.code, Code::Frame | Code::Id) || text.contains("had more than");
-                Err(if is_snapshot { End::NotTaken(refusal) } else { refused_by_local(refusal) })
-            }
+            Reply::Error(text) => Err(not_taken(&text)),
             _ => Err(out_of_order()),
         }
     }

@@ -123,6 +123,7 @@ impl End {
                 code if code.needs_operator() => Verdict::Refused,
                 _ => Verdict::Down,
             },
+            Self::NotTaken(refusal) if refusal.code.needs_operator() => Verdict::Refused,
             Self::Spool(SpoolError::Taken(_)) | Self::NotTaken(_) => Verdict::Waits,
             Self::NotFound(_) | Self::Source(_) | Self::Restart(_) | Self::Spool(_) => Verdict::Down,
         }

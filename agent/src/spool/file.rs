@@ -1,7 +1,7 @@
 //! One snapshot in a file.
 //!
-//! `syncer-spool`, `u8` version 1, `u8` local instance, `u64` about how many keys, `u32` length and head; then pieces: `u32` length, `u64` keys so far, keys; at
-//! last `u32` 0, `u64` length of the file, and `u64` SipHash-1-3 of everything before it. All little-endian. A file without its end is none.
+//! `syncer-spool`, `u8` version 1, `u8` local instance, `u64` about how many keys, `u32` length and head; then pieces: `u32` length, `u64` keys so far,
+//! keys; at last `u32` 0, `u64` length of the file, and `u64` SipHash-1-3 of everything before it. All little-endian. A file without its end is none.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::Hasher as _;

@@ -72,7 +72,11 @@ impl Folder {
         }
     }
 
-    fn make(&self) -> Result<(), SpoolError> {
+    /// Sees to it that it is there, and ours.
+    ///
+    /// # Errors
+    /// See [`SpoolError`].
+    pub fn make(&self) -> Result<(), SpoolError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
         made.map_err(disk("create", &self.path))?;
         if self.is_shared {

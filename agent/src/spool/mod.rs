@@ -12,16 +12,17 @@
 //! - What comes back from a moment *before the end*, after the end: a file stays until the target's durable clock covers it. It is told by
 //!   that clock alone, so a file that was never begun goes, too, when it has become of no use.
 //!
-//! *An old snapshot is safe to merge.* It is the state of an instance that lags behind. Dots decide by the clocks of both sides, as ever. What has no dot at the target
-//! goes if the snapshot lacks it and its clock covers the target's S. Now S rises here only by a report of the source that the target covers (rule 3). A
-//! report from before the snapshot is covered by the snapshot; so is S then. A report from after it says more than the snapshot: if the
-//! target covers that, the snapshot has no news for it, and what has no dot stays as it is. (A source that has lost its tail, or is no member, is the
-//! business of 2.2 rule 5 and M3, with or without files.)
+//! *An old snapshot is safe to merge.* It is the state of an instance that lags behind. Dots decide by the clocks of both sides, as ever. What has no dot
+//! at the target goes if the snapshot lacks it and its clock covers the target's S. Now S rises here only by a report of the source that the target covers
+//! (rule 3). A report from before the snapshot is covered by the snapshot; so is S then. A report from after it says more than the snapshot: if the target
+//! covers that, the snapshot has no news for it, and what has no dot stays as it is. (A source that has lost its tail, or is no member, is the business
+//! of 2.2 rule 5 and M3, with or without files.)
 //!
 //! *No turns are needed.* While a snapshot is only copied, the target applies effects and gives snapshots as ever. Two sites may copy each other's and
 //! merge them at once: neither needs the other to finish. (`SYNCER.SYNC PREPARE` is for agents of earlier releases.)
 //!
-//! The files hold users' data: they are for this user only. One agent at a time works with those of one local server, by a lock that ends with its process.
+//! The files hold users' data: they are for this user only. One agent at a time works with those of one local server, by a lock that ends with its
+//! process.
 
 mod file;
 mod folder;

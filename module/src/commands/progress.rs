@@ -118,9 +118,9 @@ pub fn copy(client: u64, figures: Copied) {
     });
 }
 
-/// An agent of an earlier release is about to ask for a snapshot, and merges it as it comes. From now on none is given from here: who is in the midst of a sync gives none, and two that had
-/// begun each other's, or three in a circle, would wait for each other for ever once they are broken off. This way the source of a sync
-/// is always one that began no sync before.
+/// An agent of an earlier release is about to ask for a snapshot, and merges it as it comes. From now on none is given from here: who is in the midst of
+/// a sync gives none, and two that had begun each other's would wait for each other for ever once they are broken off. This way the source of a
+/// sync is always one that began no sync before.
 pub fn prepare(client: u64) {
     PREPARED_FOR.set(Some((client, Instant::now())));
 }

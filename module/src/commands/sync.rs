@@ -22,7 +22,7 @@ pub const COMMAND: Command = Command {
     keys: (0, 0, 0),
     summary:
         c"Agents: merges a snapshot of another instance into the dataset, in slices, while clients read and write.",
-    usage: "COPY instance keys total-keys bytes | PREPARE instance | BEGIN instance total-keys reason head | KEYS token keys | END token | STATUS | OFFER | LOAD instance total-keys reason | PIECE token bytes | WRITTEN token bytes hash | SWAP token",
+    usage: "COPY instance keys total-keys bytes [head] | PREPARE instance | BEGIN instance total-keys reason head | KEYS token keys | END token | STATUS | OFFER | LOAD instance total-keys reason | PIECE token bytes | WRITTEN token bytes hash | SWAP token",
     complexity: c"O(N) with N elements, in slices",
 };
 
@@ -36,7 +36,7 @@ impl Run for Sync {
         let args = Arguments(args);
         let word = args.text(1)?;
         match (word.to_ascii_uppercase().as_str(), args.0.len()) {
-            ("COPY", 6) => copy(context, args),
+            ("COPY", 6 | 7) => copy(context, args),
             ("PREPARE", 3) => prepare(context, args),
             ("BEGIN", 6) => begin(context, args),
             ("KEYS", 4) => keys(context, args),
@@ -65,6 +65,10 @@ fn copy(context: &Context, args: Arguments<'_>) -> CommandResult {
     let (keys_total, bytes) = (args.offset(4, "total-keys")?, args.offset(5, "bytes")?);
     if !state::shard()?.is_primary() {
         return Err(CommandError::Replica.into());
+    }
+    if args.0.len() > 6 {
+        let head = SnapshotHead::decode(args.bytes(6)?).map_err(CommandError::Frame)?;
+        state::shard()?.check_sync(&head)?;
     }
     check_alone(context.client())?;
     progress::copy(context.client(), Copied { source, keys, keys_total, bytes });

@@ -192,6 +192,20 @@ impl Shard {
         Ok(false)
     }
 
+    /// Whether a snapshot that begins so would be taken now. Nothing changes: the rest of it may take long to come.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub fn check_sync(&self, head: &SnapshotHead) -> Result<(), SyncError> {
+        self.check_takes_sync()?;
+        let begun = self.syncing.as_ref().map(|syncing| self.token(&syncing.round.clock));
+        if begun.is_none_or(|begun| head.applied().covers(&begun)) {
+            Ok(())
+        } else {
+            Err(SyncError::Behind(head.instance))
+        }
+    }
+
     /// A primary that was demoted midway gets the rest from its primary, if at all: what another server has of the sync is not the same.
     fn check_takes_sync(&self) -> Result<(), SyncError> {
         if self.is_primary() { Ok(()) } else { Err(SyncError::Role) }

@@ -117,10 +117,12 @@ impl World {
     fn begin_merge(&mut self, target: usize, spool: usize) -> Result<bool, String> {
         let Spool { source, head, keys } = &self.syncs[target].spools[spool];
         let (source, count) = (*source, keys.len());
+        let would_take = self.instances[target].shard.check_sync(head);
         match self.instances[target].shard.begin_sync(head.clone()) {
             Ok(false) => self.say(|| format!("{} begins a full sync from {}: {count} keys", target + 1, source + 1)),
             Ok(true) => self.say(|| format!("{} goes on with its full sync from {}", target + 1, source + 1)),
-            Err(SyncError::Behind(_)) => {
+            Err(error @ SyncError::Behind(_)) => {
+                assert_eq!(would_take, Err(error), "it is copied in vain");
                 self.say(|| format!("{} is behind the broken-off sync of {}", source + 1, target + 1));
                 self.syncs[target].spools.remove(spool);
                 self.syncs[target].stage = Stage::Idle;
