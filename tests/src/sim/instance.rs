@@ -55,6 +55,8 @@ pub struct Instance {
     pub has_regressed: bool,
     /// The snapshot that comes in.
     pub syncing: Option<SnapshotHead>,
+    /// Those that came.
+    pub synced: Vec<super::sync::Synced>,
     history: Vec<Logged>,
     config: ShardConfig,
     reigns: u8,
@@ -87,6 +89,7 @@ impl Instance {
             durable_clock: ClockToken::default(),
             has_regressed: false,
             syncing: None,
+            synced: Vec::new(),
             history,
             config,
             reigns: 0,
@@ -282,9 +285,16 @@ impl Instance {
         let anew = (replid(self.id, self.reigns + 1), now_ms);
         self.shard.join(via, data, &mut self.keyspace, anew).map_err(|error| error.to_string())?;
         self.reigns += 1;
+        self.synced.clear();
         self.take_records(registry)?;
         self.persist();
         self.check()
+    }
+
+    /// How many failovers it has gone through.
+    #[must_use]
+    pub fn reigns(&self) -> u8 {
+        self.reigns
     }
 
     /// A replica that has the first `len` entries of the stream, and was saved and restored after the first `saved` of them.
@@ -367,6 +377,7 @@ impl Instance {
             self.note(logged, None, Some(registry))?;
         }
         self.durable = self.durable.min(self.history.len());
+        self.synced.retain(|synced| synced.logged <= len);
         self.begin_reign(now_ms, registry)
     }
 }

@@ -32,6 +32,16 @@ pub struct SyncRun {
     stage: Stage,
 }
 
+/// A full sync that has ended.
+pub struct Synced {
+    /// Index of the instance that the snapshot was of.
+    source: usize,
+    /// How many failovers that had gone through.
+    reigns: u8,
+    /// How long the target's stream was afterwards.
+    pub logged: usize,
+}
+
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Stage {
     /// Nothing goes on, as far as the agent knows.
@@ -59,6 +69,14 @@ impl SyncRun {
 }
 
 impl World {
+    /// An old backup may not be from the middle of a sync whose source has lost something since: the file is gone, and what only that part of
+    /// a snapshot has, nobody could complete. Returns how many entries of its stream an instance keeps at least.
+    #[must_use]
+    pub fn whole_since(&self, instance: usize) -> usize {
+        let lost = |synced: &&Synced| self.instances[synced.source].reigns() != synced.reigns;
+        self.instances[instance].synced.iter().filter(lost).map(|synced| synced.logged).max().unwrap_or(0)
+    }
+
     /// Takes a snapshot at the source of a link, for its target. Returns whether there is one.
     pub fn copy_snapshot(&mut self, link: usize) -> bool {
         let (source, target) = (self.links[link].source, self.links[link].target);
@@ -198,6 +216,8 @@ impl World {
         to.shard.end_sync().map_err(|error| format!("{} cannot end a sync: {error}", to.id))?;
         to.take_records(&mut self.registry)?;
         to.check()?;
+        let (reigns, logged) = (self.instances[source].reigns(), self.instances[target].logged());
+        self.instances[target].synced.push(Synced { source, reigns, logged });
         self.syncs[target].stage = Stage::Idle;
         self.say(|| format!("{} ends its full sync from {}", target + 1, source + 1));
         let link = self.link(source, target);
