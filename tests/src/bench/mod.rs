@@ -19,6 +19,7 @@ pub mod memory;
 pub mod neighbour;
 pub mod operations;
 pub mod options;
+pub mod outage;
 pub mod paced;
 pub mod peak;
 pub mod percentile;

@@ -15,13 +15,14 @@ usage: ./run bench [--quick] [--only SECTION[,SECTION...]] [--server NAME] [--ro
                        HSET10, MULTI10, LUA10: only those, for instructions and throughput
   --keep FOLDER   callgrind's files go there, for callgrind_annotate
   --quick         short rounds: to see that everything runs, not to believe the figures
-  --only LIST     of throughput, hot, lag, catch-up, memory, neighbour, full-sync, footprint
+  --only LIST     of throughput, hot, lag, catch-up, memory, neighbour, full-sync,
+                  footprint, outage
   --server NAME   redis8, valkey9 or valkey8 (redis8)
   --rounds N      rounds of each figure (5; 2 when quick)";
 
 /// The parts of a run, in their order.
-pub const SECTIONS: [&str; 8] =
-    ["throughput", "hot", "lag", "catch-up", "memory", "neighbour", "full-sync", "footprint"];
+pub const SECTIONS: [&str; 9] =
+    ["throughput", "hot", "lag", "catch-up", "memory", "neighbour", "full-sync", "footprint", "outage"];
 
 /// Not part of a run: other programs on the machine don't disturb it, but valgrind must be there.
 pub const INSTRUCTIONS: &str = "instructions";

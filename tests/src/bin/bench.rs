@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use syncer_tests::bench::options::{HELP, INSTRUCTIONS, Options};
 use syncer_tests::bench::target::{self, Target};
 use syncer_tests::bench::{
-    catch_up, cpu, footprint, full_sync, hot, instructions, lag, machine, memory, neighbour, throughput,
+    catch_up, cpu, footprint, full_sync, hot, instructions, lag, machine, memory, neighbour, outage, throughput,
 };
 
 fn main() -> ExitCode {
@@ -63,6 +63,7 @@ fn run(section: &str, options: &Options) -> Vec<Target> {
         "memory" => memory::run(options),
         "full-sync" => full_sync::run(options),
         "footprint" => footprint::run(options),
+        "outage" => outage::run(options),
         "neighbour" => neighbour::run(options),
         INSTRUCTIONS => instructions::run(options),
         unknown => unreachable!("{unknown} is not in SECTIONS"),
