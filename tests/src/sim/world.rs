@@ -223,7 +223,11 @@ impl World {
     pub fn persist(&mut self, instance: usize) {
         self.say(|| format!("{} makes durable what it has", instance + 1));
         self.instances[instance].persist();
-        self.syncs[instance].forget_durable(self.instances[instance].durable_clock());
+        let persisted = &self.instances[instance];
+        // A part of a snapshot is to be completed even if it brings nothing new: nobody else may be able to.
+        if !persisted.shard.is_syncing() {
+            self.syncs[instance].forget_durable(persisted.durable_clock());
+        }
     }
 
     /// A report travels from one instance to another.
