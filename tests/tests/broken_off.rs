@@ -181,6 +181,19 @@ on_each_kind! {
         assert_eq!(pair.two.nodes[0].log().matches("a child writes a snapshot").count(), 1);
     }
 
+    /// Before the source forks in vain.
+    fn a_folder_that_cannot_be_written_to_is_told(kind) {
+        let cluster = apart(kind);
+        let (folder, mut two) = (cluster.site(2).agent.spool_dir(), cluster.client(2));
+        fs::remove_dir_all(&folder).expect("it is there");
+        fs::write(&folder, b"no folder").expect("it can be written");
+        cluster.heal();
+        wait::eventually("the cause is told", || two.text("SYNCER.PEERS").contains("or set spool-dir"));
+        assert_eq!((snapshots_of(&cluster, 1), figure(&mut two, "sync_full_in")), (0, 0));
+        fs::remove_file(&folder).expect("it can be removed");
+        is_completed(&cluster);
+    }
+
     fn a_file_that_is_damaged_is_noticed_and_replaced(kind) {
         let mut cluster = apart(kind);
         cluster.heal();

@@ -47,11 +47,15 @@ impl FullSync<'_> {
         let mut target = Connection::open(self.target, self.timeout).await.map_err(End::Target)?;
         herald.tell(PeerState::Syncing, self.reason.to_owned(), Instant::now());
         let info = self.info(&mut target).await?;
-        let spools = self.folder.lock(info.instance)?;
         self.reserve(&mut target, &Progress::new("copied", 0), &[]).await?;
         let reader = info.instance.to_string();
         let offer =
             if self.by_file && info.standing[..] == *b"blank" { self.offer(&mut target).await? } else { String::new() };
+        let spools = match self.folder.lock(info.instance) {
+            // Before the source forks in vain. A file of the servers' own kind goes to the servers' own disks.
+            Err(error) if offer.is_empty() => return Err(error.into()),
+            spools => spools,
+        };
         let begin: [&[u8]; 4] = [b"SYNCER.SNAPSHOT", b"BEGIN", reader.as_bytes(), offer.as_bytes()];
         let begin = if offer.is_empty() { &begin[..3] } else { &begin };
         let begun = within(STEP_TIMEOUT, from, source.call(begin)).await.map_err(End::Source)?;
@@ -64,7 +68,7 @@ impl FullSync<'_> {
                 end => end,
             });
         }
-        let spool = self.copy(source, &mut target, &begun, &spools, herald).await?;
+        let spool = self.copy(source, &mut target, &begun, &spools?, herald).await?;
         self.merge(&mut target, spool, herald).await
     }
 

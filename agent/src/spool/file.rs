@@ -48,23 +48,9 @@ impl Spool {
     /// See [`SpoolError`].
     pub fn open(path: &Path, local: InstanceId) -> Result<Self, SpoolError> {
         let damaged = |what| SpoolError::Damaged { path: path.to_owned(), what };
-        let read = disk("read", path);
-        let fields: io::Result<_> = (|| {
-            let mut file = File::open(path)?;
-            let mut front = [0; FRONT_BYTES];
-            file.read_exact(&mut front)?;
-            let head_len = u32::from_le_bytes(*array(&front[FRONT_BYTES - 4..])) as usize;
-            let mut head = vec![0; head_len.min(HEAD_BYTES_MAX)];
-            file.read_exact(&mut head)?;
-            let len = file.seek(SeekFrom::End(0))?;
-            file.seek(SeekFrom::End(-(END_BYTES as i64)))?;
-            let mut end = [0; END_BYTES];
-            file.read_exact(&mut end)?;
-            Ok((front, head, len, end))
-        })();
-        let (front, head, len, end) = match fields {
+        let Ends { front, head, end, len } = match Ends::read(path) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(damaged("it is cut off")),
-            fields => fields.map_err(read)?,
+            ends => ends.map_err(disk("read", path))?,
         };
         let (magic, rest) = front.split_at(MAGIC.len());
         if magic != MAGIC || rest[0] != VERSION {
@@ -115,6 +101,30 @@ impl Spool {
 
     fn damaged(&self, what: &'static str) -> SpoolError {
         SpoolError::Damaged { path: self.path.clone(), what }
+    }
+}
+
+/// What is around the keys.
+struct Ends {
+    front: [u8; FRONT_BYTES],
+    head: Vec<u8>,
+    end: [u8; END_BYTES],
+    /// Of the file.
+    len: u64,
+}
+
+impl Ends {
+    fn read(path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let (mut front, mut end) = ([0; FRONT_BYTES], [0; END_BYTES]);
+        file.read_exact(&mut front)?;
+        let head_len = u32::from_le_bytes(*array(&front[FRONT_BYTES - 4..])) as usize;
+        let mut head = vec![0; head_len.min(HEAD_BYTES_MAX)];
+        file.read_exact(&mut head)?;
+        let len = file.seek(SeekFrom::End(0))?;
+        file.seek(SeekFrom::End(-(END_BYTES as i64)))?;
+        file.read_exact(&mut end)?;
+        Ok(Self { front, head, end, len })
     }
 }
 
