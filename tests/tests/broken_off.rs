@@ -9,6 +9,7 @@ use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
 use syncer_tests::members::{metadata, status, takes_writes};
 use syncer_tests::nodes::{Pair, number};
+use syncer_tests::server::ServerKind;
 use syncer_tests::{on_each_kind, wait};
 
 fn figure(client: &mut Client, name: &str) -> u64 {
@@ -36,9 +37,13 @@ fn options(config: &[(&'static str, &'static str)]) -> ClusterOptions {
     ClusterOptions { module: vec![("backlog-size", "1mb")], config: config.to_vec(), ..ClusterOptions::default() }
 }
 
-/// Two sites with files, of which the second has to take all that the first has.
-fn apart(kind: syncer_tests::server::ServerKind) -> Cluster {
-    let cluster = Cluster::with(&[kind; 2], &options(&[("appendonly", "yes")]));
+/// Two sites with append-only files, of which the second has to take all that the first has.
+fn apart(kind: ServerKind) -> Cluster {
+    apart_with(kind, &[("appendonly", "yes")])
+}
+
+fn apart_with(kind: ServerKind, config: &[(&'static str, &'static str)]) -> Cluster {
+    let cluster = Cluster::with(&[kind; 2], &options(config));
     let (mut one, mut two) = (cluster.client(1), cluster.client(2));
     one.ok("MSET gone 1 total 1");
     one.ok("RPUSH l a b c");
@@ -148,6 +153,24 @@ on_each_kind! {
         cluster.heal();
         is_completed(&cluster);
         assert_eq!(snapshots_of(&cluster, 1), 1);
+    }
+
+    /// It has RDB files only, and the last one is from the middle of the merge: what came after is lost, but the snapshot is not.
+    fn the_target_comes_back_from_a_file_of_midway(kind) {
+        let mut cluster = apart_with(kind, &[]);
+        cluster.client(1).ok("SAVE");
+        cluster.heal();
+        midway(&cluster, 2);
+        cluster.client(2).ok("SAVE");
+        cluster.site(2).agent.process().resume();
+        is_merged(&mut cluster.client(2));
+        cluster.site_mut(1).server.kill();
+        cluster.site_mut(2).server.kill();
+        cluster.site_mut(2).server.restart();
+        is_merged(&mut cluster.client(2));
+        cluster.client(2).ok("SAVE");
+        cluster.site_mut(1).server.restart();
+        is_completed(&cluster);
     }
 
     /// The replica has followed the merge: it knows how far it had come.
