@@ -9,6 +9,26 @@ use syncer_tests::{dataset, on_all_kinds, wait};
 
 const TABLE: &str = include_str!("conflicts.md");
 
+const SEMANTICS: &str = include_str!("../../docs/SEMANTICS.md");
+
+/// The worked cases of SEMANTICS.md that are no rows of the table, by what is in their line: the test that plays each, and its file.
+const ELSEWHERE: [(&str, &str, &str); 10] = [
+    ("`PFADD h b`", "hyperloglogs_merge_by_union", include_str!("strings.rs")),
+    (
+        "| the key expires | `EXPIRE k 500`",
+        "an_extended_key_outlives_its_expiry_elsewhere",
+        include_str!("converge.rs"),
+    ),
+    ("| the key expires | `INCR n`", "a_rate_limiter_keeps_its_expiry", include_str!("converge.rs")),
+    ("`FLUSHALL`", "a_write_survives_a_concurrent_flush", include_str!("converge.rs")),
+    ("`HEXPIRE h 50 FIELDS 1 f`", "the_later_of_two_ttls_set_at_once_stays", include_str!("field_ttls.rs")),
+    ("`HSET h f w`", "a_write_of_the_field_wins_over_a_concurrent_ttl", include_str!("field_ttls.rs")),
+    ("`HINCRBY h f 5`", "increments_add_up_beside_a_ttl", include_str!("field_ttls.rs")),
+    ("| the field expires |", "an_expiry_does_not_take_what_was_extended", include_str!("field_ttls.rs")),
+    ("`HDEL h f`", "a_ttl_counts_as_a_write_against_a_removal", include_str!("field_ttls.rs")),
+    ("`XADD s *", "generated_ids_differ_between_sites_and_entries_are_in_order", include_str!("streams.rs")),
+];
+
 /// The keys that rows write to.
 const KEYS: [&str; 3] = ["k", "o", "p"];
 
@@ -177,4 +197,74 @@ on_all_kinds! {
             });
         }
     }
+}
+
+/// The lines of worked cases in SEMANTICS.md.
+fn worked_cases() -> Vec<&'static str> {
+    const HEAD: &str = "| before | one site | another, at the same time |";
+    let tables = SEMANTICS.split("\n\n").filter(|block| block.starts_with(HEAD));
+    tables.flat_map(|table| table.lines().skip(2)).collect()
+}
+
+/// The writes of a row, with keys named by their order, and times instead of seconds, as the table has them.
+fn plain(cells: &[&str]) -> [Vec<String>; 3] {
+    let mut keys: Vec<String> = Vec::new();
+    let mut cell = |text: &str| -> Vec<String> {
+        let quoted = text.split('`').skip(1).step_by(2).flat_map(|code| code.split(" ; "));
+        quoted.map(|command| plain_command(command, &mut keys)).collect()
+    };
+    [cell(cells[0]), cell(cells[1]), cell(cells[2])]
+}
+
+fn plain_command(command: &str, keys: &mut Vec<String>) -> String {
+    let mut words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+    let two = matches!(words[0].as_str(), "LMOVE" | "RENAME" | "COPY");
+    for word in words.iter_mut().skip(1).take(if two { 2 } else { 1 }) {
+        let key = keys.iter().position(|key| key == word).unwrap_or_else(|| {
+            keys.push(word.clone());
+            keys.len() - 1
+        });
+        *word = KEYS[key].to_owned();
+    }
+    let at_seconds = |seconds: &str| format!("40000000{:05}", seconds.parse::<u64>().expect("seconds") * 1000);
+    if words[0] == "EXPIRE" {
+        words[0] = "PEXPIREAT".to_owned();
+        words[2] = at_seconds(&words[2]);
+    } else if let Some(at) = words.iter().position(|word| word == "EX") {
+        words[at] = "PXAT".to_owned();
+        words[at + 1] = at_seconds(&words[at + 1]);
+    }
+    words.join(" ")
+}
+
+#[test]
+fn every_worked_case_is_played() {
+    let split = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>();
+    let rows: Vec<[Vec<String>; 3]> = TABLE
+        .lines()
+        .filter(|line| line.starts_with('|') && line.contains('`'))
+        .map(|line| plain(&split(line)))
+        .collect();
+    let cases = worked_cases();
+    assert!(cases.len() > 35, "{} worked cases", cases.len());
+    let mut used = [false; ELSEWHERE.len()];
+    for case in cases {
+        let elsewhere = ELSEWHERE.iter().position(|(words, ..)| case.contains(words));
+        if let Some(at) = elsewhere {
+            let (_, test, file) = ELSEWHERE[at];
+            assert!(file.contains(&format!("fn {test}(")), "{case}: no test {test}");
+            used[at] = true;
+            continue;
+        }
+        let [before, one, another] = plain(&split(case));
+        let is_row = |row: &[Vec<String>; 3]| {
+            row[0] == before
+                && (row[1..] == [one.clone(), another.clone()] || row[1..] == [another.clone(), one.clone()])
+        };
+        assert!(
+            rows.iter().any(is_row),
+            "SEMANTICS.md: {case} is no row of conflicts.md: {before:?} | {one:?} | {another:?}"
+        );
+    }
+    assert!(used.iter().all(|used| *used), "a worked case that is played elsewhere is no longer there: {used:?}");
 }

@@ -66,6 +66,12 @@ fn increments_add_up_beside_a_ttl() {
     conflict(&[&format!("HPEXPIREAT h {LATER} FIELDS 1 f")], "HINCRBY h f 5", "HPERSIST h FIELDS 1 f")("6", "-1");
 }
 
+#[test]
+fn a_ttl_counts_as_a_write_against_a_removal() {
+    conflict(&[], "HDEL h f", &format!("HPEXPIREAT h {LATER} FIELDS 1 f"))("1", LATER);
+    conflict(&[], &format!("HPEXPIREAT h {LATER} FIELDS 1 f"), "HDEL h f")("1", LATER);
+}
+
 /// A field that expires at one site, and was given more time at another, stays.
 #[test]
 fn an_expiry_does_not_take_what_was_extended() {

@@ -1,8 +1,11 @@
 //! Lists are merged element by element: queues, moves, blocked clients, long lists (docs/SEMANTICS.md).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use syncer_tests::bench::cpu;
 use syncer_tests::client::Client;
+use syncer_tests::cluster::Cluster;
 use syncer_tests::on_all_kinds;
 
 /// A figure of `INFO syncer`.
@@ -31,6 +34,21 @@ fn nothing_was_written_whole(clients: &mut [Client]) {
             assert_eq!(figure(client, name), 0, "{name}");
         }
     }
+}
+
+/// CPU time of both servers for pushes and pops at both ends of a list, at both sites.
+fn cost(cluster: &Cluster, key: &str) -> [Duration; 2] {
+    let pids = [1, 2].map(|site| cluster.site(site).server.process().pid());
+    let before = pids.map(cpu::used);
+    for site in [1, 2] {
+        let round = |n: usize| ["LPUSH", "RPUSH"].map(|push| format!("{push} {key} {site}:{n}"));
+        let pops = || ["RPOP", "LPOP"].map(|pop| format!("{pop} {key}"));
+        let lines: Vec<String> = (0..1000).flat_map(|n| round(n).into_iter().chain(pops())).collect();
+        cluster.client(site).pipeline(&lines);
+        cluster.caught_up(site, 3 - site);
+    }
+    let after = pids.map(cpu::used);
+    [after[0].saturating_sub(before[0]), after[1].saturating_sub(before[1])]
 }
 
 fn elements(client: &mut Client, key: &str) -> Vec<String> {
@@ -167,9 +185,14 @@ on_all_kinds! {
             two.pipeline(&["RPOP q", "LPOP q"]);
         }
         cluster.converged();
+        let (short, long) = (cost(cluster, "short"), cost(cluster, "q"));
+        for (short, long) in short.into_iter().zip(long) {
+            // A walk over its nodes for each were half a second.
+            assert!(long < short * 3 + Duration::from_millis(100), "short {short:?}, long {long:?}");
+        }
         for (client, before) in [&mut one, &mut two].into_iter().zip(before) {
             let walked = steps(client) - before;
-            assert!(walked < 600 * 2 * 40, "{walked} steps for 1200 pushes and pops at the ends of a million elements");
+            assert!(walked < 9200 * 40, "{walked} steps for 9200 pushes and pops at the ends of a million elements");
         }
         nothing_was_written_whole(&mut [one, two]);
     }

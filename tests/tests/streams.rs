@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use redis::Value;
 
 use syncer_tests::client::Client;
+use syncer_tests::cluster::Cluster;
+use syncer_tests::server::ServerKind;
 use syncer_tests::{on_all_kinds, reply, wait};
 
 /// The ids of a reply like that of `XRANGE`.
@@ -286,4 +288,37 @@ on_all_kinds! {
         one.ok("FLUSHALL");
         cluster.converged();
     }
+}
+
+/// `XACKDEL` and `XDELEX`, which Redis has, against what another site does with the same entries.
+#[test]
+fn what_acknowledges_and_deletes_at_once_meets_claims_and_reads() {
+    let cluster = Cluster::new(&[ServerKind::Redis8, ServerKind::Redis8]);
+    let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+    for ms in 1..=5 {
+        one.ok(&format!("XADD x {ms}-1 f v"));
+    }
+    one.ok("XGROUP CREATE x g 0");
+    assert_eq!(read(&mut one, "a", "COUNT 4 STREAMS x >").len(), 4);
+    cluster.converged();
+    cluster.cut(1, 2);
+    one.ok("XACKDEL x g DELREF IDS 1 1-1");
+    one.ok("XDELEX x KEEPREF IDS 1 2-1");
+    assert_eq!(one.text("XDELEX x ACKED IDS 1 3-1"), "[2]", "it is not acknowledged here");
+    two.ok("XCLAIM x g b 0 1-1 2-1");
+    two.ok("XACK x g 3-1");
+    assert_eq!(read(&mut two, "b", "STREAMS x >"), ["5-1"]);
+    two.ok("XADD x 6-1 f v");
+    cluster.heal();
+    cluster.converged();
+    for client in [&mut one, &mut two] {
+        assert_eq!(all_ids(client, "x"), ["3-1", "4-1", "5-1", "6-1"]);
+        let owners = pending(client, "x");
+        assert_eq!(owners.get("4-1").map(String::as_str), Some("a"));
+        assert_eq!(owners.get("5-1").map(String::as_str), Some("b"));
+        assert_eq!(owners.get("3-1"), None, "acknowledged");
+    }
+    assert_eq!(one.text("XDELEX x ACKED IDS 1 3-1"), "[1]");
+    cluster.converged();
+    assert_eq!(all_ids(&mut two, "x"), ["4-1", "5-1", "6-1"]);
 }
