@@ -1,5 +1,6 @@
 //! Rules of style that the compiler does not check.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -178,4 +179,25 @@ fn links_in_the_documentation_lead_somewhere() {
 
 fn link_targets(markdown: &str) -> Vec<String> {
     markdown.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(str::to_owned).collect()
+}
+
+/// A function that is missing at load is a clear error then, and the end of the server later.
+#[test]
+fn what_the_module_calls_is_asked_for_at_load() {
+    let required = Path::new("module/src/redis/required.rs");
+    let names = |code: &str, before: &str| -> BTreeSet<String> {
+        let found = code.split(before).skip(1);
+        let name =
+            |rest: &str| rest.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next().map(str::to_owned);
+        found.filter_map(name).filter(|name| name.starts_with("RedisModule_")).collect()
+    };
+    let called: BTreeSet<String> = files(".rs")
+        .iter()
+        .filter(|path| path.starts_with("module/src"))
+        .flat_map(|path| ["api!(", "raw::"].map(|before| names(&text(path), before)))
+        .flatten()
+        .collect();
+    let asked: BTreeSet<String> = names(&text(required), "\n        ");
+    let differ: Vec<&String> = called.symmetric_difference(&asked).collect();
+    assert!(differ.is_empty() && !called.is_empty(), "called or asked for, not both: {differ:?}");
 }
