@@ -84,11 +84,37 @@ pub fn key_counts(context: &Context, databases: u32) -> (u64, u64) {
 #[must_use]
 pub fn too_old(context: &Context) -> Option<String> {
     let info = Info::section(context, c"server");
-    let (name, version, needed) = match info.text(c"valkey_version") {
+    judged(info.text(c"valkey_version").as_deref(), info.text(c"redis_version").as_deref())
+}
+
+/// Valkey has both: the second is that of the Redis that it is compatible with.
+fn judged(valkey: Option<&str>, redis: Option<&str>) -> Option<String> {
+    let (name, version, needed) = match valkey {
         Some(version) => ("Valkey", version, (8, 0)),
-        None => ("Redis", info.text(c"redis_version")?, (7, 2)),
+        None => ("Redis", redis?, (7, 2)),
     };
     let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     (found < needed).then(|| format!("{name} {version}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_servers_are_named() {
+        for (valkey, redis, expected) in [
+            (None, Some("7.0.15"), Some("Redis 7.0.15")),
+            (None, Some("6.2.0"), Some("Redis 6.2.0")),
+            (None, Some("7.2.0"), None),
+            (None, Some("8.2.3"), None),
+            (Some("7.2.5"), Some("7.2.4"), Some("Valkey 7.2.5")),
+            (Some("8.0.0"), Some("7.2.4"), None),
+            (Some("9.1.2"), Some("7.2.4"), None),
+            (None, None, None),
+        ] {
+            assert_eq!(judged(valkey, redis).as_deref(), expected, "{valkey:?} {redis:?}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use syncer_shared::list::{Drafts, End};
 use syncer_shared::memory::MemoryKeyspace;
 use syncer_shared::number::Number;
 use syncer_shared::replid::ReplId;
-use syncer_shared::shard::{Answer, Batch, Hello, Outcome, Shard, ShardConfig, Start};
+use syncer_shared::shard::{Answer, Applied, ApplyError, Batch, Hello, Outcome, Shard, ShardConfig, Start};
 
 pub const NOW: u64 = 1_700_000_000_000;
 pub const K: &[u8] = b"k";
@@ -104,6 +104,12 @@ impl Site {
 
 /// `to` reads everything of `from`.
 pub fn pull(from: &mut Site, to: &mut Site) {
+    let applied = try_pull(from, to).expect("applied");
+    assert_eq!(applied.outcome, Outcome::Done, "two instances never wait for a third");
+}
+
+/// The same, as it may be refused.
+pub fn try_pull(from: &mut Site, to: &mut Site) -> Result<Applied, ApplyError> {
     let hello = Hello {
         protocol: 1,
         instance: to.shard.instance(),
@@ -128,8 +134,7 @@ pub fn pull(from: &mut Site, to: &mut Site) {
         source_ms: from.now,
         frames: &frames,
     };
-    let applied = to.shard.apply(&batch, &mut to.data, to.now, &mut || true).expect("applied");
-    assert_eq!(applied.outcome, Outcome::Done, "two instances never wait for a third");
+    to.shard.apply(&batch, &mut to.data, to.now, &mut || true)
 }
 
 pub fn report(from: &Site, to: &mut Site) {
