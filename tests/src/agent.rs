@@ -28,6 +28,11 @@ impl AgentOptions {
         Self { local, peers: Vec::new(), extra: Vec::new() }
     }
 
+    /// An agent whose configuration is in a file that [`AgentOptions::arg`] names.
+    pub fn from_file() -> Self {
+        Self::at(String::new())
+    }
+
     /// Pulls from this instance, reached on this loopback port.
     pub fn peer(self, instance: u8, port: u16) -> Self {
         self.peer_url(instance, format!("redis://127.0.0.1:{port}"))
@@ -47,7 +52,10 @@ impl AgentOptions {
 
     /// The arguments of `syncer-agent run`.
     pub fn command_line(&self) -> Vec<String> {
-        let mut args = vec!["run".to_owned(), "--local".to_owned(), self.local.clone()];
+        let mut args = vec!["run".to_owned()];
+        if !self.local.is_empty() {
+            args.extend(["--local".to_owned(), self.local.clone()]);
+        }
         for (instance, url) in &self.peers {
             args.extend(["--peer".to_owned(), format!("{instance}={url}")]);
         }

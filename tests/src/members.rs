@@ -63,7 +63,8 @@ pub fn forget(port: u16, instance: u8) -> (bool, String) {
     tell(&["forget", "--local", &format!("redis://127.0.0.1:{port}"), &instance.to_string()])
 }
 
-fn tell(words: &[&str]) -> (bool, String) {
+/// Runs `syncer-agent` with these words; whether it went well, and what it says.
+pub fn tell(words: &[&str]) -> (bool, String) {
     let output = Command::new(artifact::agent()).args(words).output().expect("the agent starts");
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())

@@ -162,7 +162,9 @@ fn every_write_converges_and_looks_stock(kinds: [ServerKind; 2]) {
         "the site and the stock server differ"
     );
     if kinds[0] == kinds[1] {
-        assert_same(&encodings(&mut sites.here, &dataset), &encodings(&mut alike.here, &dataset), "encodings");
+        let stock = encodings(&mut alike.here, &dataset);
+        assert_same(&encodings(&mut sites.here, &dataset), &stock, "encodings");
+        assert_same(&encodings(&mut sites.elsewhere, &dataset), &stock, "encodings at the other site");
     }
 
     for example in examples.iter().filter(|example| example.alone) {

@@ -1,6 +1,7 @@
 //! Files and native full syncs while everybody writes, in every form that the servers offer.
 
 use syncer_tests::nodes::{Pair, advance, figure, save, sum, under_load};
+use syncer_tests::server::ServerOptions;
 use syncer_tests::{on_each_kind, wait};
 
 fn until_saved(pair: &Pair) {
@@ -43,6 +44,9 @@ on_each_kind! {
         pair.one.client().ok("CONFIG SET appendonly no");
         save(pair.one.primary());
         pair.one.nodes[0].restart();
+        assert_eq!(pair.one.client().text("SYNCER.DIGEST"), had);
+        // The append-only file was rewritten under the same load.
+        pair.one.nodes[0].restart_with(ServerOptions::instance(1).config("appendonly", "yes"));
         assert_eq!(pair.one.client().text("SYNCER.DIGEST"), had);
         pair.restart_agents();
         pair.agree();

@@ -3,8 +3,8 @@
 use redis::Value;
 
 use syncer_tests::client::Client;
-use syncer_tests::reply;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
+use syncer_tests::{on_all_kinds, reply};
 
 /// Runs the same lines, in groups of one client each, against a stock server and one with the module, and compares the
 /// replies.
@@ -180,5 +180,39 @@ fn blocking_commands_block() {
         }
         let mut waiter = server.client();
         assert_eq!(waiter.cmd("BLPOP none 0.01"), Value::Nil);
+    }
+}
+
+on_all_kinds! {
+    /// They go through twins of `SYNCER.CALL`, which need no rights of their own; those of a default user that may not run it, as they are.
+    fn what_restricted_users_write_reaches_the_other_site(cluster: 2) {
+        const MAY: &str = "+sadd +spop +zadd +zpopmin +hset +hincrbyfloat +rpush +lpop +multi +exec +eval";
+        let mut boss = cluster.client(1);
+        boss.ok("ACL SETUSER boss on >pw ~* &* +@all");
+        boss.ok(&format!("ACL SETUSER app on >pw ~* {MAY}"));
+        boss.ok("AUTH boss pw");
+        let write = |client: &mut Client, way: &str| {
+            assert!(client.text("SYNCER.CALL SET k v").starts_with("-NOPERM"), "{way} has the right");
+            let plain = ["SADD {}s a b c d", "SPOP {}s", "ZADD {}z 1 a 5 b", "ZADD {}z GT INCR 2 a", "HINCRBYFLOAT {}h f 0.5", "RPUSH {}l a b", "LPOP {}l"];
+            let in_multi = ["MULTI", "SPOP {}s", "ZPOPMIN {}z", "HSET {}h g 1", "EXEC"];
+            let in_script = ["EVAL return(redis.call('SPOP','{}s')) 0"];
+            for line in plain.iter().chain(&in_multi).chain(&in_script) {
+                drop(client.ok(&line.replace("{}", way)));
+            }
+        };
+        let mut app = cluster.client(1);
+        app.ok("AUTH app pw");
+        write(&mut app, "app:");
+        cluster.converged();
+        boss.ok(&format!("ACL SETUSER default -@all {MAY}"));
+        write(&mut cluster.site(1).client(), "default:");
+        boss.ok("ACL SETUSER default +@all");
+        cluster.converged();
+        let mut other = cluster.client(2);
+        for way in ["app:", "default:"] {
+            let shown = ["SCARD {}s", "ZRANGE {}z 0 -1 WITHSCORES", "HGET {}h f", "HGET {}h g", "LRANGE {}l 0 -1"];
+            let shown = shown.map(|line| other.text(&line.replace("{}", way)));
+            assert_eq!(shown, ["1", "[b, 5]", "0.5", "1", "[b]"], "{way}");
+        }
     }
 }
