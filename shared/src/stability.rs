@@ -144,8 +144,8 @@ impl Stability {
     }
 
     /// Raises S to what all of `holders` have: the members, and who was forgotten and is not settled (M3). `own` is this instance's
-    /// durable clock. Returns whether S rose.
-    pub fn raise(&mut self, me: InstanceId, holders: InstanceSet, own: &VectorClock) -> bool {
+    /// durable clock. Returns whether S rose. `by_replid` off is the control of rule 2: one time for all replication IDs.
+    pub fn raise(&mut self, me: InstanceId, holders: InstanceSet, own: &VectorClock, by_replid: bool) -> bool {
         let mut counted = Vec::with_capacity(holders.len());
         for member in holders.iter().filter(|member| *member != me) {
             match self.counted(member) {
@@ -153,7 +153,9 @@ impl Stability {
                 None => return false,
             }
         }
-        let lowest = |origin, ts| counted.iter().fold(ts, |low: Timestamp, report| low.min(report.get(origin)));
+        let newest = |report: &VectorClock| report.iter().map(|(_, ts)| ts).max().unwrap_or_default();
+        let has = |report: &VectorClock, origin| if by_replid { report.get(origin) } else { newest(report) };
+        let lowest = |origin, ts| counted.iter().fold(ts, |low: Timestamp, report| low.min(has(report, origin)));
         let risen: Vec<_> = own
             .iter()
             .map(|(origin, ts)| (origin, lowest(origin, ts)))

@@ -48,6 +48,7 @@ impl Tick for Heartbeat {
             if shard.renewals_left().is_some() && role::mode() == role::Mode::Primary {
                 with_keyspace(context, |keyspace| shard.go_on_joining(keyspace, timer::now_ms(), RENEWALS));
             }
+            with_keyspace(context, |keyspace| shard.revive_orphans(keyspace, timer::now_ms()));
             shard.recheck_behind(timer::now_ms());
             refuse::recheck(&shard);
             warn_if_superseded(context, &mut shard);

@@ -347,6 +347,7 @@ impl<K: Keyspace> Merge<'_, K> {
         shown.assigns.iter_mut().for_each(|a| a.reasserted = reasserted);
         let index = match self.shown_list(key).find(&run, at) {
             Spot::At(index) => index,
+            Spot::Before(_) if !self.rules.lset_brings_back && native == Native::Follows => return,
             Spot::Before(index) => {
                 let origins = self.origins;
                 self.shown_list(key).insert_with(index, &run, at, shown, origins);

@@ -36,8 +36,12 @@ use crate::stream::Part;
 /// outside tests.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
+    /// 2.1, I-3: a group waits for what its author had seen.
+    pub groups_wait: bool,
     /// 2.2 rule 1: a member reports what is durable.
     pub reports_are_durable: bool,
+    /// 2.2 rule 2: S is the lowest of each replication ID, not one time for all.
+    pub stable_is_a_vector: bool,
     /// 2.2 rule 3: a report counts only when its receiver covers it and it covers the start of every known reign.
     pub reports_are_covered: bool,
     /// 2.2 rule 4: a path is pruned only with all its dots.
@@ -46,12 +50,16 @@ pub struct Rules {
     pub regressed_reassert: bool,
     /// MERGE_CASES A4: a type is a conflict domain.
     pub types_conflict: bool,
+    /// 2.2 rule 6: S rises by entries of the replication stream.
+    pub stable_is_logged: bool,
     /// T2, T3: weak TTL dots.
     pub weak_ttl: bool,
     /// T9: stable TTL dots wait until everyone has what they may still meet (`metadata/grace.rs`).
     pub ttl_grace: bool,
     /// T6: an expiry is re-asserted against a longer TTL.
     pub expiry_reassert: bool,
+    /// T8: what nobody is left to re-assert is re-asserted by who kept it.
+    pub orphans_are_revived: bool,
     /// T7: re-asserted dots rank below all others.
     pub reassert_flag: bool,
     /// MERGE_CASES A5, rule 7: an entry without a dot stands for the stable dots that its side no longer has.
@@ -60,12 +68,16 @@ pub struct Rules {
     pub forget_settles: bool,
     /// M2: what a forgotten instance sends itself is not taken.
     pub forgotten_is_not_read: bool,
+    /// M6: what only a member restored from before a settled Forget can bring is refused.
+    pub from_before_is_refused: bool,
     /// M8: an instance joins again only when its Forget is settled.
     pub rejoin_when_settled: bool,
     /// M8: the sponsor knows every change of membership that the joining instance knows.
     pub sponsor_knows_all: bool,
     /// M11: no writes until every member has the Join.
     pub joining_takes_no_writes: bool,
+    /// L6: an `LSET` brings an element back to its place.
+    pub lset_brings_back: bool,
     /// L4: who pushes beside what it pushed before continues that run.
     pub runs_continue: bool,
     /// DESIGN 2.3: what the author of a read had not seen is not delivered by it.
@@ -77,21 +89,27 @@ pub struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         Self {
+            groups_wait: true,
             reports_are_durable: true,
+            stable_is_a_vector: true,
             reports_are_covered: true,
             prune_whole_paths: true,
             regressed_reassert: true,
             types_conflict: true,
+            stable_is_logged: true,
             weak_ttl: true,
             ttl_grace: true,
             expiry_reassert: true,
+            orphans_are_revived: true,
             reassert_flag: true,
             entries_stand_for_stable: true,
             forget_settles: true,
             forgotten_is_not_read: true,
+            from_before_is_refused: true,
             rejoin_when_settled: true,
             sponsor_knows_all: true,
             joining_takes_no_writes: true,
+            lset_brings_back: true,
             runs_continue: true,
             late_entries: true,
             group_sees_itself: true,

@@ -247,7 +247,7 @@ impl Shard {
 
     /// What a group's context has and this shard does not (I-3).
     fn missing(&self, group: &GroupView<'_>) -> Option<(ReplId, Timestamp)> {
-        if group.change.len() <= StreamContext::EMPTY_CHANGE.len() {
+        if group.change.len() <= StreamContext::EMPTY_CHANGE.len() || !self.config.rules.groups_wait {
             // Unchanged since its previous group, which is applied.
             return None;
         }

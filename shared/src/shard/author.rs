@@ -1,12 +1,14 @@
 //! Groups that this shard authors by itself, to keep what would be lost (I-8 names them as its exceptions).
 
 use super::Shard;
+use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
 use crate::effect::{ClearReason, Effect, Op, Path, TtlNote, UnixMs, Value};
 use crate::group::{self, GroupBuilder};
 use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
 use crate::list::{Ranges, wire};
+use crate::membership::Membership;
 use crate::merge::{Aside, AtRisk, Element, Revival, StableTtl};
 use crate::metadata::Payload;
 use crate::record::Record;
@@ -50,6 +52,13 @@ impl Shard {
         }
         if !revival.authors.contains(self.config.instance) {
             self.aside.push(Aside { revival, expired });
+            return;
+        }
+        self.author_revival(&revival, keyspace, now_ms);
+    }
+
+    fn author_revival<K: Keyspace>(&mut self, revival: &Revival, keyspace: &mut K, now_ms: u64) {
+        if revival.expire_at.is_some_and(|at| u64::try_from(at).is_ok_and(|at| at <= now_ms)) {
             return;
         }
         let mut group = GroupBuilder::new();
@@ -96,6 +105,7 @@ impl Shard {
     ) {
         let Some(origin) = self.me else { return };
         for (index, effect) in (0_u32..).zip(group::effects(body)) {
+            self.drop_revived(&effect, &Seen::Everything);
             self.merge(keyspace).remote(&effect, Dot { ts, index, origin }, &Seen::Everything);
         }
     }
@@ -108,13 +118,36 @@ impl Shard {
         }
     }
 
-    /// T8: every member has the expiry, and whoever had to write the key again has decided, or is out and what it decided has come.
+    /// T8: every member has the expiry, and one of those who had to write the key again is a member: it has decided.
     pub(super) fn drop_settled_asides(&mut self) {
-        let (stable, members) = (self.stability.stable(), &self.membership);
-        let decided = |i: InstanceId| members.contains(i) || members.forgotten(i).is_some_and(|f| f.settled);
-        let settled = |a: &Aside| a.expired.is_in(stable) && a.revival.authors.iter().all(decided);
-        self.aside.retain(|aside| !settled(aside));
+        let (stable, members) = (self.stability.stable(), self.membership.members());
+        let may_be_orphan = |a: &Aside| a.revival.authors.iter().all(|author| !members.contains(author));
+        self.aside.retain(|aside| may_be_orphan(aside) || !is_settled(aside, stable, &self.membership));
     }
+
+    /// T8: what nobody is left to write again. All that its authors had written has come, so whoever has kept it aside does: twice the same does
+    /// no harm, and who hears of it first has nothing left to do. Now and then.
+    pub fn revive_orphans<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
+        if self.aside.is_empty() || !self.is_primary() || !self.config.rules.orphans_are_revived {
+            return;
+        }
+        let Self { aside, stability, membership, .. } = self;
+        let members = membership.members();
+        let is_orphan = |a: &Aside| {
+            a.revival.authors.iter().all(|author| !members.contains(author))
+                && is_settled(a, stability.stable(), membership)
+        };
+        let orphans: Vec<Aside> = aside.extract_if(.., |aside| is_orphan(aside)).collect();
+        for Aside { revival, .. } in orphans {
+            self.author_revival(&revival, keyspace, now_ms);
+        }
+    }
+}
+
+/// Whether every member has the expiry, and everybody who had to write the key again is a member, or is out and all of its effects have come.
+fn is_settled(aside: &Aside, stable: &VectorClock, membership: &Membership) -> bool {
+    let decided = |i: InstanceId| membership.contains(i) || membership.forgotten(i).is_some_and(|f| f.settled);
+    aside.expired.is_in(stable) && aside.revival.authors.iter().all(decided)
 }
 
 /// `note` goes with each.

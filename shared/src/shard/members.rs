@@ -217,8 +217,9 @@ impl Shard {
 
     /// M6: whether a group can come only from who was restored from before a settled `Forget`.
     pub(super) fn is_from_before(&self, instance: InstanceId, replid: &ReplId) -> bool {
-        self.origins.find(replid).is_some_and(|origin| self.membership.is_frozen(origin))
-            || self.membership.forgotten(instance).is_some_and(|f| f.settled)
+        let is_out = self.origins.find(replid).is_some_and(|origin| self.membership.is_frozen(origin))
+            || self.membership.forgotten(instance).is_some_and(|f| f.settled);
+        is_out && self.config.rules.from_before_is_refused
     }
 }
 

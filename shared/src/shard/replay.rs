@@ -71,6 +71,7 @@ impl Shard {
                 self.take_in_tail(keyspace);
                 for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
                     let dot = Dot { ts: group.ts, index, origin };
+                    self.drop_revived(&effect, &crate::dot::Seen::Everything);
                     self.merge(keyspace).remote(&effect, dot, &crate::dot::Seen::Everything);
                     self.control_effect(&effect, dot, &crate::dot::Seen::Everything);
                 }

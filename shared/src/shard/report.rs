@@ -168,7 +168,11 @@ impl Shard {
         self.stability.count(&self.clock, &joins, strict);
         self.settle_forgotten(&own);
         let holders = InstanceSet::from_bits(members.bits() | self.membership.unsettled().bits());
-        if holders.len() > 1 && self.stability.raise(self.config.instance, holders, &own) {
+        let by_replid = self.config.rules.stable_is_a_vector;
+        if holders.len() > 1 && self.stability.raise(self.config.instance, holders, &own, by_replid) {
+            if !self.config.rules.stable_is_logged {
+                return;
+            }
             let mut record = Vec::new();
             Record::stable(&mut record, &self.token(self.stability.stable()));
             self.records.push(record);

@@ -85,6 +85,83 @@ pub(super) fn check(steps: impl Fn(Rules) -> Check, without: impl Fn(&mut Rules)
     println!("without the rule: {}", broken.lines().next().unwrap_or_default());
 }
 
+/// DESIGN 2.1, I-3: C must not apply what B had done to an element that C has not got yet.
+#[test]
+fn a_group_waits_for_what_its_author_had_seen() {
+    let steps = |rules: Rules| {
+        let mut world = world(3, rules);
+        world.command(A, "s", Command::SAdd("a".into()))?;
+        world.pull(A, B)?;
+        world.command(B, "s", Command::SRem("a".into()))?;
+        world.pull(B, C)?;
+        world.pull(A, C)?;
+        world.pull(B, C)?;
+        assert!(!world.instances[C].keyspace.has_member(0, b"s", b"a"));
+        world.heal()
+    };
+    check(steps, |rules| rules.groups_wait = false);
+}
+
+/// 2.2 rule 2: B has something newer of C than A's last write, but not that write. One time for all would say that it has. Rule 5 would hide the
+/// harm, so it is off.
+#[test]
+fn s_is_the_lowest_of_each_replication_id() {
+    let steps = |rules: Rules| {
+        let mut world = world(3, Rules { regressed_reassert: false, ..rules });
+        world.command(A, "k", set("old"))?;
+        world.settle()?;
+        world.instances[C].skew_ms = 1000;
+        world.command(C, "l", set("x"))?;
+        world.command(A, "k", set("new"))?;
+        world.pull(C, B)?;
+        world.pull(A, C)?;
+        world.pull(C, A)?;
+        world.tell(C, A)?;
+        world.tell(B, A)?;
+        world.prune(A, usize::MAX)?;
+        world.command(B, "k", Command::Del)?;
+        world.pull(B, A)?;
+        world.shows(A, "k", Some("new"))?;
+        world.heal()
+    };
+    check(steps, |rules| rules.stable_is_a_vector = false);
+}
+
+/// 2.2 rule 6: a replica has the same S as its primary, else it would prune, and decide, otherwise.
+#[test]
+fn s_rises_by_the_replication_stream() {
+    let steps = |rules: Rules| {
+        let mut world = world(2, rules);
+        world.command(A, "k", set("v"))?;
+        world.settle()?;
+        world.check_all()
+    };
+    check(steps, |rules| rules.stable_is_logged = false);
+}
+
+/// L6: A sets an element that B pops at the same time: it comes back where it was.
+#[test]
+fn l6_an_lset_brings_an_element_back_to_its_place() {
+    let steps = |rules: Rules| {
+        let mut world = world(2, rules);
+        world.command(A, "l", Command::Push(End::Tail, ["a", "b", "c"].map(String::from).to_vec()))?;
+        world.settle()?;
+        world.command(A, "l", Command::LSet(1, "x".into()))?;
+        world.command(B, "l", Command::Pop(End::Head, 2, true))?;
+        world.pull(A, B)?;
+        world.pull(B, A)?;
+        for instance in [A, B] {
+            let keyspace = &mut world.instances[instance].keyspace;
+            let shown = [0, 1].map(|index| keyspace.list_get(0, b"l", index));
+            if shown != [Some(b"x".to_vec()), Some(b"c".to_vec())] {
+                return Err(format!("{} shows {shown:?}", instance + 1));
+            }
+        }
+        world.heal()
+    };
+    check(steps, |rules| rules.lset_brings_back = false);
+}
+
 /// MERGE_CASES A1: B loses what A already counts as stable, and deletes what it has instead.
 #[test]
 fn a1_a_regressed_delete_takes_nothing_that_it_had_not_seen() {

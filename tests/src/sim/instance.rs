@@ -331,6 +331,10 @@ impl Instance {
         if shard.clock_token() != self.shard.clock_token() {
             return Err(primary("clock"));
         }
+        // Who is alone raises it by what its backlog has lost, which a restart does not tell.
+        if self.shard.membership().is_group() && shard.status().stable != self.shard.status().stable {
+            return Err(primary("stable clock"));
+        }
         let offsets = |shard: &Shard| (shard.backlog().first_offset(), shard.backlog().end_offset());
         if offsets(&shard) != offsets(&self.shard) {
             return Err(format!("{}: {:?}, {:?}", primary("backlog"), offsets(&shard), offsets(&self.shard)));

@@ -44,26 +44,32 @@ fn m3_who_was_forgotten_holds_the_stable_clock_until_all_know() {
 
 /// M2: what F sent to some comes to all by them; F is told, and what it wrote alone stays with it.
 #[test]
-fn m2_effects_of_a_forgotten_instance_come_by_members_only() -> Check {
-    let mut world = world(4, Rules::default());
-    world.settle()?;
-    world.command(F, "shared", set("1"))?;
-    world.pull(F, C)?;
-    world.forget(A, F)?;
-    world.command(F, "late", set("1"))?;
-    assert_eq!(world.pull(F, A)?, 0, "A reads it no more");
-    // The connection ends, and the next handshake tells why.
-    world.pull(A, F)?;
-    world.pull(A, F)?;
-    assert!(!world.instances[F].shard.takes_writes(), "F was told");
-    world.heal()?;
-    assert_eq!(world.group(), [A, B, C]);
-    for member in [A, B, C] {
-        world.shows(member, "shared", Some("1"))?;
-        world.shows(member, "late", None)?;
-        assert!(world.instances[member].shard.membership().forgotten(world.instances[F].id).is_some_and(|f| f.settled));
-    }
-    world.shows(F, "late", Some("1"))
+fn m2_effects_of_a_forgotten_instance_come_by_members_only() {
+    let steps = |rules: Rules| {
+        let mut world = world(4, rules);
+        world.settle()?;
+        world.command(F, "shared", set("1"))?;
+        world.pull(F, C)?;
+        world.forget(A, F)?;
+        world.command(F, "late", set("1"))?;
+        if world.pull(F, A)? > 0 {
+            return Err("A reads it still".into());
+        }
+        // The connection ends, and the next handshake tells why.
+        world.pull(A, F)?;
+        world.pull(A, F)?;
+        assert!(!world.instances[F].shard.takes_writes(), "F was told");
+        world.heal()?;
+        assert_eq!(world.group(), [A, B, C]);
+        for member in [A, B, C] {
+            world.shows(member, "shared", Some("1"))?;
+            world.shows(member, "late", None)?;
+            let f = world.instances[F].id;
+            assert!(world.instances[member].shard.membership().forgotten(f).is_some_and(|f| f.settled));
+        }
+        world.shows(F, "late", Some("1"))
+    };
+    check(steps, |rules| rules.forgotten_is_not_read = false);
 }
 
 /// M5: two dead at once; each Forget waits only for those who are still members.
@@ -121,24 +127,60 @@ fn m14_who_forget_each_other_are_both_out() -> Check {
 
 /// M6: a member restored from before a Forget brings effects that nobody can have any more.
 #[test]
-fn m6_effects_from_before_a_settled_forget_are_refused() -> Check {
-    let mut world = world(4, Rules::default());
-    world.settle()?;
-    world.command(F, "k", set("late"))?;
-    world.pull(F, B)?;
-    let backup = world.instances[B].logged();
-    world.fail_over(B, backup - 1)?;
-    world.forget(A, F)?;
-    for _ in 0..3 {
-        for (from, to) in [(A, B), (B, A), (A, C), (C, A), (B, C), (C, B)] {
-            world.pull(from, to)?;
-            world.tell(from, to)?;
+fn m6_effects_from_before_a_settled_forget_are_refused() {
+    let steps = |rules: Rules| {
+        let mut world = world(4, rules);
+        world.settle()?;
+        let backup = world.instances[B].logged();
+        world.command(F, "k", set("late"))?;
+        world.forget(A, F)?;
+        for _ in 0..3 {
+            for (from, to) in [(A, B), (B, A), (A, C), (C, A), (B, C), (C, B)] {
+                world.pull(from, to)?;
+                world.tell(from, to)?;
+            }
         }
-    }
-    assert!(world.instances[A].shard.membership().forgotten(world.instances[F].id).is_some_and(|f| f.settled));
-    let refused = world.pull(F, B);
-    assert_eq!(refused, Ok(0), "B has forgotten F, too");
-    world.shows(A, "k", None)
+        assert!(world.instances[A].shard.membership().forgotten(world.instances[F].id).is_some_and(|f| f.settled));
+        // It reads from F as if nothing had been.
+        world.fail_over(B, backup)?;
+        assert_eq!(world.pull(F, B)?, 1);
+        let relay = world.link(B, A);
+        world.links[relay].want(InstanceSet::ALL);
+        match world.pull(B, A) {
+            Err(refused) if refused.contains("SYNCERMEMBER effects of instance 4 from before it was forgotten") => {}
+            other => return Err(format!("A takes what C cannot have: {other:?}")),
+        }
+        world.shows(A, "k", None)
+    };
+    check(steps, |rules| rules.from_before_is_refused = false);
+}
+
+/// M8: who sponsors must know of every change of membership that the joining instance knows of.
+#[test]
+fn m8_a_sponsor_knows_every_change_that_its_protege_knows() {
+    let steps = |rules: Rules| {
+        let mut world = forgotten_with_a_tail(rules)?;
+        world.forget(B, A)?;
+        assert_eq!(world.join_by(F, B, JoinData::Refuse, true)?, None);
+        world.pull(B, F)?;
+        match world.join_by(F, A, JoinData::Refuse, true)? {
+            Some(why) if why.starts_with("SYNCERMEMBER") => Ok(()),
+            other => Err(format!("A sponsors although it has not heard that it is out: {other:?}")),
+        }
+    };
+    check(steps, |rules| rules.sponsor_knows_all = false);
+}
+
+/// M11: who joins takes no writes before every member knows.
+#[test]
+fn m11_who_joins_takes_no_writes_until_all_know() {
+    let steps = |rules: Rules| {
+        let mut world = forgotten_with_a_tail(rules)?;
+        assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
+        world.command(F, "early", set("x"))?;
+        world.shows(F, "early", None)
+    };
+    check(steps, |rules| rules.joining_takes_no_writes = false);
 }
 
 /// Everything up to a Forget of F that is settled; F has written what nobody else has.

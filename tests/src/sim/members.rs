@@ -93,6 +93,7 @@ impl World {
         let now_ms = self.wall(instance);
         let to = &mut self.instances[instance];
         to.shard.go_on_joining(&mut to.keyspace, now_ms, 2);
+        to.shard.revive_orphans(&mut to.keyspace, now_ms);
         to.take_records(&mut self.registry)?;
         to.check()
     }

@@ -258,7 +258,21 @@ pub fn shown(keyspace: &MemoryKeyspace) -> BTreeMap<(u32, Vec<u8>), Entry> {
         entry.elements.retain(|_, payload| *payload != Payload::Late);
     }
     entries.retain(|_, entry| !entry.elements.is_empty());
+    drop_lone_deliveries(&mut entries);
     entries
+}
+
+/// Deliveries of entries that are not there: servers keep those that they have, but take no new ones, so it depends on what came first.
+pub fn drop_lone_deliveries(entries: &mut BTreeMap<(u32, Vec<u8>), Entry>) {
+    for entry in entries.values_mut() {
+        let is_lone = |name: &[u8]| match Part::parse(name) {
+            Some(Part::Delivery { id, .. }) => !entry.elements.contains_key(&entry_name(id)[..]),
+            _ => false,
+        };
+        let lone: Vec<Vec<u8>> = entry.elements.keys().filter(|name| is_lone(name)).cloned().collect();
+        lone.iter().for_each(|name| drop(entry.elements.remove(name)));
+    }
+    entries.retain(|_, entry| !entry.elements.is_empty());
 }
 
 /// What an effect does to a stream, in the plainest form: which parts it removes, and what it assigns.

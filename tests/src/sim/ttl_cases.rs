@@ -78,6 +78,32 @@ fn t7_what_is_asserted_again_ranks_below_what_clients_write() {
     check(steps, |rules| rules.reassert_flag = false);
 }
 
+/// MERGE_RULES T8: C extended what A expires, and is lost after B alone has heard of it.
+#[test]
+fn t8_what_a_lost_instance_had_extended_lives_on() {
+    let steps = |rules: Rules| {
+        let mut world = world(3, rules);
+        world.settle()?;
+        let at = world.now_ms as i64 + 10_000;
+        world.command(A, "k", Command::Set("v".into(), Some(at)))?;
+        world.pull(A, B)?;
+        world.pull(A, C)?;
+        world.command(C, "k", Command::ExpireAt(at + 4_000_000))?;
+        world.pull(C, B)?;
+        world.tick(10_100);
+        world.expire(A)?;
+        world.pull(A, B)?;
+        world.shows(B, "k", None)?;
+        world.forget(A, C)?;
+        world.heal()?;
+        for instance in [A, B] {
+            world.shows(instance, "k", Some("v"))?;
+        }
+        Ok(())
+    };
+    check(steps, |rules| rules.orphans_are_revived = false);
+}
+
 /// Found by the simulation (seed 5629): A had pruned the TTL of a key that it had emptied; a field that B added at the same time
 /// brings the TTL along, although B knows of a creation that would outrank the note.
 #[test]

@@ -309,10 +309,11 @@ impl World {
     pub fn check_equal(&self) -> Check {
         let group: Vec<_> = self.group().iter().map(|index| &self.instances[*index]).collect();
         let Some(first) = group.first() else { return Ok(()) };
-        match group.iter().find(|other| other.keyspace.digest() != first.keyspace.digest()) {
+        let here = streams::shown(&first.keyspace);
+        match group.iter().find(|other| streams::shown(&other.keyspace) != here) {
             None => Ok(()),
             Some(other) => {
-                let (here, there) = (streams::shown(&first.keyspace), streams::shown(&other.keyspace));
+                let there = streams::shown(&other.keyspace);
                 let differs = here.keys().chain(there.keys()).find(|name| here.get(*name) != there.get(*name));
                 let (ours, theirs) = (differs.and_then(|n| here.get(n)), differs.and_then(|n| there.get(n)));
                 Err(format!(
@@ -333,7 +334,7 @@ impl World {
             a.check_replica(a.logged() / 2, self.now_ms)?;
             for b in &self.instances {
                 let comparable = !a.shard.is_syncing() && !b.shard.is_syncing() && !a.has_regressed && !b.has_regressed;
-                if comparable && a.applied == b.applied && a.keyspace.digest() != b.keyspace.digest() {
+                if comparable && a.applied == b.applied && streams::shown(&a.keyspace) != streams::shown(&b.keyspace) {
                     return Err(format!("I-5: {} and {} have applied the same and show different data", a.id, b.id));
                 }
                 if comparable && a.applied == b.applied && !a.oracle.same(&b.oracle) {
