@@ -44,7 +44,8 @@ impl ServerKeyspace<'_> {
     }
 
     pub(super) fn remove_from_list(&mut self, db: u32, name: &[u8], index: usize, count: usize) {
-        let is_tail = index + count == self.length_of_list(db, name);
+        let len = self.length_of_list(db, name);
+        let is_tail = index + count == len;
         let key = self.key(db, name);
         for _ in 0..count {
             if !key.remove_element(index) {
@@ -57,7 +58,11 @@ impl ServerKeyspace<'_> {
             _ if is_tail => Event::RPOP,
             _ => Event::LREM,
         };
-        self.shrunk(db, name, event);
+        if count < len {
+            self.changed(event);
+        } else {
+            self.shrunk(db, name, event);
+        }
     }
 
     pub(super) fn set_in_list(&mut self, db: u32, name: &[u8], index: usize, value: &[u8]) {

@@ -1,5 +1,6 @@
 //! What is known of one list whose elements the dataset shows.
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -87,11 +88,12 @@ impl List {
     #[must_use]
     pub fn find(&self, run: &RunName, at: At) -> Spot {
         let number = self.runs.find(run);
-        let name = run.element(at);
+        // Needed only where other runs are near.
+        let name = OnceCell::new();
         let order = |id: &Id| match self.run(id) {
             Some(known) if Some(id.run) == number && known.side == Side::Before => id.at.cmp(&at),
             Some(_) if Some(id.run) == number => at.cmp(&id.at),
-            Some(known) => known.name.element(id.at).cmp(&name),
+            Some(known) => known.name.element(id.at).cmp(name.get_or_init(|| run.element(at))),
             None => Ordering::Less,
         };
         match self.ids.search(order) {

@@ -4,7 +4,7 @@ use super::local::note_ttl;
 use super::{KeyRef, Merge, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{Kind, Path, TtlNote};
-use crate::hyperloglog::{self, DENSE, HEADER, Registers};
+use crate::hyperloglog::{self, DENSE, DENSE_SHOWN_BY, HEADER, Registers};
 use crate::keyspace::Keyspace;
 use crate::metadata::fold::canonical;
 use crate::metadata::patches::overlay_bits;
@@ -50,10 +50,17 @@ impl<K: Keyspace> Merge<'_, K> {
             return;
         }
         let is_blended = path.has_other_than(Class::Registers);
-        if !is_blended && is_full_hyperloglog(self.keyspace, key) {
+        let beginning = self.keyspace.string_range(key.db, key.name, 0, DENSE_SHOWN_BY);
+        let is_long = beginning.len() == DENSE_SHOWN_BY;
+        if is_long
+            && !is_blended
+            && hyperloglog::begins_canonical_dense(&beginning, self.keyspace.string_len(key.db, key.name))
+        {
             return;
         }
-        let Some(native) = self.keyspace.string(key.db, key.name) else { return };
+        let is_whole = !is_long && !beginning.is_empty();
+        let native = if is_whole { Some(beginning) } else { self.keyspace.string(key.db, key.name) };
+        let Some(native) = native else { return };
         let right = if is_blended {
             let is_implied = path.top(self.origins) != Top::Nothing && path.payload(path.top(self.origins)).is_none();
             match view::view(path, Kind::String, self.origins) {
@@ -179,14 +186,4 @@ impl<K: Keyspace> Merge<'_, K> {
             }
         }
     }
-}
-
-/// Whether the dataset has a HyperLogLog in canonical form, told by its beginning, which only large ones do.
-fn is_full_hyperloglog(keyspace: &mut impl Keyspace, key: KeyRef<'_>) -> bool {
-    let len = keyspace.string_len(key.db, key.name);
-    len == DENSE as u64
-        && hyperloglog::begins_canonical_dense(
-            &keyspace.string_range(key.db, key.name, 0, hyperloglog::DENSE_SHOWN_BY),
-            len,
-        )
 }
