@@ -86,7 +86,9 @@ impl<K: Keyspace> Merge<'_, K> {
             self.keyspace.take(key.db, key.name, path);
             return was.is_some();
         };
-        let differs = was.as_ref() != Some(&shown);
+        // A delivery that the dataset could not hold without its entry, which may be there now.
+        let is_left_out = matches!(shown, Payload::Owner(_)) && self.native(key, path).is_none();
+        let differs = was.as_ref() != Some(&shown) || is_left_out;
         if differs {
             self.put_view(key, path, &shown, meta);
         } else {
