@@ -30,7 +30,7 @@ use crate::hyperloglog::is_claimed;
 use crate::keyspace::Keyspace;
 use crate::metadata::{PathMeta, Payload, Table, Top};
 use crate::origin::Origins;
-use crate::stream::Part;
+use crate::stream::{Part, entry_id};
 
 /// Switches for the controls of the simulation: each rule has a counterexample without it. All on, always,
 /// outside tests.
@@ -207,6 +207,11 @@ impl<K: Keyspace> Merge<'_, K> {
     /// Writes what a path shows to the dataset, and lets the dataset hold what it can.
     fn put_view(&mut self, key: KeyRef<'_>, path: Path<'_>, shown: &Payload, meta: &mut PathMeta) {
         let is_held = self.put(key, path, shown);
+        if let Path::Stream(name) = path
+            && let Some(id) = entry_id(name)
+        {
+            self.show_deliveries(key, id);
+        }
         if !is_held && matches!(path, Path::Stream(_)) {
             return;
         }

@@ -283,7 +283,7 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// An entry is there again: the dataset can hold what groups were delivered of it, which it had left out.
-    fn show_deliveries(&mut self, key: KeyRef<'_>, id: StreamId) {
+    pub(super) fn show_deliveries(&mut self, key: KeyRef<'_>, id: StreamId) {
         let kind = self.table.find(key.db, key.name).and_then(|at| self.table.meta(at).kind(Kind::Stream));
         let Some(paths) = kind.map(|kind| &kind.paths) else { return };
         let is_left_out = |meta: &PathMeta| matches!(meta.payload(meta.top(self.origins)), Some(Payload::Owner(_)));
