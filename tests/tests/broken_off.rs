@@ -190,8 +190,8 @@ on_each_kind! {
         let agent = pair.one.agent.as_ref().expect("it runs");
         agent.process().pause();
         assert_eq!(number(&pair.one.nodes[0], "sync_full_in"), 0, "it is done already");
-        let replica = pair.one.nodes[1].client().text("SYNCER.SYNC STATUS");
-        assert!(replica.starts_with("[BROKEN"), "the replica knows: {replica}");
+        let knows = || pair.one.nodes[1].client().text("SYNCER.SYNC STATUS").starts_with("[BROKEN");
+        wait::eventually("the replica knows", knows);
         pair.one.nodes[0].kill();
         pair.two.nodes[0].process().pause();
         pair.one.nodes[1].client().ok("REPLICAOF NO ONE");
