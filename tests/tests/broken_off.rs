@@ -185,8 +185,10 @@ on_each_kind! {
         source.ok("INCRBY total 10");
         pair.one.client().ok("INCRBY total 100");
         pair.restart_agents();
-        let merged = |node: usize| number(&pair.one.nodes[node], "sync_full_keys");
-        wait::eventually("a part of the snapshot is merged", || merged(0) > 0);
+        let figure = |name: &str| number(&pair.one.nodes[0], name);
+        wait::eventually("a part of the snapshot is merged", || {
+            figure("sync_full_running") > 0 && figure("sync_full_keys") > 0
+        });
         let agent = pair.one.agent.as_ref().expect("it runs");
         agent.process().pause();
         assert_eq!(number(&pair.one.nodes[0], "sync_full_in"), 0, "it is done already");

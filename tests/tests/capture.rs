@@ -164,9 +164,11 @@ fn every_write_converges_and_looks_stock(kinds: [ServerKind; 2]) {
     if kinds[0] == kinds[1] {
         let stock = encodings(&mut alike.here, &dataset);
         assert_same(&encodings(&mut sites.here, &dataset), &stock, "encodings");
-        // Of strings, what was changed in part or by a script there is one value here.
+        // Of strings, what was changed in part or by a script there is one value here. A hash that once had TTLs there never had them here.
         let alike = |all: Vec<String>| -> Vec<String> {
-            all.into_iter().filter(|line| ![" int", " embstr", " raw"].iter().any(|of| line.ends_with(of))).collect()
+            let collections =
+                all.into_iter().filter(|line| ![" int", " embstr", " raw"].iter().any(|of| line.ends_with(of)));
+            collections.map(|line| line.replace(" listpackex", " listpack")).collect()
         };
         let there = alike(encodings(&mut sites.elsewhere, &dataset));
         assert_same(&there, &alike(stock), "encodings at the other site");

@@ -56,7 +56,7 @@ fn check_says_what_must_be_mended_before_going_live() {
     let weak = two.replace("redis://", "redis://weak:secret-word@");
     let (ok, text) = check(&one, &format!("2={weak}"));
     assert!(!ok, "{text}");
-    contains_all(&text, &["FAIL peer 2", "SYNCER."]);
+    contains_all(&text, &["FAIL peer 2", "NOPERM", "the agent's user needs"]);
     assert!(!text.contains("secret-word"), "a password is shown: {text}");
     let wrong = two.replace("redis://", "redis://weak:other-word@");
     let (ok, text) = check(&one, &format!("2={wrong}"));
