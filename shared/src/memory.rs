@@ -19,6 +19,8 @@ pub struct MemoryKeyspace {
     pub published: Vec<(Vec<u8>, Vec<u8>)>,
     /// Whole values that begin with this byte are of a type that is unknown here.
     pub unknown: Option<u8>,
+    /// Deliveries are held without their entries, too, which no server does.
+    pub holds_lone_deliveries: bool,
 }
 
 /// One key.
@@ -216,12 +218,13 @@ impl Keyspace for MemoryKeyspace {
             return false;
         }
         let fresh = || Entry { kind: path.kind(), elements: BTreeMap::new(), expire_at: None };
+        let holds_lone = self.holds_lone_deliveries;
         let entry = self.keys.entry((db, key.to_vec())).or_insert_with(fresh);
         assert_eq!(entry.kind, path.kind(), "the merge writes an element only to a key of its type");
         let payload = Payload::from_value(value);
         match path {
             Path::Stream(name) => {
-                let is_held = entry.put_part(name, payload);
+                let is_held = entry.put_part(name, payload, holds_lone);
                 if entry.elements.is_empty() {
                     self.keys.remove(&(db, key.to_vec()));
                 }

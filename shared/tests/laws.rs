@@ -226,7 +226,10 @@ impl Observer {
         let mut config = ShardConfig::new(instance(AUTHORS));
         config.drift_ms_max = u64::MAX;
         let shard = Shard::new(config, ReplId::from_bytes([0xee; 20]), Start::Empty, NOW_MS);
-        Self { shard, keyspace: MemoryKeyspace::default(), done: [0; AUTHORS], reports: 0 }
+        // Effects need not fit here: a delivery may come, and be pruned, before an entry that its author had not seen.
+        let mut keyspace = MemoryKeyspace::default();
+        keyspace.holds_lone_deliveries = true;
+        Self { shard, keyspace, done: [0; AUTHORS], reports: 0 }
     }
 
     /// Tries the next group of an author; whether it was its turn.

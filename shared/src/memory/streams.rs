@@ -6,10 +6,12 @@ use crate::metadata::Payload;
 use crate::stream::{LAST_NAME, Part, StreamId, entry_id, entry_name};
 
 impl Entry {
-    /// Puts a part of a stream. Whether it is held: no delivery is without its entry.
-    pub(super) fn put_part(&mut self, name: &[u8], payload: Payload) -> bool {
+    /// Puts a part of a stream. Whether it is held: no delivery is without its entry, unless so wanted.
+    pub(super) fn put_part(&mut self, name: &[u8], payload: Payload, holds_lone: bool) -> bool {
         match Part::parse(name) {
-            Some(Part::Delivery { id, .. }) if !self.elements.contains_key(&entry_name(id)[..]) => return false,
+            Some(Part::Delivery { id, .. }) if !holds_lone && !self.elements.contains_key(&entry_name(id)[..]) => {
+                return false;
+            }
             Some(Part::Entry(id)) => {
                 let is_new = self.elements.insert(name.into(), payload).is_none();
                 self.raise_last(id);
