@@ -50,6 +50,14 @@ on_all_kinds! {
         });
     }
 
+    fn functions_arrive_in_one_step(cluster: 2) {
+        let library = "#!lua name=tests\nredis.register_function('put',function(keys,args)redis.call('SET','a',args[1])redis.call('MSET','b',args[1],'c',args[1])end)";
+        cluster.client(1).args(&["FUNCTION", "LOAD", library]);
+        never_half(cluster, "a b c", |client, round| {
+            client.ok(&format!("FCALL put 0 {round}"));
+        });
+    }
+
     fn a_large_transaction_arrives_in_one_step(cluster: 2) {
         let keys: Vec<String> = (0..2_000).map(|key| format!("k{key}")).collect();
         let all = keys.join(" ");

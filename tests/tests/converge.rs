@@ -239,4 +239,47 @@ on_all_kinds! {
         assert_eq!(reply::text(&tracking.receive().expect("an invalidation is pushed")), "[[k]]");
         assert_eq!(reply::text(&subscribed.receive().expect("a notification")), "[message, __keyspace@0__:k, set]");
     }
+
+    /// The same for writes of every type: watched, tracked, notified with the event that the write has on one server. `RENAME` travels as what it
+    /// leaves.
+    fn remote_writes_of_every_type_are_seen(cluster: 2) {
+        let cases = [
+            ("SET s v", "s", "GET s", "set"),
+            ("APPEND ap x", "ap", "GET ap", "setrange"),
+            ("INCR n", "n", "GET n", "incrby"),
+            ("HSET h f w", "h", "HGETALL h", "hset"),
+            ("HDEL h2 f", "h2", "HGETALL h2", "hdel"),
+            ("SADD set b", "set", "SMEMBERS set", "sadd"),
+            ("SREM set2 a", "set2", "SMEMBERS set2", "srem"),
+            ("ZADD z 2 b", "z", "ZRANGE z 0 -1", "zadd"),
+            ("RPUSH l b", "l", "LRANGE l 0 -1", "rpush"),
+            ("LPOP l2", "l2", "LRANGE l2 0 -1", "lpop"),
+            ("XADD x 2-1 f v", "x", "XRANGE x - +", "xadd"),
+            ("DEL d", "d", "GET d", "del"),
+            ("PEXPIREAT e 4000000000000", "e", "GET e", "expire"),
+            ("RENAME r r2", "r", "GET r", "del"),
+        ];
+        let before = ["MSET s 0 ap 0 n 1 d 1 e 1 r 1", "HSET h f v", "HSET h2 f v g v", "SADD set a", "SADD set2 a b", "ZADD z 1 a", "RPUSH l a", "RPUSH l2 a b", "XADD x 1-1 f v"];
+        let mut writer = cluster.client(1);
+        before.iter().for_each(|line| drop(writer.ok(line)));
+        cluster.converged();
+        cluster.client(2).ok("CONFIG SET notify-keyspace-events KEA");
+        for (write, key, read, event) in cases {
+            let mut watching = cluster.client(2);
+            watching.ok(&format!("WATCH {key}"));
+            let mut tracking = cluster.client(2).resp3();
+            tracking.ok("CLIENT TRACKING ON");
+            tracking.ok(read);
+            let mut subscribed = cluster.client(2);
+            subscribed.ok(&format!("SUBSCRIBE __keyspace@0__:{key}"));
+            writer.ok(write);
+            cluster.caught_up(1, 2);
+            assert_eq!(reply::text(&watching.multi(&["PING"])), "(nil)", "{write} touches no watched key");
+            tracking.patience(Duration::from_secs(10));
+            assert_eq!(reply::text(&tracking.receive().expect("an invalidation is pushed")), format!("[[{key}]]"), "{write}");
+            subscribed.patience(Duration::from_secs(10));
+            let message = reply::text(&subscribed.receive().expect("a notification"));
+            assert_eq!(message, format!("[message, __keyspace@0__:{key}, {event}]"), "{write}");
+        }
+    }
 }
