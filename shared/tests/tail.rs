@@ -28,6 +28,21 @@ fn what_nobody_else_writes_meanwhile_never_gets_metadata() {
     }
 }
 
+/// Nothing prunes where nobody else is: a backlog that is to be smaller than its tail gets so all the same, as soon as the tail has.
+#[test]
+fn a_lone_backlog_shrinks_below_its_tail() {
+    const BYTES: u64 = 64 << 10;
+    let mut a = Site::new(1);
+    (0..2_000).for_each(|_| a.set("a value that takes some room"));
+    assert!(a.shard.backlog().end_offset() > BYTES && a.shard.status().waiting_groups > 1_000);
+    a.shard.resize_backlog(BYTES);
+    a.set("next");
+    a.shard.prune(100);
+    assert_eq!(a.shard.backlog().capacity(), BYTES);
+    (0..2_000).for_each(|_| a.set("a value that takes some room"));
+    assert!(a.shard.backlog().end_offset() - a.shard.backlog().first_offset() <= BYTES);
+}
+
 /// A concurrent write needs the metadata of what waits: it meets the same dots as if they had been there from the start.
 #[test]
 fn what_waits_is_there_when_something_concurrent_comes() {

@@ -86,7 +86,7 @@ impl<K: Keyspace> Merge<'_, K> {
             self.keyspace.take(key.db, key.name, path);
             return was.is_some();
         };
-        // A delivery that the dataset could not hold without its entry, which may be there now.
+        // A delivery that the dataset could not hold without its entry: it is there now, or the payload must stay explicit.
         let is_left_out = matches!(shown, Payload::Owner(_)) && self.native(key, path).is_none();
         let differs = was.as_ref() != Some(&shown) || is_left_out;
         if differs {

@@ -10,7 +10,7 @@ use crate::keyspace::Keyspace;
 use crate::list::{Ranges, wire};
 use crate::membership::Membership;
 use crate::merge::{Aside, AtRisk, Element, Revival, StableTtl};
-use crate::metadata::Payload;
+use crate::metadata::{KeyMeta, Payload};
 use crate::record::Record;
 use crate::stream::{LAST_NAME, Part, StreamId};
 
@@ -46,8 +46,7 @@ impl Shard {
 
     /// T6, T7: writes a key again that another instance expired, or leaves it to who extended it (T8).
     pub(super) fn revive<K: Keyspace>(&mut self, revival: Revival, expired: Dot, keyspace: &mut K, now_ms: u64) {
-        let passed = |at: UnixMs| u64::try_from(at).is_ok_and(|at| at <= now_ms);
-        if revival.expire_at.is_some_and(passed) {
+        if has_passed(revival.expire_at, now_ms) {
             return;
         }
         if !revival.authors.contains(self.config.instance) {
@@ -58,9 +57,6 @@ impl Shard {
     }
 
     fn author_revival<K: Keyspace>(&mut self, revival: &Revival, keyspace: &mut K, now_ms: u64) {
-        if revival.expire_at.is_some_and(|at| u64::try_from(at).is_ok_and(|at| at <= now_ms)) {
-            return;
-        }
         let mut group = GroupBuilder::new();
         push_elements(&mut group, revival.db, &revival.name, &revival.elements, TtlNote::None);
         let op = revival.expire_at.map_or(Op::Persist, |at| Op::Expire { at });
@@ -70,9 +66,8 @@ impl Shard {
 
     /// Keys that a server dropped as it loaded its file, for their TTL had passed: that is their expiry, and nobody was told.
     pub fn expire_dropped<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
-        let has_passed = |at: Option<UnixMs>| at.is_some_and(|at| u64::try_from(at).is_ok_and(|at| at <= now_ms));
-        let due =
-            self.table(keyspace).iter().filter(|(_, _, meta)| !meta.kinds.is_empty() && has_passed(meta.ttl.view()));
+        let is_due = |meta: &KeyMeta| !meta.kinds.is_empty() && has_passed(meta.ttl.view(), now_ms);
+        let due = self.table(keyspace).iter().filter(|(_, _, meta)| is_due(meta));
         let due: Vec<(u32, Vec<u8>)> = due.map(|(db, name, _)| (db, name.to_vec())).collect();
         let mut group = GroupBuilder::new();
         for (db, name) in due.iter().filter(|(db, name)| keyspace.kind(*db, name).is_none()) {
@@ -120,28 +115,33 @@ impl Shard {
 
     /// T8: every member has the expiry, and one of those who had to write the key again is a member: it has decided.
     pub(super) fn drop_settled_asides(&mut self) {
-        let (stable, members) = (self.stability.stable(), self.membership.members());
-        let may_be_orphan = |a: &Aside| a.revival.authors.iter().all(|author| !members.contains(author));
-        self.aside.retain(|aside| may_be_orphan(aside) || !is_settled(aside, stable, &self.membership));
+        let (stable, membership) = (self.stability.stable(), &self.membership);
+        self.aside.retain(|aside| may_be_orphan(aside, membership) || !is_settled(aside, stable, membership));
     }
 
     /// T8: what nobody is left to write again. All that its authors had written has come, so whoever has kept it aside does: twice the same does
-    /// no harm, and who hears of it first has nothing left to do. Now and then.
+    /// no harm, and who hears of it first has nothing left to do. What would be gone again is kept no longer, on replicas neither. Now and then.
     pub fn revive_orphans<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
+        self.aside.retain(|aside| !has_passed(aside.revival.expire_at, now_ms));
         if self.aside.is_empty() || !self.is_primary() || !self.config.rules.orphans_are_revived {
             return;
         }
         let Self { aside, stability, membership, .. } = self;
-        let members = membership.members();
-        let is_orphan = |a: &Aside| {
-            a.revival.authors.iter().all(|author| !members.contains(author))
-                && is_settled(a, stability.stable(), membership)
-        };
+        let is_orphan = |a: &Aside| may_be_orphan(a, membership) && is_settled(a, stability.stable(), membership);
         let orphans: Vec<Aside> = aside.extract_if(.., |aside| is_orphan(aside)).collect();
         for Aside { revival, .. } in orphans {
             self.author_revival(&revival, keyspace, now_ms);
         }
     }
+}
+
+fn has_passed(at: Option<UnixMs>, now_ms: u64) -> bool {
+    at.is_some_and(|at| u64::try_from(at).is_ok_and(|at| at <= now_ms))
+}
+
+/// Whether nobody who had to write the key again is a member.
+fn may_be_orphan(aside: &Aside, membership: &Membership) -> bool {
+    aside.revival.authors.iter().all(|author| !membership.contains(author))
 }
 
 /// Whether every member has the expiry, and everybody who had to write the key again is a member, or is out and all of its effects have come.

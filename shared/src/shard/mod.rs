@@ -391,13 +391,13 @@ impl Shard {
 
     /// Prunes at most `steps` queue entries (I-6); returns how many it took.
     pub fn prune(&mut self, steps: usize) -> usize {
+        self.fit_backlog();
         if self.may_prune() {
             let Self { metadata, stability, clock, config, origins, backlog, .. } = self;
             let taken = metadata.prune(stability.stable(), clock, steps, &config.rules, origins, backlog);
             self.counters.pruned += taken as u64;
             self.has_pruned |= taken > 0;
             self.drop_settled_asides();
-            self.fit_backlog();
             taken
         } else {
             0
