@@ -8,11 +8,14 @@ use proptest::option;
 use proptest::prelude::*;
 use syncer_shared::dot::Dot;
 use syncer_shared::effect::Kind;
+use syncer_shared::keyspace::Keyspace;
 use syncer_shared::membership::Forgotten;
+use syncer_shared::memory::MemoryKeyspace;
+use syncer_shared::merge::KeyRef;
 use syncer_shared::metadata::{Assigned, Incremented, KeyMeta, PathMeta, Payload, TtlDot, path_of};
 use syncer_shared::number::Number;
 use syncer_shared::origin::Origin;
-use syncer_shared::snapshot::{SnapshotForgotten, SnapshotHead, SnapshotKey, SnapshotReign, key};
+use syncer_shared::snapshot::{SnapshotForgotten, SnapshotHead, SnapshotKey, SnapshotReign, key, rest};
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::wire::Reader;
 
@@ -122,7 +125,39 @@ fn same(a: &KeyMeta, b: &KeyMeta) -> bool {
     covers(a, b) && covers(b, a) && a.ttl == b.ttl
 }
 
+/// Elements of one kind without dots, and a TTL.
+fn at_rest() -> impl Strategy<Value = (Kind, Vec<(Vec<u8>, Payload)>, Option<i64>)> {
+    let kind = prop_oneof![Just(Kind::String), Just(Kind::Hash), Just(Kind::Set), Just(Kind::SortedSet)];
+    kind.prop_flat_map(|kind| {
+        let count = if kind == Kind::String { 1..2 } else { 1..200 };
+        let element = if kind == Kind::String { Just(Vec::new()).boxed() } else { element_name().boxed() };
+        (Just(kind), vec((element, payload(kind)), count), any::<Option<i64>>())
+    })
+}
+
 proptest! {
+    /// Straight from the dataset it is what the general way says.
+    #[test]
+    fn keys_at_rest_read_back(name in name(), (kind, elements, ttl) in at_rest()) {
+        let (mut dataset, mut state) = (MemoryKeyspace::default(), KeyMeta::default());
+        for (element, payload) in &elements {
+            let path = path_of(kind, element);
+            dataset.put(0, &name, path, payload.value(path));
+            *state.kind_or_insert(kind).paths.get_or_insert(path) = PathMeta::stable(Some(payload.clone()));
+        }
+        dataset.set_expire_at(0, &name, ttl);
+        state.ttl.base = ttl;
+        let mut bytes = b"before".to_vec();
+        let is_said = rest::encode(&mut bytes, KeyRef { db: 0, name: &name }, &mut dataset);
+        prop_assert!(is_said);
+        let mut reader = Reader::new(&bytes);
+        prop_assert!(reader.skip_if(b"before") && !reader.skip_if(b"after, for sure"));
+        let read = SnapshotKey::decode(&mut reader).expect("it was just written");
+        prop_assert!(reader.is_empty());
+        prop_assert_eq!((read.db, read.name), (0, &*name));
+        prop_assert!(same(&read.state, &state), "{:?} is not {:?}", read.state, state);
+    }
+
     #[test]
     fn keys_read_back(db in 0..16_u32, name in name(), state in state()) {
         let mut bytes = Vec::new();

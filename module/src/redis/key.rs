@@ -14,6 +14,7 @@ use redis_module::raw;
 use redis_module::raw::{RedisModuleKey, RedisModuleString};
 
 use super::expiry::ExpiryOff;
+use super::server::Info;
 use super::{Context, OwnedText, Text, ok};
 
 /// The type of the value that a key holds.
@@ -76,9 +77,12 @@ impl EventClass {
     }
 }
 
-/// Strings from this length on are always raw-encoded, so that their bytes can be looked at in place. Shorter
-/// ones may be integers or embedded, which `RM_StringDMA` converts for good.
-const RAW_FROM: usize = 1024;
+thread_local! {
+    /// Strings from this length on are always raw-encoded, so that their bytes can be looked at in place. Shorter ones may be
+    /// integers or embedded, which `RM_StringDMA` converts for good. Redis embeds up to 44 bytes; Valkey up to 64 with header and key, since 9.1 up
+    /// to 128 (`object.c`).
+    static RAW_FROM: Cell<usize> = const { Cell::new(129) };
+}
 
 /// What eviction goes by: idle time (LRU) or frequency (LFU) of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,7 +219,7 @@ impl Key {
     #[must_use]
     pub fn long_string(&self) -> Option<&[u8]> {
         // SAFETY: the key is open.
-        if self.key_type() != KeyType::String || unsafe { api!(RedisModule_ValueLength)(self.raw()) } < RAW_FROM {
+        if self.key_type() != KeyType::String || unsafe { api!(RedisModule_ValueLength)(self.raw()) } < RAW_FROM.get() {
             return None;
         }
         let mut len = 0;
@@ -398,13 +402,16 @@ unsafe extern "C" fn visited(
 /// Asks the server not to take every key opened for writing as changed: [`signal_modified`] says what was. Once, while
 /// loading.
 ///
-/// Also: the module notices when a file or a full sync breaks off, and a replica may serve its old dataset until the new one is complete.
+/// Also: what strings look like inside is found out, the module notices when a file or a full sync breaks off, and a replica may serve its old dataset until the new one is complete.
 pub fn signal_explicitly(context: &Context) {
     const OPTIONS: c_int = (raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED
         | raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS
         | raw::REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD) as c_int;
     // SAFETY: the context is valid.
     unsafe { api!(RedisModule_SetModuleOptions)(context.raw(), OPTIONS) };
+    if Info::section(context, c"server").text(c"valkey_version").is_none() {
+        RAW_FROM.set(64);
+    }
 }
 
 /// Tells clients that WATCH the key or cache it (tracking) that it changed.

@@ -6,7 +6,6 @@ use syncer_shared::effect::FUNCTIONS_DB;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::KeyRef;
 use syncer_shared::shard::Shard;
-use syncer_shared::snapshot::key;
 
 use super::feeder::Word;
 use crate::capture::published;
@@ -35,11 +34,9 @@ impl Writer {
     }
 
     fn key(&mut self, shard: &mut Shard, keyspace: &mut ServerKeyspace<'_>, db: u32, name: &[u8]) -> io::Result<()> {
-        let state = shard.snapshot_key(KeyRef { db, name }, keyspace);
-        if state.is_empty() {
+        if !shard.encode_snapshot_key(&mut self.piece, KeyRef { db, name }, keyspace) {
             return Ok(());
         }
-        key::encode(&mut self.piece, db, name, &state);
         self.keys += 1;
         if self.piece.len() >= PIECE_BYTES { self.send(Word::Keys) } else { Ok(()) }
     }

@@ -9,7 +9,7 @@ use crate::merge::KeyRef;
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
 use crate::replid::ReplId;
-use crate::snapshot::SnapshotKey;
+use crate::snapshot::{SnapshotKey, key};
 use crate::timestamp::Timestamp;
 use crate::wire::{Reader, WireError};
 
@@ -99,6 +99,10 @@ impl Shard {
             Record::SyncKeys { keys } => {
                 let mut reader = Reader::new(keys);
                 while !reader.is_empty() {
+                    let key = key::peek(&reader)?;
+                    if self.pass_over_same(&mut reader, key, keyspace) {
+                        continue;
+                    }
                     let SnapshotKey { db, name, state } = SnapshotKey::decode(&mut reader)?;
                     self.follow_sync_key(KeyRef { db, name }, state, keyspace)?;
                 }

@@ -20,7 +20,7 @@ use crate::metadata::{KeyMeta, KindMeta};
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
 use crate::replid::ReplId;
-use crate::snapshot::{SnapshotForgotten, SnapshotHead, SnapshotKey, SnapshotReign, key};
+use crate::snapshot::{SnapshotForgotten, SnapshotHead, SnapshotKey, SnapshotReign, key, rest};
 use crate::timestamp::Timestamp;
 use crate::wire::{Reader, WireError};
 
@@ -65,6 +65,8 @@ pub(super) struct Syncing {
     pub(super) round: Round,
     /// Of syncs that broke off before it, oldest first.
     pub(super) earlier: Vec<Round>,
+    /// A key as it is here.
+    pub(super) here: Vec<u8>,
 }
 
 /// What one snapshot has brought so far.
@@ -143,6 +145,18 @@ impl Shard {
     /// The complete state of a key, with dots of this shard's reigns.
     pub fn snapshot_key<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) -> KeyMeta {
         self.merge(keyspace).exposed(key)
+    }
+
+    /// Appends the complete state of a key, as [`Shard::snapshot_key`] gives it. Whether there is anything to say of it.
+    pub fn encode_snapshot_key<K: Keyspace>(&mut self, out: &mut Vec<u8>, key: KeyRef<'_>, keyspace: &mut K) -> bool {
+        if self.table(keyspace).find(key.db, key.name).is_none() && rest::encode(out, key, keyspace) {
+            return true;
+        }
+        let state = self.snapshot_key(key, keyspace);
+        if !state.is_empty() {
+            key::encode(out, key.db, key.name, &state);
+        }
+        !state.is_empty()
     }
 
     /// Whether a full sync goes on, or was broken off.
@@ -243,7 +257,7 @@ impl Shard {
         let [a, b, c, d, e, f, g, h, ..] = *head.replid.as_bytes();
         let key = (u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ head.offset) | 1;
         let round = Round { clock, stable, merged: HashSet::default(), key };
-        self.syncing = Some(Box::new(Syncing { head, names, round, earlier }));
+        self.syncing = Some(Box::new(Syncing { head, names, round, earlier, here: Vec::new() }));
         Ok(())
     }
 
@@ -266,15 +280,23 @@ impl Shard {
             if reader.is_empty() || !lasts() {
                 break Ok(());
             }
+            let name = match key::peek(&reader) {
+                Ok(name) => name,
+                Err(error) => break Err(error.into()),
+            };
+            if name.db >= self.config.databases && name.db != FUNCTIONS_DB {
+                break Err(SyncError::Database { db: name.db, databases: self.config.databases });
+            }
+            let has_synced = self.has_synced(name);
+            if !has_synced && self.pass_over_same(&mut reader, name, keyspace) {
+                used = keys.len() - reader.rest().len();
+                continue;
+            }
             let key = match SnapshotKey::decode(&mut reader) {
                 Ok(key) => key,
                 Err(error) => break Err(error.into()),
             };
-            let name = KeyRef { db: key.db, name: key.name };
-            if key.db >= self.config.databases && key.db != FUNCTIONS_DB {
-                break Err(SyncError::Database { db: key.db, databases: self.config.databases });
-            }
-            if self.has_synced(name) {
+            if has_synced {
                 self.record_keys(&keys[from..used]);
                 used = keys.len() - reader.rest().len();
                 from = used;
@@ -293,6 +315,31 @@ impl Shard {
         };
         self.record_keys(&keys[from..used]);
         result.map(|()| used)
+    }
+
+    /// Passes over the key at the front if it is the same here and neither side knows a dot of it: merging it would change nothing, whatever
+    /// the clocks say. Where the elements are in another order it is merged like any other. Whether it did.
+    pub(super) fn pass_over_same<K: Keyspace>(
+        &mut self,
+        reader: &mut Reader<'_>,
+        key: KeyRef<'_>,
+        keyspace: &mut K,
+    ) -> bool {
+        /// A longer buffer is given back.
+        const KEEP_BYTES: usize = 64 << 10;
+        if self.syncing.is_none() || self.table(keyspace).find(key.db, key.name).is_some() {
+            return false;
+        }
+        let Some(syncing) = &mut self.syncing else { return false };
+        let here = &mut syncing.here;
+        here.clear();
+        here.shrink_to(KEEP_BYTES);
+        let is_same = rest::encode(here, key, keyspace) && reader.skip_if(here);
+        if is_same {
+            let hash = syncing.round.hash(key);
+            syncing.round.merged.insert(hash);
+        }
+        is_same
     }
 
     /// Whether a key of the snapshot has been merged.

@@ -1,8 +1,9 @@
 //! One key of a snapshot: its elements, their dots, its TTL.
 
 use super::head::{read_dot, write_dot};
-use crate::effect::{Kind, Path, UnixMs};
+use crate::effect::{Kind, Path, UnixMs, Value};
 use crate::list::{RunName, position};
+use crate::merge::KeyRef;
 use crate::metadata::{
     Assigned, Base, Incremented, Increments, KeyMeta, KindMeta, PathMeta, Paths, Payload, TtlDot, TtlMeta, path_of,
 };
@@ -178,6 +179,36 @@ fn encode_payload(out: &mut Vec<u8>, payload: Option<&Payload>) {
     }
 }
 
+/// Appends an element without dots: what [`encode_path`] appends of [`PathMeta::stable`].
+pub(super) fn encode_stable(out: &mut Vec<u8>, value: Value<'_>) {
+    out.push(HAS_BASE);
+    match value {
+        Value::Bytes(bytes) | Value::Payload(bytes) => {
+            out.push(BYTES);
+            writer::prefixed(out, bytes);
+        }
+        Value::Expiring { bytes, at } => {
+            out.push(EXPIRING);
+            writer::signed(out, at);
+            writer::prefixed(out, bytes);
+        }
+        Value::Score(score) => {
+            out.push(SCORE);
+            writer::f64(out, score);
+        }
+        Value::Present => out.push(PRESENT),
+        value => encode_payload(out, Some(&Payload::from_value(value))),
+    }
+    // Neither assigns nor increments.
+    out.extend_from_slice(&[0, 0]);
+}
+
+/// Appends a TTL without dots.
+pub(super) fn encode_stable_ttl(out: &mut Vec<u8>, at: Option<UnixMs>) {
+    encode_time(out, at);
+    out.push(0);
+}
+
 fn encode_ttl(out: &mut Vec<u8>, ttl: &TtlMeta) {
     let TtlMeta { base, dots } = ttl;
     encode_time(out, *base);
@@ -196,14 +227,26 @@ pub(crate) fn encode_time(out: &mut Vec<u8>, at: Option<UnixMs>) {
     }
 }
 
+/// Which key is at the front.
+///
+/// # Errors
+/// See [`WireError`].
+pub fn peek<'a>(reader: &Reader<'a>) -> Result<KeyRef<'a>, WireError> {
+    read_name(&mut Reader::new(reader.rest()))
+}
+
+fn read_name<'a>(reader: &mut Reader<'a>) -> Result<KeyRef<'a>, WireError> {
+    let db = reader.limited(u64::from(limits::DB_MAX), "database")? as u32;
+    Ok(KeyRef { db, name: reader.prefixed(limits::NAME_BYTES_MAX, "key name")? })
+}
+
 impl<'a> SnapshotKey<'a> {
     /// Reads one key off the front.
     ///
     /// # Errors
     /// See [`WireError`].
     pub fn decode(reader: &mut Reader<'a>) -> Result<Self, WireError> {
-        let db = reader.limited(u64::from(limits::DB_MAX), "database")? as u32;
-        let name = reader.prefixed(limits::NAME_BYTES_MAX, "key name")?;
+        let KeyRef { db, name } = read_name(reader)?;
         let mut state = KeyMeta::default();
         for _ in 0..reader.varint("types of a key")? {
             let code = reader.u8("type of a key")?;

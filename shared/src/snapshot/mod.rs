@@ -2,6 +2,7 @@
 
 pub mod head;
 pub mod key;
+pub mod rest;
 
 pub use head::{SnapshotForgotten, SnapshotHead, SnapshotReign};
 pub(crate) use head::{encode_forgotten, read_dot, read_forgotten, write_dot};

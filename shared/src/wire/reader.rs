@@ -24,6 +24,13 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
+    /// Reads these bytes off the front, if they are there. Whether they were.
+    pub fn skip_if(&mut self, front: &[u8]) -> bool {
+        let rest = self.rest.strip_prefix(front);
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
+    }
+
     /// Whether everything has been read.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

@@ -5,9 +5,8 @@ use std::collections::HashSet;
 use syncer_shared::effect::FlushScope;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::KeyRef;
-use syncer_shared::metadata::KeyMeta;
 use syncer_shared::shard::SyncError;
-use syncer_shared::snapshot::{SnapshotHead, key};
+use syncer_shared::snapshot::SnapshotHead;
 use syncer_shared::token::ClockToken;
 
 use super::plan::Failover;
@@ -21,7 +20,8 @@ pub struct Spool {
     /// Index of the instance that it was taken at.
     pub source: usize,
     head: SnapshotHead,
-    keys: Vec<(Name, KeyMeta)>,
+    /// Encoded; of some there is nothing to say.
+    keys: Vec<(Name, Vec<u8>)>,
 }
 
 /// The spools of one agent, and the one that is being merged.
@@ -91,7 +91,8 @@ impl World {
         let head = from.shard.snapshot_head();
         let names = all_names(from);
         let keys = names.into_iter().map(|(db, name)| {
-            let state = from.shard.snapshot_key(KeyRef { db, name: &name }, &mut from.keyspace);
+            let mut state = Vec::new();
+            from.shard.encode_snapshot_key(&mut state, KeyRef { db, name: &name }, &mut from.keyspace);
             ((db, name), state)
         });
         let keys: Vec<_> = keys.collect();
@@ -175,22 +176,20 @@ impl World {
                     let keys = &self.syncs[target].spools[spool].keys;
                     // From the last one: those that are broken off have merged other keys than the first by name.
                     let Some(at) = keys.len().checked_sub(sent + 1) else { return self.end_sync(target, spool) };
-                    let ((db, name), state) = keys[at].clone();
+                    let (_, state) = keys[at].clone();
                     self.syncs[target].stage = Stage::Merging { spool, sent: sent + 1 };
-                    self.sync_key(target, db, &name, &state)?;
+                    self.sync_key(target, &state)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn sync_key(&mut self, target: usize, db: u32, name: &[u8], state: &KeyMeta) -> Check {
+    fn sync_key(&mut self, target: usize, encoded: &[u8]) -> Check {
         let now_ms = self.wall(target);
-        let mut encoded = Vec::new();
-        key::encode(&mut encoded, db, name, state);
         let to = &mut self.instances[target];
         to.shard
-            .sync_keys(&encoded, &mut to.keyspace, now_ms, &mut || true)
+            .sync_keys(encoded, &mut to.keyspace, now_ms, &mut || true)
             .map_err(|error| format!("{} refuses a key: {error}", to.id))?;
         to.take_records(&mut self.registry)?;
         to.check()
