@@ -39,9 +39,11 @@ impl Stability {
         &self.stable
     }
 
-    /// A replica takes S from its primary (2.2 rule 6).
-    pub fn set_stable(&mut self, stable: &VectorClock) {
-        stable.iter().for_each(|(origin, ts)| self.stable.raise(origin, ts));
+    /// S is at least this, as who knows says: to a replica, its primary (2.2 rule 6). Returns whether S rose.
+    pub fn set_stable(&mut self, stable: &VectorClock) -> bool {
+        let has_risen = !self.stable.covers(stable);
+        self.stable.join(stable);
+        has_risen
     }
 
     /// A reign begins with this effect.

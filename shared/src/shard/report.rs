@@ -169,17 +169,16 @@ impl Shard {
         self.settle_forgotten(&own);
         let holders = InstanceSet::from_bits(members.bits() | self.membership.unsettled().bits());
         let by_replid = self.config.rules.stable_is_a_vector;
-        if holders.len() > 1 && self.stability.raise(self.config.instance, holders, &own, by_replid) {
-            if !self.config.rules.stable_is_logged {
-                return;
-            }
+        let has_risen = if holders.len() > 1 {
+            self.stability.raise(self.config.instance, holders, &own, by_replid)
+        } else {
+            // A group of one: what its backlog has lost, no newcomer can have concurrent effects to (see `may_prune`).
+            members.len() == 1 && self.backlog.evicted_any() && self.stability.set_stable(self.backlog.floor())
+        };
+        if has_risen && self.config.rules.stable_is_logged {
             let mut record = Vec::new();
             Record::stable(&mut record, &self.token(self.stability.stable()));
             self.records.push(record);
-        } else if members.len() == 1 && self.backlog.evicted_any() {
-            // A group of one: what its backlog has lost, no newcomer can have concurrent effects to (see `may_prune`).
-            let floor = self.backlog.floor().clone();
-            self.stability.set_stable(&floor);
         }
     }
 

@@ -109,6 +109,7 @@ impl World {
             4 | 5 => {
                 self.persist(instance);
                 self.instances[instance].shard.advance_stability();
+                self.instances[instance].take_records(&mut self.registry)?;
                 if self.plan.prune {
                     self.prune(instance, usize::MAX)?;
                 }

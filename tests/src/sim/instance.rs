@@ -331,6 +331,10 @@ impl Instance {
         if shard.clock_token() != self.shard.clock_token() {
             return Err(primary("clock"));
         }
+        // 2.2 rule 6.
+        if shard.status().stable != self.shard.status().stable {
+            return Err(primary("S"));
+        }
         let offsets = |shard: &Shard| (shard.backlog().first_offset(), shard.backlog().end_offset());
         if offsets(&shard) != offsets(&self.shard) {
             return Err(format!("{}: {:?}, {:?}", primary("backlog"), offsets(&shard), offsets(&self.shard)));
@@ -340,18 +344,6 @@ impl Instance {
         }
         let _ = shard.take_records();
         Ok(())
-    }
-
-    /// 2.2 rule 6: a replica has the same S. Not of who was alone before: it raises S by what its backlog has lost, which is not logged.
-    ///
-    /// # Errors
-    /// Where not.
-    pub fn check_replica_stable(&self, now_ms: u64) -> Check {
-        let (shard, _) = self.replica(0, self.history.len(), now_ms)?;
-        if shard.status().stable == self.shard.status().stable {
-            return Ok(());
-        }
-        Err(format!("a replica of {} has another S than its primary", self.id))
     }
 
     /// The primary is restarted, and goes on from what it had saved just before.
