@@ -160,12 +160,18 @@ impl Shard {
         let has = |replid: ReplId| replid == hello.replid || hello.clock.get(&replid) > Timestamp::ZERO;
         let reigns = self.stability.reigns(hello.instance, &self.origins).map(|(origin, _)| origin);
         let reigns = reigns.filter(|origin| !self.membership.is_frozen(*origin)).map(|o| self.origins.replid(o));
-        let introduced = self.introduced.get(&hello.instance).copied();
+        let introduced = self.introduced.get(&hello.instance).into_iter().flatten().copied();
         let known: Vec<ReplId> = reigns.chain(introduced).collect();
         if let Some(&known) = known.first().filter(|_| !known.iter().any(|replid| has(*replid))) {
             return Err(HandshakeError::OtherServer { instance: hello.instance, known, claimed: hello.replid });
         }
-        self.introduced.insert(hello.instance, hello.replid);
+        // All of them: the reign in which it asks may be lost before anything of it is read here.
+        let own = hello.clock.entries().iter().filter(|(_, instance, _)| *instance == hello.instance);
+        let mut reigns: Vec<ReplId> = own.map(|(replid, ..)| *replid).collect();
+        if !reigns.contains(&hello.replid) {
+            reigns.push(hello.replid);
+        }
+        self.introduced.insert(hello.instance, reigns);
         Ok(())
     }
 

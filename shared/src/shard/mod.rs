@@ -168,8 +168,8 @@ pub struct Shard {
     stability: Stability,
     peers: BTreeMap<InstanceId, Peer>,
     heard: Heard,
-    /// First replication ID that introduced itself for an instance.
-    introduced: BTreeMap<InstanceId, ReplId>,
+    /// Reigns that who last introduced itself for an instance had seen of it.
+    introduced: BTreeMap<InstanceId, Vec<ReplId>>,
     /// A client has written here.
     has_written: bool,
     /// This instance is joining.

@@ -44,8 +44,8 @@ impl Shard {
         }
         self.hlc.observe(before.hlc.last());
         self.joining = before.joining.take();
-        for (instance, replid) in &before.introduced {
-            self.introduced.entry(*instance).or_insert(*replid);
+        for (instance, replids) in std::mem::take(&mut before.introduced) {
+            self.introduced.entry(instance).or_insert(replids);
         }
         self.counters = before.counters;
         self.counters.sync_full_in += 1;

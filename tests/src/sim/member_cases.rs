@@ -6,9 +6,9 @@ use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::Rules;
 use syncer_shared::shard::JoinData;
 
-use super::Check;
-use super::cases::{A, B, C, check, set, world};
+use super::cases::{A, B, C, check, plan, set, world};
 use super::client::Command;
+use super::{Check, Plan, World};
 
 const F: usize = 3;
 
@@ -362,4 +362,22 @@ fn a_member_whose_join_was_lost_is_admitted_again() -> Check {
     world.shows(A, "l", Some("w"))?;
     world.heal()?;
     world.all_show("l", Some("w"))
+}
+
+/// Found by the simulation (seeds 301050, 201929): A asked B where to read, in a reign that it lost before B had read anything of it.
+#[test]
+fn a_reign_that_was_lost_before_anybody_read_it_is_not_asked_for() -> Check {
+    // Of a group that relies on what is stable: A must be let read there first.
+    let mut world = World::new(&Plan { backlog_bytes: 500, ..plan(2, Rules::default()) }, false);
+    let all = world.instances[A].logged();
+    world.fail_over(A, all)?;
+    let asks = world.link(B, A);
+    world.connect(asks);
+    world.fail_over(A, 1)?;
+    for _ in 0..20 {
+        world.command(B, "l", set("some value"))?;
+    }
+    world.command(A, "k", set("v"))?;
+    world.heal()?;
+    world.all_show("k", Some("v"))
 }

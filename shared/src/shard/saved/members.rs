@@ -96,7 +96,7 @@ pub(super) fn decode_heard(reader: &mut Reader<'_>, shard: &mut Shard) -> Result
 pub(super) fn save_peers(
     pieces: &mut Pieces<'_>,
     peers: &BTreeMap<InstanceId, Peer>,
-    introduced: &BTreeMap<InstanceId, ReplId>,
+    introduced: &BTreeMap<InstanceId, Vec<ReplId>>,
 ) {
     for (id, peer) in peers {
         // What an agent says is of its session.
@@ -114,7 +114,8 @@ pub(super) fn save_peers(
             writer::u64(out, *groups);
         });
     }
-    for (id, replid) in introduced {
+    let names = introduced.iter().flat_map(|(id, replids)| replids.iter().map(move |replid| (id, replid)));
+    for (id, replid) in names {
         pieces.item(Tag::Introduced, |out| {
             writer::instance(out, *id);
             writer::replid(out, replid);
@@ -140,6 +141,6 @@ pub(super) fn decode_peer(reader: &mut Reader<'_>, shard: &mut Shard) -> Result<
 
 pub(super) fn decode_introduced(reader: &mut Reader<'_>, shard: &mut Shard) -> Result<(), WireError> {
     let (id, replid) = (reader.instance("peer")?, reader.replid("replication ID")?);
-    shard.introduced.insert(id, replid);
+    shard.introduced.entry(id).or_default().push(replid);
     Ok(())
 }
