@@ -311,6 +311,8 @@ impl World {
         self.say(|| "healed".into());
         let ahead =
             self.instances.iter().map(|i| i.shard.status().clock.entries().iter().map(|e| e.2.ms()).max().unwrap_or(0));
+        // What is on its way in a snapshot, too.
+        let ahead = ahead.chain(self.syncs.iter().map(super::sync::SyncRun::newest_ms));
         self.now_ms = self.now_ms.max(ahead.max().unwrap_or(0)) + 1;
         for instance in &mut self.instances {
             instance.skew_ms = 0;

@@ -19,6 +19,8 @@ type Name = (u32, Vec<u8>);
 pub struct Spool {
     /// Index of the instance that it was taken at.
     pub source: usize,
+    /// How many failovers that had gone through.
+    reigns: u8,
     head: SnapshotHead,
     /// Encoded; of some there is nothing to say.
     keys: Vec<(Name, Vec<u8>)>,
@@ -60,6 +62,13 @@ impl SyncRun {
         self.stage != Stage::Idle
     }
 
+    /// The time of the newest effect that the snapshots have.
+    #[must_use]
+    pub fn newest_ms(&self) -> u64 {
+        let reigns = self.spools.iter().flat_map(|spool| &spool.head.reigns);
+        reigns.map(|reign| reign.applied.ms()).max().unwrap_or(0)
+    }
+
     /// What is durable at the target needs no file any more.
     pub fn forget_durable(&mut self, durable: &ClockToken) {
         if self.stage == Stage::Idle {
@@ -96,11 +105,12 @@ impl World {
             ((db, name), state)
         });
         let keys: Vec<_> = keys.collect();
+        let reigns = from.reigns();
         self.registry.take_snapshot(&head, &from.oracle, &from.applied);
         self.say(|| format!("{} has a snapshot of {}: {} keys", target + 1, source + 1, keys.len()));
         let run = &mut self.syncs[target];
         run.spools.retain(|spool| spool.source != source);
-        run.spools.push(Spool { source, head, keys });
+        run.spools.push(Spool { source, reigns, head, keys });
         run.stage = Stage::Copied;
         true
     }
@@ -134,7 +144,7 @@ impl World {
     }
 
     fn begin_merge(&mut self, target: usize, spool: usize) -> Result<bool, String> {
-        let Spool { source, head, keys } = &self.syncs[target].spools[spool];
+        let Spool { source, head, keys, .. } = &self.syncs[target].spools[spool];
         let (source, count) = (*source, keys.len());
         let would_take = self.instances[target].shard.check_sync(head);
         match self.instances[target].shard.begin_sync(head.clone()) {
@@ -205,7 +215,7 @@ impl World {
     }
 
     fn end_sync(&mut self, target: usize, spool: usize) -> Check {
-        let source = self.syncs[target].spools[spool].source;
+        let Spool { source, reigns, .. } = self.syncs[target].spools[spool];
         for (db, name) in all_names(&mut self.instances[target]) {
             if !self.instances[target].shard.has_synced(KeyRef { db, name: &name }) {
                 self.sync_absent(target, db, &name)?;
@@ -215,7 +225,7 @@ impl World {
         to.shard.end_sync().map_err(|error| format!("{} cannot end a sync: {error}", to.id))?;
         to.take_records(&mut self.registry)?;
         to.check()?;
-        let (reigns, logged) = (self.instances[source].reigns(), self.instances[target].logged());
+        let logged = self.instances[target].logged();
         self.instances[target].synced.push(Synced { source, reigns, logged });
         self.syncs[target].stage = Stage::Idle;
         self.say(|| format!("{} ends its full sync from {}", target + 1, source + 1));
