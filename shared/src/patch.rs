@@ -1,7 +1,7 @@
 //! Patches: changes of a string in part. Concurrent ones at different places both stay (docs/SEMANTICS.md).
 
 use crate::decimal::Decimal;
-use crate::hyperloglog::Registers;
+use crate::hyperloglog::{self, Registers};
 use crate::number::Number;
 use crate::wire::{Reader, WireError, limits, writer};
 
@@ -129,7 +129,7 @@ impl<'a> Patch<'a> {
     /// Whether it writes one of the first bytes, by which a HyperLogLog is known.
     #[must_use]
     pub fn is_at_start(&self, prior: Prior<'_>) -> bool {
-        const MAGIC: u64 = 4;
+        const MAGIC: u64 = hyperloglog::MAGIC.len() as u64;
         match self {
             Patch::Bytes { offset, .. } => *offset < MAGIC,
             Patch::Bits { offset, .. } => *offset < MAGIC * 8,

@@ -11,6 +11,8 @@ pub use registers::{RegisterBytes, Registers, encode_registers, highest, registe
 /// Registers of a HyperLogLog (14 bits of the hash choose one).
 pub const COUNT: usize = 1 << 14;
 
+/// What they begin with.
+pub const MAGIC: &[u8; 4] = b"HYLL";
 /// Bytes before the registers: magic, encoding, three unused, the cached count.
 pub const HEADER: usize = 16;
 /// Bytes of the dense encoding: 6 bits a register.
@@ -121,7 +123,7 @@ impl std::fmt::Debug for HyperLogLog {
 /// with them; see docs/SEMANTICS.md.
 #[must_use]
 pub fn is_claimed(text: &[u8]) -> bool {
-    text.starts_with(b"HYLL")
+    text.starts_with(MAGIC)
 }
 
 /// Whether a HyperLogLog that a server has written is the canonical text, told without unpacking it.

@@ -4,11 +4,11 @@ use super::local::note_ttl;
 use super::{KeyRef, Merge, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{Kind, Path, TtlNote};
-use crate::hyperloglog::{self, DENSE, DENSE_SHOWN_BY, HEADER, Registers};
+use crate::hyperloglog::{self, DENSE, DENSE_SHOWN_BY, HEADER, MAGIC, Registers};
 use crate::keyspace::Keyspace;
 use crate::metadata::fold::canonical;
 use crate::metadata::patches::overlay_bits;
-use crate::metadata::{Class, PathMeta, Payload, Top};
+use crate::metadata::{Class, Part, Patches, PathMeta, Payload, Top};
 use crate::patch::{Patch, Prior};
 
 impl<K: Keyspace> Merge<'_, K> {
@@ -94,18 +94,27 @@ impl<K: Keyspace> Merge<'_, K> {
             self.show(key, Path::String, meta);
             return;
         }
-        match patch {
-            Patch::Registers(registers) => {
-                meta.patch(dot, patch, Prior::NONE, self.origins);
-                self.raise(key, registers, exists);
-            }
-            _ => self.write_patch(key, patch, dot, &mut meta),
+        if let Patch::Registers(registers) = patch {
+            meta.patch(dot, patch, Prior::NONE, self.origins);
+            self.raise(key, registers, exists);
+            return self.return_path(key, Path::String, meta);
+        }
+        let is_first = !meta.patches().is_some_and(Patches::has_text);
+        self.note_patch(key, patch, dot, &mut meta);
+        let is_claimed = hyperloglog::is_claimed(&self.keyspace.string_range(key.db, key.name, 0, HEADER));
+        if (is_claimed && !is_first) || self.makes_hyperloglog(key, patch, &meta) {
+            // Which of the patches are shown depends on all of them.
+            self.explain(key, Path::String, &mut meta);
+            return self.show(key, Path::String, meta);
+        }
+        if !is_claimed {
+            self.write_patch(key, patch, dot, &mut meta);
         }
         self.return_path(key, Path::String, meta);
     }
 
-    /// The dataset has all other live patches already (I-4). On a HyperLogLog the patch is not shown.
-    fn write_patch(&mut self, key: KeyRef<'_>, patch: Patch<'_>, dot: Dot, meta: &mut PathMeta) {
+    /// Adds a remote patch of bytes to the metadata.
+    fn note_patch(&mut self, key: KeyRef<'_>, patch: Patch<'_>, dot: Dot, meta: &mut PathMeta) {
         let shown_len = self.keyspace.string_len(key.db, key.name);
         if meta.patches().is_some() {
             meta.patch(dot, patch, Prior::NONE, self.origins);
@@ -115,9 +124,26 @@ impl<K: Keyspace> Merge<'_, K> {
             let text = self.keyspace.string_range(key.db, key.name, 0, Prior::TEXT_MAX);
             meta.patch(dot, patch, Prior::of(&text), self.origins);
         }
-        if hyperloglog::is_claimed(&self.keyspace.string_range(key.db, key.name, 0, HEADER)) {
-            return;
+    }
+
+    /// Whether with this patch the string begins like a HyperLogLog, if only for a while: some write to a part of what is none, and
+    /// together they make one.
+    fn makes_hyperloglog(&mut self, key: KeyRef<'_>, patch: Patch<'_>, meta: &PathMeta) -> bool {
+        let (top, len) = (meta.top(self.origins), meta.base_len(self.origins));
+        let Some(patches) = meta.patches().filter(|_| may_make_hyperloglog(patch, len)) else { return false };
+        match meta.payload(top).and_then(Payload::text) {
+            Some(text) => patches.make_hyperloglog(text, len, self.origins),
+            None if top == Top::Nothing => patches.make_hyperloglog(&[], 0, self.origins),
+            None => {
+                let shown = self.keyspace.string_range(key.db, key.name, 0, HEADER);
+                patches.make_hyperloglog(&shown, len, self.origins)
+            }
         }
+    }
+
+    /// Writes a patch whose metadata is noted. The dataset has all other live patches already (I-4), and is no HyperLogLog.
+    fn write_patch(&mut self, key: KeyRef<'_>, patch: Patch<'_>, dot: Dot, meta: &mut PathMeta) {
+        let shown_len = self.keyspace.string_len(key.db, key.name);
         let base_len = meta.base_len(self.origins);
         let patches = meta.patches_mut();
         let moves = match (patch, patch.end()) {
@@ -186,4 +212,16 @@ impl<K: Keyspace> Merge<'_, K> {
             }
         }
     }
+}
+
+/// Whether a string above a value of `len` bytes may begin like a HyperLogLog with this patch that did not before: it writes there, and
+/// nothing else.
+fn may_make_hyperloglog(patch: Patch<'_>, len: u64) -> bool {
+    let mut beginning = *MAGIC;
+    match patch {
+        Patch::Bytes { offset, bytes } => Part::Bytes { offset, bytes }.overlay(0, &mut beginning),
+        Patch::Bits { offset, count, value } => overlay_bits(offset, count, value, 0, &mut beginning),
+        Patch::Append(_) | Patch::Registers(_) => {}
+    }
+    patch.is_at_start(Prior::Length(len)) && beginning == *MAGIC
 }

@@ -91,6 +91,8 @@ impl<K: Keyspace> Merge<'_, K> {
             }
             // Its place among stable patches depends on what is pruned.
             Op::Patch { .. } => of_key(&|_| true),
+            // The same of an increment: it may belong before stable patches, if a clock was set back.
+            Op::Increment { path: Path::String, .. } if may_precede(author, stable) => of_key(&|_| true),
             Op::Increment { path, .. } => of_key(&|p| p.kind() != path.kind()),
             Op::ListInsert { .. } => of_key(&|p| p.kind() != Kind::List),
             Op::ListRemove { .. } => of_key(&|p| match p {
@@ -201,6 +203,11 @@ impl<K: Keyspace> Merge<'_, K> {
 /// Whether something of an element is stable: without a dot, or with one in S.
 fn has_stable(meta: Option<&PathMeta>, stable: &VectorClock) -> bool {
     meta.is_none_or(|m| m.is_empty() || m.has_base() || m.dots().any(|dot| dot.is_in(stable)))
+}
+
+/// Whether something stable may come behind an effect in effect order.
+fn may_precede(author: Author, stable: &VectorClock) -> bool {
+    stable.iter().any(|(_, ts)| ts >= author.now)
 }
 
 fn ttl_has_stable(ttl: &TtlMeta, stable: &VectorClock) -> bool {

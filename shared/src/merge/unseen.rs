@@ -141,8 +141,10 @@ impl<K: Keyspace> Merge<'_, K> {
             self.table.remove(id);
         } else {
             *self.table.meta_mut(id) = meta;
-            if shown == Some(Kind::List) {
-                self.show_hidden(key);
+            match shown {
+                Some(Kind::List) => self.show_hidden(key),
+                Some(Kind::String) => self.correct_registers(key),
+                _ => {}
             }
             self.show_ttl(key);
         }

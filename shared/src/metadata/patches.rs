@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use smallvec::{SmallVec, smallvec};
 
 use crate::dot::Dot;
-use crate::hyperloglog::Registers;
+use crate::hyperloglog::{MAGIC, Registers};
 use crate::origin::Origins;
 use crate::patch::Patch;
 
@@ -240,6 +240,29 @@ impl Patches {
         let after = |other: &Dot| other.effect_order(dot, origins) == Ordering::Greater;
         self.has_append_after(dot, origins)
             || self.beyond(len).any(|(other, part)| part.end().is_some() && after(&other))
+    }
+
+    /// Whether the string begins like a HyperLogLog behind one of the patches, in effect order: those that come then are not shown. `top`: the
+    /// first bytes of the value below them, which has `len`.
+    #[must_use]
+    pub fn make_hyperloglog(&self, top: &[u8], len: u64, origins: &Origins) -> bool {
+        let all = (len < MAGIC.len() as u64 && !self.appends.is_empty()).then(|| self.parts());
+        let first = self.small.get(&0).into_iter().flatten().map(|s| (s.dot, s.part(0)));
+        let first = first.chain(self.wide.iter().map(|w| (w.dot, w.part()))).filter(|_| all.is_none());
+        let mut parts: SmallVec<[(Dot, Part<'_>); 4]> = first.collect();
+        parts.extend(all.into_iter().flatten());
+        parts.sort_by(|a, b| a.0.effect_order(&b.0, origins));
+        let (mut beginning, mut len) = ([0; MAGIC.len()], len);
+        beginning.iter_mut().zip(top).for_each(|(byte, of_top)| *byte = *of_top);
+        parts.iter().any(|(_, part)| {
+            if let Part::Append(bytes) = part {
+                Part::Bytes { offset: len, bytes }.overlay(0, &mut beginning);
+                len += bytes.len() as u64;
+            }
+            part.overlay(0, &mut beginning);
+            len = len.max(part.end().unwrap_or(0));
+            beginning == *MAGIC
+        })
     }
 
     /// What is behind the first `len` bytes, those of the top: patches alone have made it.

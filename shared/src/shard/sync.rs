@@ -16,7 +16,7 @@ use crate::effect::FUNCTIONS_DB;
 use crate::instance::{InstanceId, InstanceSet};
 use crate::keyspace::Keyspace;
 use crate::merge::{AtRisk, KeyRef, Meeting, Side};
-use crate::metadata::{KeyMeta, KindMeta};
+use crate::metadata::{KeyMeta, KindMeta, PathMeta};
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
 use crate::replid::ReplId;
@@ -390,7 +390,13 @@ impl Shard {
         let is_beside = |a: &KindMeta, b: &KindMeta| {
             a.kind != b.kind && has(a, &|dot| !dot.is_in(&self.clock)) && has(b, &|dot| dot.is_in(stable))
         };
-        let is_unseeing = || kinds().any(|a| kinds().any(|b| is_beside(a, b)));
+        // Or beside something stable of its own path.
+        let is_above = |path: &PathMeta| {
+            let mut assigned = path.assigns.iter().filter_map(|a| here(a.dot));
+            assigned.any(|dot| !dot.is_in(&self.clock))
+                && path.dots().filter_map(|dot| here(*dot)).any(|dot| dot.is_in(stable))
+        };
+        let is_unseeing = || kinds().any(|a| kinds().any(|b| is_beside(a, b)) || a.paths.any(is_above));
         !syncing.round.clock.covers(stable) || is_older() || is_unseeing()
     }
 

@@ -16,6 +16,8 @@ pub mod members;
 #[cfg(test)]
 mod number_cases;
 pub mod oracle;
+#[cfg(test)]
+mod patch_cases;
 pub mod plan;
 pub mod registry;
 #[cfg(test)]

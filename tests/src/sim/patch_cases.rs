@@ -1,0 +1,106 @@
+//! The cases of strings that are changed in part, like [`super::cases`].
+
+use syncer_shared::merge::Rules;
+
+use super::cases::{A, B, C, set, world};
+use super::client::Command;
+use super::{Check, World};
+
+/// Found by the simulation (seeds 4295042635, 4295068254, 4295084814, 4295046476): an old backup with a clock set back increments what it has not
+/// seen. In effect order that is before what others have appended, and have pruned.
+#[test]
+fn an_increment_before_a_stable_patch_is_the_same_whatever_is_pruned() -> Check {
+    for change in [Command::AppendPart("23".into()), Command::SetBit(27, true)] {
+        let mut world = world(2, Rules::default());
+        world.command(A, "k", change)?;
+        world.settle()?;
+        world.instances[B].skew_ms = -60_000;
+        world.fail_over(B, 1)?;
+        world.command(B, "k", Command::IncrBy(1))?;
+        world.pull(B, A)?;
+        world.heal()?;
+    }
+    Ok(())
+}
+
+/// With a clock that is right it adds to all that is there, and nothing is asserted again.
+#[test]
+fn an_increment_of_an_old_backup_is_only_added() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(A, "k", Command::IncrBy(5))?;
+    world.settle()?;
+    let backup = world.instances[B].logged();
+    world.command(A, "k", Command::IncrBy(2))?;
+    world.settle()?;
+    world.fail_over(B, backup)?;
+    world.command(B, "k", Command::IncrBy(1))?;
+    world.pull(B, A)?;
+    world.heal()?;
+    world.all_show("k", Some("8"))?;
+    assert_eq!(world.instances[A].shard.counters().reasserted, 0);
+    Ok(())
+}
+
+/// Found by the simulation (seeds 4295017549, 4295033256, 4295099022): two patches make the beginning of a HyperLogLog together. What comes behind
+/// them in effect order is not shown then, what comes before them is.
+#[test]
+fn patches_that_make_a_hyperloglog_hide_what_comes_behind_them() -> Check {
+    let (to_h, to_y, other) = (Command::SetBit(4, true), Command::SetBit(15, true), Command::SetBit(40, true));
+    let orders = [
+        [(A, &to_h), (B, &to_y), (C, &other)],
+        [(A, &to_h), (B, &other), (C, &to_y)],
+        [(A, &other), (B, &to_h), (C, &to_y)],
+    ];
+    for order in orders {
+        for first in [A, B, C] {
+            let mut world = world(3, Rules::default());
+            world.command(A, "k", set("@XLL..."))?;
+            world.settle()?;
+            for (instance, command) in order {
+                world.command(instance, "k", command.clone())?;
+            }
+            // In every order of arrival.
+            for (source, target) in [(first, A), (first, B), (first, C)].into_iter().filter(|(a, b)| a != b) {
+                world.pull(source, target)?;
+            }
+            world.heal()?;
+        }
+    }
+    Ok(())
+}
+
+/// Found by the simulation (seed 1882888679198166): registers that were raised while a full sync went on, beside something unseen. The server's
+/// own text was left.
+#[test]
+fn registers_raised_during_a_full_sync_have_the_text_of_all_instances() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(B, "m", Command::HIncrBy("b".into(), 2))?;
+    world.command(A, "m", Command::PfAdd(vec!["1".into()]))?;
+    // That is the whole text, since it is one of a HyperLogLog.
+    world.command(A, "m", Command::SetBit(44, true))?;
+    let link = world.link(B, A);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(A, 1)?;
+    world.command(A, "m", Command::PfAdd(vec!["2".into(), "3".into()]))?;
+    world.step_sync(A, usize::MAX)?;
+    world.heal()
+}
+
+/// Found by the simulation (seeds 4295044676, 4295205451): an old backup writes a string, gets back what it had lost, and is then taken a snapshot
+/// of. Its clock does not tell that the write had not seen what is below it.
+#[test]
+fn a_snapshot_tells_that_a_write_had_not_seen_what_is_below_it() -> Check {
+    let mut world: World = world(2, Rules::default());
+    world.command(A, "k", set("1"))?;
+    world.settle()?;
+    let backup = world.instances[B].logged();
+    world.command(A, "k", Command::AppendPart("23".into()))?;
+    world.settle()?;
+    world.fail_over(B, backup)?;
+    world.command(B, "k", set("007"))?;
+    world.pull(A, B)?;
+    let link = world.link(B, A);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(A, usize::MAX)?;
+    world.heal()
+}
