@@ -21,7 +21,7 @@ pub struct AtRisk {
     pub elements: Vec<Element>,
     /// Its stable TTL, if the effect may change that.
     pub ttl: Option<StableTtl>,
-    /// It is a list, and the effect brings another type: what lost against the list is gone here, if everyone had it.
+    /// It is a list, and the effect brings another type or may uncover one: what lost against the list is gone here, if everyone had it.
     pub is_list: bool,
 }
 
@@ -104,12 +104,13 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => Vec::new(),
         };
         // Elements of other types that are asserted again say that they are alone; those of lists keep their dots.
-        let is_list = brings(effect.op).is_some_and(|kind| kind != Kind::List)
-            && self.keyspace.kind(key.db, key.name) == Some(Kind::List);
+        let uncovers = matches!(effect.op, Op::ListRemove { .. } | Op::Clear { .. })
+            || brings(effect.op).is_some_and(|kind| kind != Kind::List);
+        let is_list = uncovers && self.keyspace.kind(key.db, key.name) == Some(Kind::List);
         match found.first_mut() {
             Some(of_key) => {
                 of_key.elements.extend(acked);
-                of_key.is_list = is_list;
+                of_key.is_list |= is_list;
             }
             None if acked.is_empty() && !is_list => {}
             None => found.push(AtRisk { db: key.db, name: key.name.into(), elements: acked, ttl: None, is_list }),
@@ -151,7 +152,9 @@ impl<K: Keyspace> Merge<'_, K> {
         let mut names: Vec<(u32, Box<[u8]>)> = Vec::new();
         self.keyspace.keys(scope, &mut |db, name| names.push((db, name.into())));
         let key = |(db, name): &(u32, Box<[u8]>)| {
-            self.stable_places(KeyRef { db: *db, name }, &|_| true, TtlChange::Removed, stable)
+            let key = KeyRef { db: *db, name };
+            let is_list = self.keyspace.kind(key.db, key.name) == Some(Kind::List);
+            self.stable_places(key, &|_| true, TtlChange::Removed, stable).map(|found| AtRisk { is_list, ..found })
         };
         names.iter().filter_map(key).collect()
     }
