@@ -71,12 +71,13 @@ impl Seen<'_> {
             Seen::Context { lacks, .. } => lacks.is_none(),
         }
     }
-    /// Whether the author had not seen the effect of `dot`, and not everyone has. It makes no difference whether the dot is pruned.
+
+    /// Whether the author may not have seen the effect of `dot`. It makes no difference whether the dot is pruned.
     #[must_use]
     pub fn is_news(&self, dot: &Dot) -> bool {
         match self {
             Seen::Everything => false,
-            Seen::Context { lacks, .. } => !self.has(dot) && lacks.is_none_or(|stable| !dot.is_in(stable)),
+            Seen::Context { lacks, .. } => !self.has(dot) || lacks.is_some_and(|stable| dot.is_in(stable)),
         }
     }
 }

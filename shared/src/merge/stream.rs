@@ -7,8 +7,7 @@ use smallvec::SmallVec;
 
 use super::remote::Change;
 use super::whole::{Scope, drop_stray_late};
-use super::{KeyRef, Merge, OwnedPath, view};
-use crate::clock::VectorClock;
+use super::{KeyRef, Meeting, Merge, OwnedPath, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{Kind, Path, StreamOp, TtlNote, Value};
 use crate::keyspace::Keyspace;
@@ -335,25 +334,35 @@ impl<K: Keyspace> Merge<'_, K> {
             return;
         }
         let (Some(from), Some(to)) = (before.unwrap_or(StreamId::MIN).next(), position.next()) else { return };
-        let Some(id) = self.table.find(key.db, key.name) else { return };
-        let meta = self.table.meta(id);
-        let Some(kind) = meta.kind(Kind::Stream) else { return };
-        let is_news = |name: &[u8]| {
-            kind.paths.get(Path::Stream(name)).is_some_and(|path| path.dots().any(|dot| seen.is_news(dot)))
-        };
-        let names = kind.paths.range(&entry_name(from), &entry_name(to));
-        let ids: Vec<StreamId> = names.iter().filter(|name| is_news(name)).filter_map(|n| entry_id(n)).collect();
-        if self.shows_stream(key) {
-            ids.into_iter().for_each(|id| self.note_late(key, group, id));
+        if from > position || !self.shows_stream(key) {
+            return;
         }
+        let mut ids = Vec::new();
+        if !seen.has_stable() {
+            self.keyspace.stream_entries(key.db, key.name, from, position, &mut |id| ids.push(id));
+        }
+        let meta = self.table.find(key.db, key.name).map(|id| self.table.meta(id));
+        let paths = meta.and_then(|meta| meta.kind(Kind::Stream)).map(|kind| &kind.paths);
+        if seen.has_stable() {
+            let names = paths.map(|paths| paths.range(&entry_name(from), &entry_name(to))).unwrap_or_default();
+            ids = names.iter().filter_map(|name| entry_id(name)).collect();
+        }
+        ids.retain(|id| {
+            let entry =
+                paths.and_then(|paths| paths.get(Path::Stream(&entry_name(*id)))).filter(|meta| meta.has_dots());
+            entry.map_or(!seen.has_stable(), |entry| entry.dots().any(|dot| seen.is_news(dot)))
+        });
+        ids.into_iter().for_each(|id| self.note_late(key, group, id));
     }
 
     /// Positions have come with the state of another instance: what it had not seen was not delivered there.
-    pub(super) fn late_after_meeting(&mut self, key: KeyRef<'_>, before: &KeyMeta, clock: &VectorClock) {
+    pub(super) fn late_after_meeting(&mut self, key: KeyRef<'_>, before: &KeyMeta, meeting: &Meeting<'_>) {
         if !self.shows_stream(key) {
             return;
         }
-        let seen = Seen::Context { clock, group: (Origin::from_index(0), Timestamp::ZERO), lacks: None };
+        let (clock, stable) = (meeting.source.clock, meeting.target.stable);
+        let lacks = (!clock.covers(stable)).then_some(stable);
+        let seen = Seen::Context { clock, group: (Origin::from_index(0), Timestamp::ZERO), lacks };
         let mut groups: Vec<(PartName, StreamId)> = Vec::new();
         self.keyspace.elements(key.db, key.name, &mut |path, value| {
             if let (Path::Stream(name), Value::Id(position)) = (path, value)

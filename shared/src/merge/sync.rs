@@ -29,7 +29,7 @@ impl<K: Keyspace> Merge<'_, K> {
                 self.keyspace.delete(key.db, key.name, ClearReason::Deleted);
             }
             self.restore(key, met);
-            self.late_after_meeting(key, &before, meeting.source.clock);
+            self.late_after_meeting(key, &before, meeting);
             return true;
         }
         let mut changed = false;
@@ -55,7 +55,7 @@ impl<K: Keyspace> Merge<'_, K> {
             met.drop_empty();
         }
         changed |= self.keep_met(key, met);
-        self.late_after_meeting(key, &before, meeting.source.clock);
+        self.late_after_meeting(key, &before, meeting);
         changed
     }
 

@@ -150,9 +150,9 @@ fn is_settled(aside: &Aside, stable: &VectorClock, membership: &Membership) -> b
     aside.expired.is_in(stable) && aside.revival.authors.iter().all(decided)
 }
 
-/// `note` goes with each.
+/// `note` goes with each. That an entry of a stream is late is no element: each instance knows that by itself, as long as the group is there.
 fn push_elements(group: &mut GroupBuilder, db: u32, key: &[u8], elements: &[Element], note: TtlNote) {
-    for element in elements {
+    for element in elements.iter().filter(|element| element.payload != Payload::Late) {
         let path = element.path.get();
         let op = Op::Assign { path, value: element.payload.value(path), reasserted: true };
         group.push(&Effect { db, key, ttl: note, op });

@@ -1,6 +1,6 @@
 //! The cases of streams (DESIGN 2.3), like [`super::cases`].
 
-use syncer_shared::effect::FlushScope;
+use syncer_shared::effect::{FlushScope, Path};
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::Rules;
 use syncer_shared::metadata::Payload;
@@ -143,5 +143,54 @@ fn what_all_have_acknowledged_is_not_pending_again_after_an_old_backup() -> Chec
     world.pull(B, A)?;
     let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
     assert_eq!(world.instances[A].keyspace.stream_part(0, b"x", delivery), None);
+    world.heal()
+}
+
+/// Found by the simulation (seeds 206219, 4296008751): who came back without an entry that everyone had read on, and moved its group past it.
+#[test]
+fn what_an_old_backup_passes_over_is_late() -> Check {
+    let mut world = world(2, Rules::default());
+    for command in [add(50), Command::Stream(StreamCommand::Group("g".into(), false)), read("g", None)] {
+        world.command(A, "x", command)?;
+    }
+    world.settle()?;
+    let backup = world.instances[B].logged();
+    world.command(A, "x", add(100))?;
+    world.settle()?;
+    world.fail_over(B, backup)?;
+    world.command(B, "x", add(300))?;
+    world.command(B, "x", read("g", None))?;
+    world.pull(B, A)?;
+    let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
+    assert_eq!(world.instances[A].keyspace.stream_part(0, b"x", delivery), Some(Payload::Late));
+    world.heal()
+}
+
+/// Found by the simulation (seed 4296008751): that an entry was late was asserted again with its group. So it went with the group, and did not
+/// come back with it.
+#[test]
+fn that_an_entry_is_late_is_not_asserted_again() -> Check {
+    let mut world = world(2, Rules::default());
+    let group = || Command::Stream(StreamCommand::Group("g".into(), true));
+    world.command(A, "x", add(50))?;
+    world.command(A, "x", group())?;
+    world.settle()?;
+    let backup = world.instances[B].logged();
+    world.command(A, "x", add(100))?;
+    world.command(A, "x", group())?;
+    world.command(B, "x", add(70))?;
+    world.pull(A, B)?;
+    world.settle()?;
+    let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 70, seq: 1 } };
+    assert_eq!(world.instances[A].keyspace.stream_part(0, b"x", delivery), Some(Payload::Late));
+    world.fail_over(B, backup)?;
+    world.command(B, "x", Command::Stream(StreamCommand::Destroy("g".into())))?;
+    world.pull(B, A)?;
+    assert_eq!(world.instances[A].keyspace.stream_part(0, b"x", delivery), Some(Payload::Late));
+    let asserted = |(_, _, meta): (u32, &[u8], &syncer_shared::metadata::KeyMeta)| {
+        meta.path(Path::Stream(&delivery.name())).is_some()
+    };
+    let target = &mut world.instances[A];
+    assert!(!target.shard.table(&mut target.keyspace).iter().any(asserted), "nothing says so but the dataset");
     world.heal()
 }
