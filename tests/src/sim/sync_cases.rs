@@ -243,6 +243,23 @@ fn what_was_removed_and_incremented_again_stays_removed_in_a_full_sync() -> Chec
     world.heal()
 }
 
+/// Found by the simulation (seed 8589940206): the same, but nothing was removed: the target came back from an old backup, and has never had it.
+#[test]
+fn what_an_old_backup_increments_without_having_it_is_added_in_a_full_sync() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(A, "h", Command::HIncrBy("f".into(), 5))?;
+    world.settle()?;
+    world.fail_over(B, 1)?;
+    for field in ["other", "f"] {
+        world.command(B, "h", Command::HIncrBy(field.into(), 1))?;
+    }
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(B, usize::MAX)?;
+    assert_eq!(world.instances[B].keyspace.field(0, b"h", b"f").as_deref(), Some(&b"6"[..]));
+    world.heal()
+}
+
 /// What the source had removed has no dot at the target any more. Only a source that has seen all that the target counts as stable says that it
 /// is gone: so S stands still at the target, whatever its source acknowledges meanwhile.
 #[test]
