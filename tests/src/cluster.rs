@@ -227,9 +227,14 @@ impl Cluster {
     /// Waits until every site has applied what any site has written, and compares nothing. Returns a client of each.
     pub fn settled(&self) -> Vec<Client> {
         let mut clients: Vec<Client> = self.sites.iter().map(Site::client).collect();
-        let what = "all sites have applied everything of each other";
-        wait::until(CONVERGENCE_MAX, what, || agreed(&mut clients).then_some(()), || self.standing());
+        self.settle(&mut clients);
         clients
+    }
+
+    /// The same, with a client of each site at hand.
+    pub fn settle(&self, clients: &mut [Client]) {
+        let what = "all sites have applied everything of each other";
+        wait::until(CONVERGENCE_MAX, what, || agreed(clients).then_some(()), || self.standing());
     }
 
     /// How the sites differ in what they hold, if they do. A key past its TTL that a server has yet to delete is no difference.

@@ -60,6 +60,11 @@ impl Example {
         on_own_keys(line, &format!("{}:{way:?}:", self.line), &KEYS)
     }
 
+    /// The keys that it has this way, whether they exist or not.
+    pub fn own_keys(&self, way: Way) -> Vec<String> {
+        KEYS.iter().map(|key| self.on_own_keys(key, way)).collect()
+    }
+
     /// The line in the table of the example that a key belongs to.
     pub fn line_of(key: &str) -> Option<usize> {
         key.split(['/', ':']).nth(1)?.parse().ok()

@@ -13,17 +13,24 @@ use syncer_tests::server::{Server, ServerKind, ServerOptions};
 /// How long what is written may take to serve a client that is blocked for it, at another site also.
 const SERVED_WITHIN: Duration = Duration::from_secs(10);
 
+/// Databases in which examples that share a dataset have keys.
+const DATABASES: [u32; 2] = [0, 1];
+
 /// Where examples run: at a site and another one, or twice at one stock server.
 struct Stage {
-    here: Client,
-    elsewhere: Client,
+    /// `here` and `elsewhere`.
+    clients: [Client; 2],
     /// Where MIGRATE goes to, from here and from elsewhere.
     ports: [u16; 2],
 }
 
 impl Stage {
+    fn here(&mut self) -> &mut Client {
+        &mut self.clients[0]
+    }
+
     fn client(&mut self, way: Way) -> &mut Client {
-        if way == Way::Elsewhere { &mut self.elsewhere } else { &mut self.here }
+        &mut self.clients[usize::from(way == Way::Elsewhere)]
     }
 
     fn port(&self, way: Way) -> u16 {
@@ -32,8 +39,9 @@ impl Stage {
 
     /// Runs what precedes the command of an example.
     fn prepare(&mut self, example: &Example, way: Way) {
+        let [port, _] = self.ports;
         for line in &example.before {
-            let answer = Way::Plain.run(&mut self.here, &example.on_own_keys(line, way), self.ports[0]);
+            let answer = Way::Plain.run(self.here(), &example.on_own_keys(line, way), port);
             assert!(!reply::is_error(&answer), "capture.txt:{}: {line}: {}", example.line, reply::text(&answer));
         }
     }
@@ -46,7 +54,7 @@ impl Stage {
             None => reply::text(&way.run(self.client(way), &line, port)),
             Some(server) => {
                 let mut waiter = waiter();
-                waiter.block(&line, &mut self.here);
+                waiter.block(&line, self.here());
                 let served = way.run(self.client(way), &example.on_own_keys(server, way), port);
                 waiter.patience(SERVED_WITHIN);
                 let answer =
@@ -59,20 +67,30 @@ impl Stage {
     }
 }
 
-/// Runs all examples that need not be alone in every way; `meet` is called when what precedes them is there.
-fn run_together(stage: &mut Stage, all: &[Example], meet: impl Fn(), waiter: impl Fn() -> Client) -> Vec<String> {
+/// Runs all examples that need not be alone in every way; `meet` is called when what precedes them is there, `then` after each.
+fn run_together(
+    stage: &mut Stage,
+    all: &[Example],
+    meet: impl Fn(),
+    waiter: impl Fn() -> Client,
+    mut then: impl FnMut(&mut Stage, &Example, Way),
+) -> Vec<String> {
     let together = || all.iter().filter(|example| !example.alone);
     let each = || together().flat_map(|example| Way::ALL.map(|way| (example, way)));
     each().for_each(|(example, way)| stage.prepare(example, way));
     meet();
-    each().map(|(example, way)| stage.run(example, way, &waiter)).collect()
+    let run = |(example, way)| {
+        let reply = stage.run(example, way, &waiter);
+        then(stage, example, way);
+        reply
+    };
+    each().map(run).collect()
 }
 
 /// Runs an example by itself, from nothing.
 fn run_alone(stage: &mut Stage, example: &Example, way: Way, meet: impl Fn(), waiter: impl Fn() -> Client) -> String {
     for line in ["FLUSHALL", "FUNCTION FLUSH"] {
-        stage.here.ok(line);
-        stage.elsewhere.ok(line);
+        stage.clients.iter_mut().for_each(|client| drop(client.ok(line)));
     }
     stage.prepare(example, way);
     meet();
@@ -132,12 +150,49 @@ fn assert_same(ours: &[String], stock: &[String], what: &str) {
     assert_eq!(ours.len(), stock.len());
 }
 
+/// The keys of an example, as a site has them: type, digest, TTL, and what a digest does not tell on every server, TTLs of fields and groups.
+fn own_state(client: &mut Client, keys: &[String], is_mixed: bool) -> Vec<String> {
+    let of_key = |key: &String| ["TYPE", "PEXPIRETIME", "DEBUG DIGEST-VALUE"].map(|command| format!("{command} {key}"));
+    let lines: Vec<String> = keys.iter().flat_map(of_key).collect();
+    let mut state = Vec::new();
+    for db in DATABASES {
+        client.ok(&format!("SELECT {db}"));
+        let replies: Vec<String> = client.pipeline(&lines).iter().map(reply::text).collect();
+        for (key, answers) in keys.iter().zip(replies.chunks(3)) {
+            let is_hash = answers[0] == "hash";
+            let parts = if is_hash || answers[0] == "stream" { dataset::entry(client, key.as_bytes()) } else { None };
+            // Redis counts in a digest that a field has a TTL, Valkey does not.
+            let told = if is_hash && is_mixed { &answers[..2] } else { answers };
+            let parts = parts.map(|entry| entry.to_string()).unwrap_or_default();
+            state.push(format!("{db}/{key}: {} {parts}", told.join(" ")));
+        }
+    }
+    client.ok("SELECT 0");
+    state
+}
+
+/// What an example has written is the same at both sites at once, before the next one runs.
+fn assert_met(cluster: &Cluster, stage: &mut Stage, example: &Example, way: Way, is_mixed: bool) {
+    cluster.settle(&mut stage.clients);
+    let keys = example.own_keys(way);
+    let [here, there] = stage.clients.each_mut().map(|client| own_state(client, &keys, is_mixed));
+    let differing = here.iter().zip(&there).filter(|(here, there)| here != there);
+    let shown: Vec<String> = differing.map(|(here, there)| format!("  {here}\n  {there} (instance 2)")).collect();
+    assert!(
+        shown.is_empty(),
+        "the sites differ after capture.txt:{}: {way:?} {}\n{}",
+        example.line,
+        example.command,
+        shown.join("\n")
+    );
+}
+
 /// The sites have met and are equal, also in what DEBUG DIGEST of some servers does not look at: TTLs of fields, groups.
 fn assert_equal(cluster: &Cluster, stage: &mut Stage, what: &str) {
     cluster.converged();
-    let differences = dataset::differences(&dataset::read(&mut stage.here), &dataset::read(&mut stage.elsewhere));
-    assert_eq!(differences, "", "the sites differ after {what}");
-    let libraries = [&mut stage.here, &mut stage.elsewhere].map(|client| client.text("FUNCTION LIST WITHCODE"));
+    let [here, there] = stage.clients.each_mut().map(dataset::read);
+    assert_eq!(dataset::differences(&here, &there), "", "the sites differ after {what}");
+    let libraries = stage.clients.each_mut().map(|client| client.text("FUNCTION LIST WITHCODE"));
     assert_eq!(libraries[0], libraries[1], "the libraries differ after {what}");
 }
 
@@ -147,30 +202,32 @@ fn every_write_converges_and_looks_stock(kinds: [ServerKind; 2]) {
     let cluster = Cluster::with(&kinds, &options);
     let targets = kinds.map(migration_target);
     let ports = [targets[0].port(), targets[1].port()];
-    let mut sites = Stage { here: cluster.client(1), elsewhere: cluster.client(2), ports };
-    let mut replies = run_together(&mut sites, &examples, || cluster.converged(), || cluster.client(1));
+    let mut sites = Stage { clients: [cluster.client(1), cluster.client(2)], ports };
+    let is_mixed = kinds.iter().filter(|kind| **kind == ServerKind::Redis8).count() == 1;
+    let met = |stage: &mut Stage, example: &Example, way| assert_met(&cluster, stage, example, way, is_mixed);
+    let mut replies = run_together(&mut sites, &examples, || cluster.converged(), || cluster.client(1), met);
     assert_equal(&cluster, &mut sites, "the examples that share a dataset");
-    let dataset = comparable(&mut sites.here, &examples);
+    let dataset = comparable(sites.here(), &examples);
 
     let stock = Server::start(kinds[0], ServerOptions::stock());
     let stock_target = migration_target(kinds[0]);
-    let mut alike = Stage { here: stock.client(), elsewhere: stock.client(), ports: [stock_target.port(); 2] };
-    let mut stock_replies = run_together(&mut alike, &examples, || (), || stock.client());
+    let mut alike = Stage { clients: [stock.client(), stock.client()], ports: [stock_target.port(); 2] };
+    let mut stock_replies = run_together(&mut alike, &examples, || (), || stock.client(), |_, _, _| ());
     assert_eq!(
-        dataset::differences(&dataset, &comparable(&mut alike.here, &examples)),
+        dataset::differences(&dataset, &comparable(alike.here(), &examples)),
         "",
         "the site and the stock server differ"
     );
     if kinds[0] == kinds[1] {
-        let stock = encodings(&mut alike.here, &dataset);
-        assert_same(&encodings(&mut sites.here, &dataset), &stock, "encodings");
+        let stock = encodings(alike.here(), &dataset);
+        assert_same(&encodings(sites.here(), &dataset), &stock, "encodings");
         // Of strings, what was changed in part or by a script there is one value here. A hash that once had TTLs there never had them here.
         let alike = |all: Vec<String>| -> Vec<String> {
             let collections =
                 all.into_iter().filter(|line| ![" int", " embstr", " raw"].iter().any(|of| line.ends_with(of)));
             collections.map(|line| line.replace(" listpackex", " listpack")).collect()
         };
-        let there = alike(encodings(&mut sites.elsewhere, &dataset));
+        let there = alike(encodings(&mut sites.clients[1], &dataset));
         assert_same(&there, &alike(stock), "encodings at the other site");
     }
 
@@ -179,7 +236,7 @@ fn every_write_converges_and_looks_stock(kinds: [ServerKind; 2]) {
             replies.push(run_alone(&mut sites, example, way, || cluster.converged(), || cluster.client(1)));
             assert_equal(&cluster, &mut sites, &format!("{way:?} {}", example.command));
             stock_replies.push(run_alone(&mut alike, example, way, || (), || stock.client()));
-            let (ours, stock) = (comparable(&mut sites.here, &[]), comparable(&mut alike.here, &[]));
+            let (ours, stock) = (comparable(sites.here(), &[]), comparable(alike.here(), &[]));
             assert_eq!(dataset::differences(&ours, &stock), "", "{way:?} {}: not as stock", example.command);
         }
     }
