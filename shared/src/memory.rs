@@ -166,7 +166,7 @@ impl Keyspace for MemoryKeyspace {
 
     fn elements(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(Path<'_>, Value<'_>)) {
         let Some(entry) = self.get(db, key) else { return };
-        for (name, payload) in &entry.elements {
+        for (name, payload) in entry.elements.iter().filter(|(name, _)| !entry.is_lone_delivery(name)) {
             let path = path_of(entry.kind, name);
             visit(path, payload.value(path));
         }

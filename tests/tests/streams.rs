@@ -94,6 +94,27 @@ on_all_kinds! {
         }
     }
 
+    fn whose_a_delivery_is_outlives_its_entry_and_a_rewrite_of_the_key(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("XADD x 1-1 f v");
+        one.ok("XGROUP CREATE x g 0");
+        cluster.converged();
+        cluster.cut(1, 2);
+        assert_eq!(read(&mut one, "alice", "STREAMS x >"), ["1-1"]);
+        one.ok("XDEL x 1-1");
+        // Unseen at site 1, which must write the key anew for it, and has then the entry again, but not by who was given it.
+        two.ok("DEL x");
+        two.ok("SET x other");
+        two.ok("DEL x");
+        two.ok("XADD x 1-1 f again");
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(client.text("XRANGE x - +"), "[[1-1, [f, again]]]");
+            assert_eq!(pending(client, "x"), BTreeMap::from([("1-1".to_owned(), "alice".to_owned())]));
+        }
+    }
+
     fn a_trim_or_delete_spares_what_it_has_not_seen(cluster: 2) {
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));
         for ms in 1..=20 {

@@ -36,6 +36,16 @@ impl Entry {
         self.elements.remove(name);
     }
 
+    /// A delivery whose entry is gone: no server names it among the parts of a stream.
+    pub(super) fn is_lone_delivery(&self, name: &[u8]) -> bool {
+        match Part::parse(name) {
+            Some(Part::Delivery { id, .. }) if self.kind == Kind::Stream => {
+                !self.elements.contains_key(&entry_name(id)[..])
+            }
+            _ => false,
+        }
+    }
+
     /// Takes a group with all that belongs to it.
     pub(super) fn take_group(&mut self, group: &[u8]) {
         self.elements.retain(|name, _| Part::parse(name).and_then(|part| part.group()) != Some(group));

@@ -93,6 +93,23 @@ impl<K: Keyspace> Merge<'_, K> {
             let path_meta = kind.paths.get_or_insert(path.get());
             Self::expose_as(path_meta, payload, self.origins);
         }
+        if native == Kind::Stream {
+            self.expose_lone_deliveries(key, &mut kind.paths);
+        }
+    }
+
+    /// Deliveries whose entry is deleted are no elements of the stream, but the dataset still says whose they are, and is all that does.
+    fn expose_lone_deliveries(&mut self, key: KeyRef<'_>, paths: &mut Paths) {
+        let origins = self.origins;
+        let is_implied = |meta: &PathMeta| meta.has_dots() && meta.payload(meta.top(origins)).is_none();
+        let implied = paths.iter().filter(|(name, meta)| is_implied(meta) && is_delivery(name));
+        let implied: Vec<Box<[u8]>> = implied.map(|(name, _)| name.into()).collect();
+        for name in implied {
+            let path = Path::Stream(&name);
+            if let Some(native) = self.native(key, path).filter(|native| *native != Payload::Late) {
+                Self::expose_as(paths.get_or_insert(path), native, origins);
+            }
+        }
     }
 
     /// Like `expose`, with the dataset's value at hand.
@@ -184,6 +201,10 @@ pub(super) fn remove_seen(kind: &mut KindMeta, seen: &Seen<'_>) {
         !path.is_empty()
     });
     drop_stray_late(kind);
+}
+
+fn is_delivery(name: &[u8]) -> bool {
+    matches!(Part::parse(name), Some(Part::Delivery { .. }))
 }
 
 /// What is late goes with its entry or its group.
