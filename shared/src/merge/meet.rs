@@ -76,7 +76,9 @@ impl Meeting<'_> {
         let keep = match self.base(bases.0.is_some(), bases.1.is_some(), &at_source, &at_target) {
             // Then they are the same, unless an increment here has supposed an entry where one had been removed: that one is 0. Who came back
             // from an old state has not removed what it does not know.
-            Keep::Either if bases.1.is_some_and(is_zero) && self.target.clock.covers(self.source.stable) => Keep::Target,
+            Keep::Either if bases.1.is_some_and(is_zero) && self.target.clock.covers(self.source.stable) => {
+                Keep::Target
+            }
             Keep::Either => Keep::Source,
             // What is late at one side may have been handed out at the other, or not: better twice than never.
             Keep::Neither if bases.1 == Some(&Payload::Late) => Keep::Target,

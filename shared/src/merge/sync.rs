@@ -36,6 +36,10 @@ impl<K: Keyspace> Merge<'_, K> {
         if shown == Some(Kind::List) {
             changed = self.meet_lists(key, &mut before, &mut met);
         } else if let Some(kind) = winner.and_then(|at| met.kinds.get_mut(at)) {
+            // What was known is no more, and must not be shown with what is written.
+            if let Some(id) = self.table.find(key.db, key.name) {
+                *self.table.meta_mut(id) = KeyMeta::default();
+            }
             let shown_kind = kind.kind;
             let mut paths = std::mem::replace(&mut kind.paths, Paths::new(shown_kind));
             if let Some(old) = before.kind(shown_kind) {
