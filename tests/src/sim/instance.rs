@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use syncer_shared::backlog::Backlog;
 use syncer_shared::effect::FlushScope;
 use syncer_shared::group::{self, Frame, GroupBuilder, GroupView};
-use syncer_shared::instance::{InstanceId, InstanceSet};
+use syncer_shared::instance::InstanceId;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::list::Drafts;
 use syncer_shared::memory::MemoryKeyspace;
 use syncer_shared::merge::Rules;
 use syncer_shared::record::{Before, Record};
 use syncer_shared::replid::ReplId;
-use syncer_shared::shard::{JoinData, Restorer, Shard, ShardConfig, Start};
+use syncer_shared::shard::{JoinData, Shard, ShardConfig, Start};
 use syncer_shared::snapshot::{SnapshotHead, SnapshotKey};
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::token::ClockToken;
@@ -21,16 +19,9 @@ use syncer_shared::wire::Reader;
 
 use super::Check;
 use super::client::{Client, Command};
+use super::follower::{Follower, Logged, log_bytes, restored};
 use super::oracle::{DotName, Oracle};
 use super::registry::{Context, Registry};
-
-/// An entry of the replication stream: what `MULTI, write, SYNCER.LOG, EXEC` brings to a replica.
-#[derive(Clone)]
-struct Logged {
-    /// The dataset after the write itself, before the merge had its say.
-    written: Option<MemoryKeyspace>,
-    record: Vec<u8>,
-}
 
 /// One instance.
 pub struct Instance {
@@ -58,6 +49,7 @@ pub struct Instance {
     /// Those that came.
     pub synced: Vec<super::sync::Synced>,
     history: Vec<Logged>,
+    follower: Option<Follower>,
     config: ShardConfig,
     reigns: u8,
 }
@@ -91,6 +83,7 @@ impl Instance {
             syncing: None,
             synced: Vec::new(),
             history,
+            follower: None,
             config,
             reigns: 0,
         };
@@ -245,8 +238,10 @@ impl Instance {
     /// # Errors
     /// Where not.
     pub fn check(&self) -> Check {
-        let clock: Context = self.shard.clock_token().entries().iter().map(|(replid, _, ts)| (*replid, *ts)).collect();
-        if clock != self.applied {
+        let clock = || self.shard.clock().iter().map(|(origin, ts)| (self.shard.origins().replid(origin), ts));
+        let has_all = || clock().all(|(replid, ts)| self.applied.get(&replid) == Some(&ts));
+        if clock().count() != self.applied.len() || !has_all() {
+            let clock: Context = clock().collect();
             return Err(format!("the clock of {} is {clock:?}, but it has applied {:?}", self.id, self.applied));
         }
         match self.oracle.difference(&self.keyspace) {
@@ -297,28 +292,22 @@ impl Instance {
         self.reigns
     }
 
-    /// A replica that has the first `len` entries of the stream, and was saved and restored after the first `saved` of them.
-    fn replica(&self, saved: usize, len: usize, now_ms: u64) -> Result<(Shard, MemoryKeyspace), String> {
-        let mut shard = Shard::new(self.config.clone(), replid(self.id, 255), Start::Replica, now_ms);
-        let mut keyspace = MemoryKeyspace::default();
-        for (at, logged) in self.history.iter().take(len).enumerate() {
-            if at == saved {
-                shard = restored(&shard, &self.config)?;
-            }
-            if let Some(written) = &logged.written {
-                keyspace = written.clone();
-            }
-            shard.replay(&logged.record, &mut keyspace).map_err(|error| format!("I-12: replay: {error}"))?;
-        }
-        Ok((shard, keyspace))
-    }
-
-    /// I-12, I-1: a replica that follows the stream is like its primary, also when it was restarted after the first `saved` entries.
+    /// I-12, I-1: a replica that follows the stream is like its primary, also when it was restarted after the first `saved` entries, or
+    /// later.
     ///
     /// # Errors
     /// Where not.
-    pub fn check_replica(&self, saved: usize, now_ms: u64) -> Check {
-        let (mut shard, keyspace) = self.replica(saved, self.history.len(), now_ms)?;
+    pub fn check_replica(&mut self, saved: usize, now_ms: u64) -> Check {
+        let new = || Follower::new(&self.config, replid(self.id, NOBODY), now_ms);
+        let mut follower = self.follower.take().unwrap_or_else(new);
+        follower.follow(&self.history, &self.config, saved)?;
+        let is_like = self.check_follower(&mut follower);
+        self.follower = Some(follower);
+        is_like
+    }
+
+    fn check_follower(&self, follower: &mut Follower) -> Check {
+        let Follower { shard, keyspace, .. } = follower;
         let primary = |what: &str| format!("I-12: a replica of {} has another {what} than its primary", self.id);
         // Whether a rewrite keeps the delivery of an entry that is gone depends on what was pruned by then.
         let without_lone = |keyspace: &MemoryKeyspace| {
@@ -326,8 +315,8 @@ impl Instance {
             super::streams::drop_lone_deliveries(&mut entries);
             entries
         };
-        if keyspace != self.keyspace {
-            let (here, there) = (without_lone(&self.keyspace), without_lone(&keyspace));
+        if *keyspace != self.keyspace {
+            let (here, there) = (without_lone(&self.keyspace), without_lone(keyspace));
             if let Some(name) = here.keys().chain(there.keys()).find(|name| here.get(*name) != there.get(*name)) {
                 let what = primary("dataset");
                 return Err(format!("{what}: {name:?}: {:?}, but the replica {:?}", here.get(name), there.get(name)));
@@ -341,13 +330,12 @@ impl Instance {
             return Err(primary("S"));
         }
         let offsets = |shard: &Shard| (shard.backlog().first_offset(), shard.backlog().end_offset());
-        if offsets(&shard) != offsets(&self.shard) {
-            return Err(format!("{}: {:?}, {:?}", primary("backlog"), offsets(&shard), offsets(&self.shard)));
+        if offsets(shard) != offsets(&self.shard) {
+            return Err(format!("{}: {:?}, {:?}", primary("backlog"), offsets(shard), offsets(&self.shard)));
         }
         if log_bytes(shard.backlog_mut()) != log_bytes(&mut self.shard.backlog().clone()) {
             return Err(primary("backlog"));
         }
-        let _ = shard.take_records();
         Ok(())
     }
 
@@ -378,9 +366,10 @@ impl Instance {
     /// # Errors
     /// A broken invariant.
     pub fn fail_over(&mut self, saved: usize, len: usize, now_ms: u64, registry: &mut Registry) -> Check {
-        let (shard, keyspace) = self.replica(saved, len, now_ms)?;
+        let mut follower = Follower::new(&self.config, replid(self.id, NOBODY), now_ms);
+        follower.follow(&self.history[..len], &self.config, saved)?;
         let history: Vec<Logged> = self.history.drain(..).take(len).collect();
-        (self.shard, self.keyspace) = (shard, keyspace);
+        (self.shard, self.keyspace, self.follower) = (follower.shard, follower.keyspace, None);
         (self.oracle, self.applied, self.syncing) = (Oracle::default(), BTreeMap::new(), None);
         for logged in history {
             self.note(logged, None, Some(registry))?;
@@ -391,56 +380,8 @@ impl Instance {
     }
 }
 
-/// What was saved, and read again.
-fn restored(shard: &Shard, config: &ShardConfig) -> Result<Shard, String> {
-    let mut restorer = Restorer::new(config.clone());
-    let mut result = Ok(());
-    shard.save(&mut |piece| {
-        if result.is_ok() {
-            result = restorer.push(piece);
-        }
-    });
-    let restored = result.and_then(|()| restorer.finish());
-    let restored = restored.map_err(|error| format!("a saved state is refused: {error}"))?;
-    let (before, after) = (items(shard)?, items(&restored)?);
-    if before == after {
-        return Ok(restored);
-    }
-    let differing =
-        before.iter().filter(|item| !after.contains(item)).chain(after.iter().filter(|i| !before.contains(i)));
-    let tags: Vec<Option<&u8>> = differing.map(|item| item.first()).collect();
-    Err(format!("a restored state is another one, in items of the tags {tags:?}"))
-}
-
-/// The items of a saved state, in an order that does not depend on hash tables.
-fn items(shard: &Shard) -> Result<Vec<Vec<u8>>, String> {
-    /// Bytes of the backlog, cut anywhere.
-    const FRAMES: u8 = 17;
-    /// Has the checksum of the others.
-    const END: u8 = 127;
-    let mut frames = vec![FRAMES];
-    let mut bytes = Vec::new();
-    shard.save(&mut |piece| bytes.extend_from_slice(piece));
-    let (mut reader, mut items) = (Reader::new(&bytes), Vec::new());
-    while !reader.is_empty() {
-        let tag = reader.u8("item").map_err(|error| error.to_string())?;
-        let body = reader.prefixed(usize::MAX, "item").map_err(|error| error.to_string())?;
-        match tag {
-            FRAMES => frames.extend_from_slice(body),
-            END => {}
-            _ => items.push([&[tag], body].concat()),
-        }
-    }
-    items.push(frames);
-    items.sort();
-    Ok(items)
-}
-
-/// All bytes of a backlog.
-fn log_bytes(backlog: &mut Backlog) -> Option<Bytes> {
-    let first = backlog.first_offset();
-    backlog.read(first, usize::MAX, InstanceSet::ALL).ok().map(|chunk| chunk.assemble())
-}
+/// A number that no reign has.
+const NOBODY: u8 = 255;
 
 /// The name of a reign.
 fn replid(id: InstanceId, reign: u8) -> ReplId {

@@ -5,9 +5,12 @@
 //! ever and knows nothing of pruning, parked payloads or stability.
 
 #[cfg(test)]
+mod backup_cases;
+#[cfg(test)]
 mod cases;
 pub mod chaos;
 pub mod client;
+pub mod follower;
 pub mod instance;
 pub mod link;
 #[cfg(test)]

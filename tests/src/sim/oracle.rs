@@ -3,6 +3,8 @@
 //! Written from the rules, not from the merge: it shares no code with it but the number texts and the names of list positions, whose
 //! bytes sort as elements do.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use syncer_shared::decimal::Decimal;
@@ -68,14 +70,16 @@ struct LiveTtl {
     strong: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 struct Key {
     values: Vec<Live>,
     ttl: Vec<LiveTtl>,
+    /// What it shows, once somebody has looked.
+    shown: OnceCell<Option<Entry>>,
 }
 
 /// The live dots of every key.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Oracle {
     keys: BTreeMap<(u32, Vec<u8>), Key>,
 }
@@ -143,6 +147,7 @@ impl Oracle {
         let nothing = Key::default();
         let other = theirs.keys.get(&name).unwrap_or(&nothing);
         let own = self.keys.entry(name).or_default();
+        own.shown.take();
         let before = own.clone();
         own.values.retain(|live| other.values.contains(live) || !has(their_clock, &live.dot));
         own.ttl.retain(|live| other.ttl.contains(live) || !has(their_clock, &live.dot));
@@ -164,22 +169,20 @@ impl Oracle {
     }
 
     /// The dataset that an instance must show.
-    #[must_use]
-    pub fn view(&self) -> BTreeMap<(u32, Vec<u8>), Entry> {
-        self.keys.iter().filter_map(|(name, key)| Some((name.clone(), key.view()?))).collect()
+    pub fn shown(&self) -> impl Iterator<Item = (&(u32, Vec<u8>), Cow<'_, Entry>)> {
+        self.keys.iter().filter_map(|(name, key)| Some((name, Cow::Borrowed(key.shown()?))))
     }
 
     /// Where a dataset differs, for people.
     #[must_use]
     pub fn difference(&self, native: &MemoryKeyspace) -> Option<String> {
-        let (mut expected, native) = (self.view(), streams::shown(native));
-        streams::drop_lone_deliveries(&mut expected);
-        if expected == native {
+        if self.shown().eq(streams::shown(native)) {
             return None;
         }
+        let (expected, native): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            (self.shown().collect(), streams::shown(native).collect());
         let names = expected.keys().chain(native.keys());
-        let differs = |name: &&(u32, Vec<u8>)| expected.get(*name) != native.get(*name);
-        let name = names.clone().find(differs)?;
+        let name = names.copied().find(|name| expected.get(name) != native.get(name))?;
         Some(format!(
             "key {:?} of db {}:\n  shows    {:?}\n  expected {:?}\n  live dots {:#?}",
             String::from_utf8_lossy(&name.1),
@@ -193,20 +196,25 @@ impl Oracle {
     /// The same live dots, in whatever order they came?
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
-        let sorted = |oracle: &Self| {
-            let mut keys = oracle.keys.clone();
-            for key in keys.values_mut() {
-                key.values.sort_by_key(|live| live.dot);
-                key.ttl.sort_by_key(|live| live.dot);
-            }
-            keys
+        let sorted = |key: &Key| {
+            let (mut values, mut ttl) = (key.values.clone(), key.ttl.clone());
+            values.sort_by_key(|live| live.dot);
+            ttl.sort_by_key(|live| live.dot);
+            (values, ttl)
         };
-        sorted(self) == sorted(other)
+        let all = |oracle: &Self| oracle.keys.iter().map(|(name, key)| (name.clone(), sorted(key))).collect::<Vec<_>>();
+        all(self) == all(other)
     }
 }
 
 impl Key {
+    fn shown(&self) -> Option<&Entry> {
+        let shown = || self.view().and_then(|entry| streams::shown_of(&entry).map(Cow::into_owned));
+        self.shown.get_or_init(shown).as_ref()
+    }
+
     fn clear(&mut self, author: &Author<'_>) {
+        self.shown.take();
         self.values.retain(|live| !author.saw(&live.dot));
         self.ttl.retain(|live| !author.saw(&live.dot));
     }
@@ -218,6 +226,7 @@ impl Key {
     }
 
     fn apply(&mut self, effect: &Effect<'_>, author: &Author<'_>) {
+        self.shown.take();
         match effect.op {
             Op::Set { value, expire_at } => {
                 self.clear(author);
@@ -304,7 +313,7 @@ impl Key {
         }
         let name = |index, name| if kind == Kind::List { place(index).to_vec() } else { name };
         let shown = |(name, lives)| Some((name, show(kind, lives)?));
-        // What is late is not compared: see `streams::shown`.
+        // What is late is not compared: see `streams::shown_of`.
         let elements: BTreeMap<_, _> = elements
             .into_iter()
             .filter_map(shown)

@@ -1,7 +1,8 @@
 //! Streams in the simulation: commands as a server runs them, and what an instance must show.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use syncer_shared::effect::{Kind, Op, Path, StreamOp, TtlNote, Value};
 use syncer_shared::keyspace::Keyspace;
@@ -252,27 +253,24 @@ impl Stream<'_, '_> {
 }
 
 /// The dataset, but for what has yet to be handed out to groups: who has seen less has more of that.
-pub fn shown(keyspace: &MemoryKeyspace) -> BTreeMap<(u32, Vec<u8>), Entry> {
-    let mut entries = keyspace.entries().clone();
-    for entry in entries.values_mut() {
-        entry.elements.retain(|_, payload| *payload != Payload::Late);
-    }
-    entries.retain(|_, entry| !entry.elements.is_empty());
-    drop_lone_deliveries(&mut entries);
-    entries
+pub fn shown(keyspace: &MemoryKeyspace) -> impl Iterator<Item = (&(u32, Vec<u8>), Cow<'_, Entry>)> {
+    keyspace.entries().iter().filter_map(|(name, entry)| Some((name, shown_of(entry)?)))
 }
 
-/// Deliveries of entries that are not there: servers keep those that they have, but take no new ones, so it depends on what came first.
-pub fn drop_lone_deliveries(entries: &mut BTreeMap<(u32, Vec<u8>), Entry>) {
-    for entry in entries.values_mut() {
-        let is_lone = |name: &[u8]| match Part::parse(name) {
-            Some(Part::Delivery { id, .. }) => !entry.elements.contains_key(&entry_name(id)[..]),
-            _ => false,
-        };
-        let lone: Vec<Vec<u8>> = entry.elements.keys().filter(|name| is_lone(name)).cloned().collect();
-        lone.iter().for_each(|name| drop(entry.elements.remove(name)));
+/// What of a key is compared. Deliveries of entries that are not there are not: servers keep those that they have, but take no new ones, so it depends
+/// on what came first.
+pub fn shown_of(entry: &Entry) -> Option<Cow<'_, Entry>> {
+    if entry.kind != Kind::Stream {
+        return Some(Cow::Borrowed(entry));
     }
-    entries.retain(|_, entry| !entry.elements.is_empty());
+    let mut shown = entry.clone();
+    shown.elements.retain(|name, payload| match Part::parse(name) {
+        Some(Part::Delivery { id, .. }) => {
+            *payload != Payload::Late && entry.elements.contains_key(&entry_name(id)[..])
+        }
+        _ => true,
+    });
+    (!shown.elements.is_empty()).then_some(Cow::Owned(shown))
 }
 
 /// What an effect does to a stream, in the plainest form: which parts it removes, and what it assigns.

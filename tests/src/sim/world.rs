@@ -1,5 +1,6 @@
 //! All instances and links of one run, and time.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use syncer_shared::instance::{InstanceId, InstanceSet};
@@ -309,11 +310,14 @@ impl World {
     pub fn check_equal(&self) -> Check {
         let group: Vec<_> = self.group().iter().map(|index| &self.instances[*index]).collect();
         let Some(first) = group.first() else { return Ok(()) };
-        let here = streams::shown(&first.keyspace);
-        match group.iter().find(|other| streams::shown(&other.keyspace) != here) {
+        match group.iter().find(|other| streams::shown(&other.keyspace).ne(streams::shown(&first.keyspace))) {
             None => Ok(()),
             Some(other) => {
-                let there = streams::shown(&other.keyspace);
+                let all = |of: &super::instance::Instance| {
+                    let shown = streams::shown(&of.keyspace);
+                    shown.map(|(name, entry)| (name.clone(), entry.into_owned())).collect::<BTreeMap<_, _>>()
+                };
+                let (here, there) = (all(first), all(other));
                 let differs = here.keys().chain(there.keys()).find(|name| here.get(*name) != there.get(*name));
                 let (ours, theirs) = (differs.and_then(|n| here.get(n)), differs.and_then(|n| there.get(n)));
                 Err(format!(
@@ -328,13 +332,15 @@ impl World {
     ///
     /// # Errors
     /// Where not.
-    pub fn check_all(&self) -> Check {
+    pub fn check_all(&mut self) -> Check {
+        for instance in &mut self.instances {
+            instance.check()?;
+            instance.check_replica(instance.logged() / 2, self.now_ms)?;
+        }
         for a in &self.instances {
-            a.check()?;
-            a.check_replica(a.logged() / 2, self.now_ms)?;
             for b in &self.instances {
                 let comparable = !a.shard.is_syncing() && !b.shard.is_syncing() && !a.has_regressed && !b.has_regressed;
-                if comparable && a.applied == b.applied && streams::shown(&a.keyspace) != streams::shown(&b.keyspace) {
+                if comparable && a.applied == b.applied && streams::shown(&a.keyspace).ne(streams::shown(&b.keyspace)) {
                     return Err(format!("I-5: {} and {} have applied the same and show different data", a.id, b.id));
                 }
                 if comparable && a.applied == b.applied && !a.oracle.same(&b.oracle) {
