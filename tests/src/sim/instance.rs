@@ -22,6 +22,7 @@ use super::client::{Client, Command};
 use super::follower::{Follower, Logged, log_bytes, restored};
 use super::oracle::{DotName, Oracle};
 use super::registry::{Context, Registry};
+use super::streams::without_lone_deliveries;
 
 /// One instance.
 pub struct Instance {
@@ -309,14 +310,8 @@ impl Instance {
     fn check_follower(&self, follower: &mut Follower) -> Check {
         let Follower { shard, keyspace, .. } = follower;
         let primary = |what: &str| format!("I-12: a replica of {} has another {what} than its primary", self.id);
-        // Whether a rewrite keeps the delivery of an entry that is gone depends on what was pruned by then.
-        let without_lone = |keyspace: &MemoryKeyspace| {
-            let mut entries = keyspace.entries().clone();
-            super::streams::drop_lone_deliveries(&mut entries);
-            entries
-        };
         if *keyspace != self.keyspace {
-            let (here, there) = (without_lone(&self.keyspace), without_lone(keyspace));
+            let (here, there) = (without_lone_deliveries(&self.keyspace), without_lone_deliveries(keyspace));
             if let Some(name) = here.keys().chain(there.keys()).find(|name| here.get(*name) != there.get(*name)) {
                 let what = primary("dataset");
                 return Err(format!("{what}: {name:?}: {:?}, but the replica {:?}", here.get(name), there.get(name)));

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use syncer_shared::effect::{Kind, Op, Path, StreamOp, TtlNote, Value};
 use syncer_shared::keyspace::Keyspace;
@@ -271,6 +271,21 @@ pub fn shown_of(entry: &Entry) -> Option<Cow<'_, Entry>> {
         _ => true,
     });
     (!shown.elements.is_empty()).then_some(Cow::Owned(shown))
+}
+
+/// The dataset without deliveries of entries that are gone: whether a rewrite keeps one depends on what was pruned by then.
+#[must_use]
+pub fn without_lone_deliveries(keyspace: &MemoryKeyspace) -> BTreeMap<(u32, Vec<u8>), Entry> {
+    let mut entries = keyspace.entries().clone();
+    for entry in entries.values_mut().filter(|entry| entry.kind == Kind::Stream) {
+        let is_lone = |name: &&Vec<u8>| match Part::parse(name) {
+            Some(Part::Delivery { id, .. }) => !entry.elements.contains_key(&entry_name(id)[..]),
+            _ => false,
+        };
+        let lone: Vec<Vec<u8>> = entry.elements.keys().filter(is_lone).cloned().collect();
+        lone.iter().for_each(|name| drop(entry.elements.remove(name)));
+    }
+    entries
 }
 
 /// What an effect does to a stream, in the plainest form: which parts it removes, and what it assigns.
