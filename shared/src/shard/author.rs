@@ -1,9 +1,10 @@
 //! Groups that this shard authors by itself, to keep what would be lost (I-8 names them as its exceptions).
 
 use super::Shard;
+use super::join::has;
 use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
-use crate::effect::{ClearReason, Effect, Op, Path, TtlNote, UnixMs, Value};
+use crate::effect::{ClearReason, Effect, Kind, Op, Path, TtlNote, UnixMs, Value};
 use crate::group::{self, GroupBuilder};
 use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
@@ -54,6 +55,21 @@ impl Shard {
             return;
         }
         self.author_revival(&revival, keyspace, now_ms);
+    }
+
+    /// T8: what was written since stands, and its TTL: only what is still missing comes back.
+    fn author_orphan<K: Keyspace>(&mut self, mut revival: Revival, keyspace: &mut K, now_ms: u64) {
+        let Some(kind) = keyspace.kind(revival.db, &revival.name) else {
+            return self.author_revival(&revival, keyspace, now_ms);
+        };
+        revival.elements.retain(|element| {
+            let path = element.path.get();
+            // The position of an element of a list is never given again.
+            path.kind() == kind && (kind == Kind::List || !has(keyspace, revival.db, &revival.name, path))
+        });
+        let mut group = GroupBuilder::new();
+        push_elements(&mut group, revival.db, &revival.name, &revival.elements, TtlNote::None);
+        self.author(group, keyspace, now_ms);
     }
 
     fn author_revival<K: Keyspace>(&mut self, revival: &Revival, keyspace: &mut K, now_ms: u64) {
@@ -130,7 +146,7 @@ impl Shard {
         let is_orphan = |a: &Aside| may_be_orphan(a, membership) && is_settled(a, stability.stable(), membership);
         let orphans: Vec<Aside> = aside.extract_if(.., |aside| is_orphan(aside)).collect();
         for Aside { revival, .. } in orphans {
-            self.author_revival(&revival, keyspace, now_ms);
+            self.author_orphan(revival, keyspace, now_ms);
         }
     }
 }

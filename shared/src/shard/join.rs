@@ -332,7 +332,8 @@ impl Shard {
     }
 }
 
-fn has<K: Keyspace>(keyspace: &mut K, db: u32, key: &[u8], path: Path<'_>) -> bool {
+/// Whether the dataset shows an element; of none of a list.
+pub(super) fn has<K: Keyspace>(keyspace: &mut K, db: u32, key: &[u8], path: Path<'_>) -> bool {
     let mut found = false;
     keyspace.elements(db, key, &mut |there, _| found |= there == path);
     found

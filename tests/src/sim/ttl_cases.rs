@@ -104,6 +104,32 @@ fn t8_what_a_lost_instance_had_extended_lives_on() {
     check(steps, |rules| rules.orphans_are_revived = false);
 }
 
+/// Found by the simulation (seed 1004572): the key was written anew before C was forgotten. What C had extended took that away.
+#[test]
+fn what_was_written_since_outranks_what_a_lost_instance_had_extended() -> Check {
+    for since in [set("new"), Command::SAdd("m".into())] {
+        let mut world = world(3, Rules::default());
+        world.settle()?;
+        let at = world.now_ms as i64 + 10_000;
+        world.command(A, "k", Command::Set("v".into(), Some(at)))?;
+        world.pull(A, B)?;
+        world.pull(A, C)?;
+        world.command(C, "k", Command::ExpireAt(at + 4_000_000))?;
+        world.pull(C, B)?;
+        world.tick(10_100);
+        world.expire(A)?;
+        world.pull(A, B)?;
+        world.command(B, "k", since)?;
+        let written = world.instances[B].keyspace.clone();
+        world.forget(A, C)?;
+        world.heal()?;
+        for instance in [A, B] {
+            assert_eq!(world.instances[instance].keyspace.entries(), written.entries());
+        }
+    }
+    Ok(())
+}
+
 /// Found by the simulation (seed 5629): A had pruned the TTL of a key that it had emptied; a field that B added at the same time
 /// brings the TTL along, although B knows of a creation that would outrank the note.
 #[test]
