@@ -90,8 +90,9 @@ impl<K: Keyspace> Merge<'_, K> {
             self.keyspace.take(key.db, key.name, path);
             return was.is_some();
         };
-        // A delivery that the dataset could not hold without its entry: it is there now, or the payload must stay explicit.
-        let is_left_out = matches!(shown, Payload::Owner(_)) && self.native(key, path).is_none();
+        // A delivery that the dataset could not hold without its entry, which is late now if that has just come: it can be shown, or the payload must
+        // stay explicit.
+        let is_left_out = matches!(shown, Payload::Owner(_)) && self.native(key, path).as_ref() != Some(&shown);
         let differs = was.as_ref() != Some(&shown) || is_left_out;
         if differs {
             self.put_view(key, path, &shown, meta);

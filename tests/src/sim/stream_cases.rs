@@ -218,3 +218,27 @@ fn a_delivery_that_a_snapshot_does_not_have_does_not_come_back_with_its_entry() 
     world.step_sync(B, usize::MAX)?;
     world.heal()
 }
+
+/// Found by the simulation (seeds 4294967911, 479, 1016747): B gives an entry to a consumer that it has from a part of a snapshot only, so C hears of the
+/// delivery before the entry. The snapshot that brings C the entry makes it late first.
+#[test]
+fn a_delivery_that_came_before_its_entry_is_shown_when_a_snapshot_brings_that() -> Check {
+    let mut world = world(3, Rules::default());
+    world.command(A, "x", add(50))?;
+    world.command(A, "x", Command::Stream(StreamCommand::Group("g".into(), false)))?;
+    world.settle()?;
+    world.command(A, "x", add(100))?;
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(B, 1)?;
+    world.command(B, "x", read("g", Some("d")))?;
+    world.break_sync(B);
+    world.pull(B, C)?;
+    let link = world.link(A, C);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(C, usize::MAX)?;
+    let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
+    let owner = Payload::Owner(b"d".as_slice().into());
+    assert_eq!(world.instances[C].keyspace.stream_part(0, b"x", delivery), Some(owner));
+    world.heal()
+}
