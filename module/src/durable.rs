@@ -26,10 +26,9 @@ const REPLICA_HOLD: Duration = Duration::from_secs(60);
 const LOOK_BEATS: u32 = 10;
 
 /// What the durable clock comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// Nothing survives, or the operator wants it so.
-    #[default]
     Applied,
     /// The append-only file.
     File,
@@ -55,7 +54,6 @@ impl By {
     }
 }
 
-#[derive(Default)]
 struct Durable {
     by: By,
     /// Native replication offsets, rising, and what was applied before them.
@@ -77,8 +75,26 @@ struct Durable {
     beats: u32,
 }
 
-thread_local! {
-    static DURABLE: RefCell<Durable> = RefCell::new(Durable::default());
+impl Durable {
+    /// Before the first beat.
+    const NOTHING: Self = Self {
+        by: By::Applied,
+        marks: VecDeque::new(),
+        acknowledged: ClockToken::EMPTY,
+        replica_seen: None,
+        written: None,
+        fsynced: ClockToken::EMPTY,
+        forked: None,
+        saved: ClockToken::EMPTY,
+        last_save: None,
+        applied: ClockToken::EMPTY,
+        has_save_points: false,
+        beats: 0,
+    };
+}
+
+crate::redis::server_local! {
+    static DURABLE: RefCell<Durable> = const { RefCell::new(Durable::NOTHING) };
 }
 
 /// What the durable clock comes from now.
@@ -97,7 +113,7 @@ pub fn forked() {
 pub fn restart() {
     DURABLE.with_borrow_mut(|durable| {
         let (replica_seen, has_save_points) = (durable.replica_seen, durable.has_save_points);
-        *durable = Durable { replica_seen, has_save_points, by: durable.by, ..Durable::default() };
+        *durable = Durable { replica_seen, has_save_points, by: durable.by, ..Durable::NOTHING };
     });
 }
 

@@ -40,7 +40,7 @@ struct Stage {
     newcomer: Option<Shard>,
 }
 
-thread_local! {
+crate::redis::server_local! {
     static STAGE: RefCell<Stage> = const {
         RefCell::new(Stage {
             restorer: None,

@@ -1,4 +1,4 @@
-//! The one global: this server's shard. It belongs to the main thread; elsewhere it does not exist.
+//! The one global: this server's shard. It belongs to whoever holds the server's lock.
 
 use std::cell::{Cell, RefCell, RefMut};
 
@@ -13,8 +13,8 @@ use crate::redis::{Context, log, random_bytes, server, timer};
 /// Why the state cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
-    /// Asked for before `OnLoad` made it, or from another thread.
-    #[error("ERR syncer: internal error: no state on this thread")]
+    /// Asked for before `OnLoad` made it.
+    #[error("ERR syncer: internal error: no state yet")]
     Absent,
     /// Asked for by a callback of something that holds it.
     #[error("ERR syncer: internal error: the state is in use")]
@@ -34,8 +34,8 @@ struct State {
     shard: Option<Shard>,
 }
 
-thread_local! {
-    /// Leaked, so that it has no destructor and reading it is one load. Other threads see `None`.
+crate::redis::server_local! {
+    /// Leaked, so that reading it is one load.
     static STATE: Cell<Option<&'static RefCell<State>>> = const { Cell::new(None) };
 }
 

@@ -37,6 +37,9 @@ pub enum TokenError {
 const PREFIX: &str = "clock1";
 
 impl ClockToken {
+    /// Of who has applied nothing.
+    pub const EMPTY: Self = Self { entries: Vec::new() };
+
     /// The portable form of a shard's clock.
     #[must_use]
     pub fn from_clock(clock: &VectorClock, origins: &Origins) -> Self {

@@ -18,6 +18,18 @@ pub fn module() -> PathBuf {
     built("SYNCER_MODULE", "libsyncer.so", "cargo build --profile ci -p syncer-module")
 }
 
+/// Another module than Syncer: `SYNCER_OTHER_MODULE`, or what lies beside [`module`].
+///
+/// # Panics
+/// When there is none, with the command that builds it.
+pub fn other_module() -> PathBuf {
+    const HOW: &str = "cargo build --profile ci -p syncer-other-module";
+    let path = env::var_os("SYNCER_OTHER_MODULE").map(PathBuf::from);
+    let path = path.unwrap_or_else(|| module().with_file_name("libother_module.so"));
+    assert!(path.is_file(), "{} is missing: build it with `{HOW}` or name it in SYNCER_OTHER_MODULE", path.display());
+    path.canonicalize().expect("a file has a canonical path")
+}
+
 /// The agent: `SYNCER_AGENT`, or the newest build of profile `ci` or `release`.
 ///
 /// # Panics

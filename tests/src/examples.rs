@@ -10,9 +10,6 @@ use crate::server::{Server, ServerKind, ServerOptions};
 /// The table; its head says how to read it.
 const TABLE: &str = include_str!("../tests/capture.txt");
 
-/// The keys that examples use.
-const KEYS: [&str; 7] = ["k", "k2", "k3", "nok", "nokey", "nokey1", "nokey2"];
-
 /// One row of the table.
 #[derive(Clone, Debug)]
 pub struct Example {
@@ -30,6 +27,9 @@ pub struct Example {
 }
 
 impl Example {
+    /// The keys that examples use.
+    pub const KEYS: [&'static str; 7] = ["k", "k2", "k3", "nok", "nokey", "nokey1", "nokey2"];
+
     fn parse(line: usize, text: &'static str) -> Self {
         let (servers, example) = text.split_once(": ").expect("a row names its servers");
         let (servers, alone) = servers.strip_suffix(" alone").map_or((servers, false), |servers| (servers, true));
@@ -57,7 +57,7 @@ impl Example {
 
     /// `line` on keys that no other example and no other way uses.
     pub fn on_own_keys(&self, line: &str, way: Way) -> String {
-        on_own_keys(line, &format!("{}:{way:?}:", self.line), &KEYS)
+        on_own_keys(line, &format!("{}:{way:?}:", self.line), &Self::KEYS)
     }
 
     /// The keys that it has this way, whether they exist or not.

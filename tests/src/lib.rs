@@ -11,6 +11,7 @@ pub mod client;
 pub mod cluster;
 pub mod dataset;
 pub mod examples;
+pub mod figures;
 pub mod load;
 pub mod members;
 pub mod nodes;

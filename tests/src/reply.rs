@@ -68,6 +68,18 @@ pub fn integer(value: &Value) -> i64 {
     }
 }
 
+/// The value of a field of a map, also of one that RESP2 has as a flat array.
+///
+/// # Panics
+/// When there is no such field.
+pub fn field<'a>(value: &'a Value, name: &str) -> &'a Value {
+    let found = match value {
+        Value::Map(pairs) => pairs.iter().find(|(key, _)| text(key) == name).map(|(_, value)| value),
+        flat => items(flat).chunks_exact(2).find(|pair| text(&pair[0]) == name).map(|pair| &pair[1]),
+    };
+    found.unwrap_or_else(|| panic!("no {name} in {}", text(value)))
+}
+
 /// Printable form of bytes.
 pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());

@@ -105,6 +105,12 @@ impl ServerOptions {
         self
     }
 
+    /// With another module than Syncer, too: that of `tests/other_module`.
+    pub fn other_module(self) -> Self {
+        let path = artifact::other_module();
+        self.config("loadmodule", &path.to_string_lossy())
+    }
+
     /// Run by another program: its absolute path and arguments, to which the server and its own are added.
     pub fn under(mut self, program: Vec<OsString>) -> Self {
         self.under = program;

@@ -119,10 +119,12 @@ fn run(context: &Context, args: Args<'_>, reads: bool) -> Result<(), CallError> 
     }
     let before = begin(context, inner, class, shape);
     let run_as = As { user: client::current_user(context).is_some(), replicated: !reads };
+    let outside = with(|capture| capture.nested.replace(context.db())).flatten();
     let given = match &before {
         Some(before) => before.run(context, inner, run_as),
         None => Given::Reply(passthrough::run(context, inner, run_as)),
     };
+    with(|capture| capture.nested = outside);
     if let Some(before) = before {
         finish(context, inner, before, &given);
     }

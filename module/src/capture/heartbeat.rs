@@ -61,7 +61,7 @@ impl Tick for Heartbeat {
 
 /// Says once that this server was replaced while it lived on.
 fn warn_if_superseded(context: &Context, shard: &mut Shard) {
-    thread_local! {
+    crate::redis::server_local! {
         static SAID: Cell<Option<ReplId>> = const { Cell::new(None) };
     }
     let by = shard.superseded_by();

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | the four entries from the server: a command, an event, the end of a unit, a server event |
 //! | `name`, `shape`, `table`, `catalogue` | which command is this, and what is to be done with it |
-//! | `event`, `unit`, `arguments` | what happened in one execution unit |
+//! | `event`, `unit`, `item`, `arguments` | what happened in one execution unit |
 //! | `effects/`, `seals`, `group`, `dataset` | what that means as effects |
 //! | `patch` | strings that are changed in part |
 //! | `wrap`, `stream/`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
@@ -21,6 +21,7 @@ mod effects;
 mod event;
 mod group;
 mod heartbeat;
+mod item;
 mod log;
 mod looks;
 mod name;
@@ -97,6 +98,8 @@ struct Capture {
     outer: u64,
     /// Whether a script may be running.
     scripting: bool,
+    /// The database in which `SYNCER.CALL` runs a command: what that calls in turn, one of another module, comes from no connection.
+    nested: Option<u32>,
     /// Valkey 8.1: the database to go back to after an event of COPY or MOVE (CAPTURE 6).
     pinned_db: Option<u32>,
     has_copy_bug: bool,
@@ -106,8 +109,8 @@ struct Capture {
     counters: Counters,
 }
 
-thread_local! {
-    /// Leaked, so that it has no destructor and reading it is one load. Other threads see `None`.
+crate::redis::server_local! {
+    /// Leaked, so that reading it is one load.
     static CAPTURE: Cell<Option<&'static RefCell<Capture>>> = const { Cell::new(None) };
     /// Whether a key may have a TTL, so that a write must look for it (T2). Kept by events, rechecked by the heartbeat.
     static VOLATILE: Cell<bool> = const { Cell::new(true) };
@@ -124,6 +127,7 @@ pub fn init(context: &Context) {
         multi: std::collections::HashSet::new(),
         outer: 0,
         scripting: false,
+        nested: None,
         pinned_db: None,
         has_copy_bug: wrap::has_copy_bug(context),
         home: None,
@@ -135,7 +139,7 @@ pub fn init(context: &Context) {
     heartbeat::start(context);
 }
 
-/// Runs `body` with the capture state; `None` before load, on another thread, or when it is in use.
+/// Runs `body` with the capture state; `None` before load, or when it is in use.
 fn with<R>(body: impl FnOnce(&mut Capture) -> R) -> Option<R> {
     let mut capture = CAPTURE.get()?.try_borrow_mut().ok()?;
     Some(body(&mut capture))
@@ -234,7 +238,7 @@ impl Capture {
             self.settle();
         }
         if self.has_copy_bug && self.unit.is_empty() {
-            self.home = Some(call.client());
+            self.home = Some(self.client(call));
         }
         if refuse::refuses() && spec.writes && spec.takes(call.len()) {
             return self.refuse(call);
@@ -256,14 +260,16 @@ impl Capture {
             Class::Stage(shape) | Class::StagePlain(shape) | Class::StageOnly(shape) => self.stage(call, shape),
             Class::Call(_) => drop(self.wrap(call, spec)),
             Class::Block(shape) => self.wrap_if_unblocked(call, spec, shape),
-            Class::Multi => drop(self.multi.insert(call.client())),
+            Class::Multi => drop(self.multi.insert(self.client(call))),
             Class::EndMulti => {
-                self.outer = call.client();
+                self.outer = self.client(call);
                 self.multi.remove(&self.outer);
+                // What was queued may be a script.
+                self.scripting = true;
                 self.touches.forget_db();
             }
             Class::Script => {
-                self.outer = call.client();
+                self.outer = self.client(call);
                 self.scripting = true;
             }
             Class::Select => self.touches.forget_db(),
@@ -278,8 +284,20 @@ impl Capture {
         Some(self.table.insert(name, &command))
     }
 
+    /// The client that the command comes from; nobody if it is called by one that `SYNCER.CALL` runs.
+    fn client(&self, call: &Call) -> u64 {
+        if self.nested.is_some() { client::NOBODY } else { call.client() }
+    }
+
+    fn staged_by(&mut self, client: u64) {
+        match self.nested {
+            Some(db) => self.touches.staged_in_db(db),
+            None => self.touches.staged_by_client(client),
+        }
+    }
+
     fn in_multi(&self, call: &Call) -> bool {
-        !self.multi.is_empty() && self.multi.contains(&call.client())
+        !self.multi.is_empty() && self.multi.contains(&self.client(call))
     }
 
     fn in_script(&mut self) -> bool {
@@ -290,7 +308,7 @@ impl Capture {
     /// The connection that the command comes from, also through a script, whose own client may have the id of another
     /// one (Valkey 9).
     fn caller(&mut self, call: &Call) -> u64 {
-        if self.in_script() { self.outer } else { call.client() }
+        if self.in_script() { self.outer } else { self.client(call) }
     }
 
     fn stage(&mut self, call: &Call, shape: Shape) {
@@ -305,7 +323,7 @@ impl Capture {
         if self.in_multi(call) || self.in_script() {
             return;
         }
-        self.touches.staged_by_client(call.client());
+        self.staged_by(self.client(call));
         let (Some(context), Some(key), Some(db)) = (detached(), call.bytes(1), self.touches.db(self.outer)) else {
             return;
         };
@@ -319,7 +337,7 @@ impl Capture {
         self.unit.stage(shape, args);
         if touch::may_touch(shape) {
             let client = self.caller(call);
-            self.touches.staged_by_client(client);
+            self.staged_by(client);
         }
     }
 
@@ -365,6 +383,7 @@ impl Capture {
 
     fn unit_end(&mut self, context: &Context) {
         self.job = false;
+        self.unit.end();
         if self.unit.is_empty() {
             return;
         }
@@ -379,7 +398,7 @@ impl Capture {
             let kind = dataset.type_name(db, &key);
             *self.counters.captured_whole.entry(kind).or_default() += 1;
         }
-        self.unit.clear();
+        self.unit.next();
         self.commit(context, &mut dataset);
     }
 

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use syncer_shared::glob;
 
-thread_local! {
+crate::redis::server_local! {
     /// Patterns of channels; usually none.
     static CHANNELS: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
     static FUNCTIONS: Cell<bool> = const { Cell::new(false) };

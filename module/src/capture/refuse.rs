@@ -37,7 +37,7 @@ const fn command(
     }
 }
 
-thread_local! {
+crate::redis::server_local! {
     static REFUSES: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -8,7 +8,7 @@ use syncer_shared::shard::Shard;
 use crate::redis::server::Info;
 use crate::redis::{Context, notify};
 
-thread_local! {
+crate::redis::server_local! {
     static NEEDED: Cell<bool> = const { Cell::new(true) };
 }
 

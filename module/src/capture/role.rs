@@ -21,7 +21,7 @@ pub enum Mode {
     Loading,
 }
 
-thread_local! {
+crate::redis::server_local! {
     static MODE: Cell<Mode> = const { Cell::new(Mode::Waiting) };
     /// Whether the shard's reign is this server's.
     static REIGNS: Cell<bool> = const { Cell::new(false) };

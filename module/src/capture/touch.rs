@@ -138,7 +138,7 @@ impl Touches {
         {
             return Some(db);
         }
-        let db = client::info(client).or_else(|| client::info(outer))?.db;
+        let db = client::running(client).or_else(|| client::running(outer))?.db;
         self.known_db = Some((client, db));
         Some(db)
     }

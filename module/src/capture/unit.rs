@@ -5,6 +5,7 @@ use syncer_shared::list::End;
 
 use super::arguments::StageArgs;
 use super::event::Event;
+pub use super::item::Item;
 use super::shape::{Shape, TtlUnit};
 
 /// Bytes in the arena of a unit.
@@ -31,71 +32,6 @@ struct Stage {
     next: usize,
 }
 
-/// Something that happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Item {
-    /// A staged command did what its arguments say.
-    Staged {
-        /// Which one.
-        stage: usize,
-        /// The key concerned.
-        key: Span,
-        /// Its database.
-        db: u32,
-        /// The argument index of the key.
-        at: usize,
-        /// Whether it created the key.
-        created: bool,
-    },
-    /// An event that says it all, or too little.
-    Event {
-        /// What it says.
-        event: Event,
-        /// The key concerned.
-        key: Span,
-        /// Its database.
-        db: u32,
-        /// Whether the key was created just before.
-        created: bool,
-    },
-    /// A command did what these effects say.
-    Effects {
-        /// Encoded, of database 0, without TTL notes.
-        body: Span,
-        /// The key concerned.
-        key: Span,
-        /// Its database.
-        db: u32,
-        /// Whether the command created the key.
-        created: bool,
-    },
-    /// Fields of a hash may have expired: those of these that are gone.
-    Expired {
-        /// The key concerned.
-        key: Span,
-        /// Its database.
-        db: u32,
-        /// The first field in `Unit::expired`, and how many.
-        fields: (usize, usize),
-    },
-    /// Databases were emptied.
-    Flush(FlushScope),
-    /// Two databases changed places.
-    Swap(u32, u32),
-    /// A library of functions was loaded or deleted.
-    Library {
-        /// Its name.
-        name: Span,
-        /// Its code, if it is there.
-        code: Option<Span>,
-    },
-    /// A staged `PUBLISH` was delivered here.
-    Published {
-        /// Which one.
-        stage: usize,
-    },
-}
-
 /// Buffers larger than this are given back after use.
 const KEEP_BYTES: usize = 1 << 20;
 
@@ -108,7 +44,10 @@ pub struct Unit {
     items: Vec<Item>,
     /// Whether the last stage may still be matched by events.
     open: bool,
+    /// The key that was created last, until another event tells what it is.
     created: Option<(u32, Span)>,
+    /// Keys that were created and of which no event told more at once.
+    untold: Vec<(u32, Span)>,
     /// Whether something happened that no staged command explains.
     unexplained: bool,
     /// Fields that may have expired.
@@ -155,6 +94,21 @@ impl Unit {
         self.field_looks
     }
 
+    /// The unit has ended. A staged command that no event has confirmed stays: evictions make a unit of their own before it runs.
+    pub fn next(&mut self) {
+        let last = self.stages.len().checked_sub(1).filter(|last| self.open && !self.stages[*last].used);
+        let kept = last.map(|last| {
+            let args = self.args(last);
+            let owned = |words: &mut dyn Iterator<Item = &[u8]>| words.map(<[u8]>::to_vec).collect::<Vec<_>>();
+            (self.shape(last), owned(&mut args.from(0)), owned(&mut args.told()))
+        });
+        self.clear();
+        if let Some((shape, args, told)) = kept {
+            self.stage(shape, args.iter().map(Vec::as_slice));
+            told.iter().for_each(|bytes| self.tell(bytes));
+        }
+    }
+
     /// Forgets everything, keeps the buffers.
     pub fn clear(&mut self) {
         self.expired.clear();
@@ -170,6 +124,23 @@ impl Unit {
         self.unexplained = false;
         self.open = false;
         self.created = None;
+        self.untold.clear();
+    }
+
+    /// Nothing more happens in this unit. A key that was created without a word about what it is, as other modules do through the
+    /// key API, is captured whole.
+    pub fn end(&mut self) {
+        self.untold.extend(self.created.take());
+        while let Some((db, key)) = self.untold.pop() {
+            let is_told = self
+                .items
+                .iter()
+                .any(|item| item.key().is_some_and(|(at, span)| at == db && self.bytes(span) == self.bytes(key)));
+            if !is_told {
+                self.unexplained = true;
+                self.items.push(Item::Event { event: Event::Other, key, db, created: true });
+            }
+        }
     }
 
     /// Copies `bytes`.
@@ -253,7 +224,7 @@ impl Unit {
             Event::Ignored => return,
             Event::New => {
                 let key = self.keep(key);
-                self.created = Some((db, key));
+                self.untold.extend(self.created.replace((db, key)));
                 return;
             }
             _ => {}

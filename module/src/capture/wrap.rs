@@ -65,11 +65,10 @@ impl Capture {
     #[cold]
     pub(super) fn wrap_if_unblocked(&mut self, call: &mut Call, spec: Spec, shape: Shape) {
         let caller = self.caller(call);
-        let client = client::info(caller);
+        let client = if self.scripting { None } else { client::running(caller) };
         let runs = match client {
-            // Other modules.
+            // Scripts and other modules.
             None => true,
-            Some(_) if self.scripting => true,
             Some(info) if info.in_multi => true,
             Some(info) if shape == Shape::Stream => {
                 detached().is_some_and(|context| blocking::will_not_block(context, call, info.db))
@@ -100,8 +99,10 @@ pub(super) fn wrapper(
     args: &[Text<'_>],
     (plain, twin): (&'static Command, &'static Command),
 ) -> Result<&'static [u8], Unwrapped> {
-    // Commands of a script run as the user who called it; those of a module's timer have no user and all rights.
-    let Some(name) = client::user_name(client).or_else(|| client::user_name(outer)) else {
+    // Commands of a script run as the user who called it; those of other modules have no user and all rights.
+    let in_script = detached().is_some_and(|context| context.flags().in_script());
+    let known = if in_script { Some(outer) } else { client::running(client).map(|_| client) };
+    let Some(name) = known.and_then(client::user_name) else {
         return Ok(plain.name.to_bytes());
     };
     let user = User::find(name.text()).filter(|user| user.may_run(args)).ok_or(Unwrapped::Forbidden)?;

@@ -11,8 +11,8 @@ use crate::redis::{Blocked, log};
 /// An answer to write. At most one for each connection that reads, so the queue needs no limit.
 type Job = (Blocked, Piece);
 
-thread_local! {
-    /// Of the main thread; the thread begins with the first long answer.
+crate::redis::server_local! {
+    /// The thread begins with the first long answer.
     static JOBS: OnceCell<Sender<Job>> = const { OnceCell::new() };
 }
 

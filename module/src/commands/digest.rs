@@ -49,7 +49,7 @@ struct Walk {
     pause_ms: u32,
 }
 
-thread_local! {
+crate::redis::server_local! {
     static WALKS: RefCell<Vec<Walk>> = const { RefCell::new(Vec::new()) };
 }
 

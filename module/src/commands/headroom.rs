@@ -17,7 +17,7 @@ struct Rate {
     measured: Option<(Instant, u64)>,
 }
 
-thread_local! {
+crate::redis::server_local! {
     static RATE: Cell<Rate> = const { Cell::new(Rate { bytes_per_second: 0.0, measured: None }) };
 }
 

@@ -85,7 +85,7 @@ pub enum Phase {
     Merging,
 }
 
-thread_local! {
+crate::redis::server_local! {
     static COPYING: RefCell<Option<Copying>> = const { RefCell::new(None) };
     static PROGRESS: RefCell<Option<Progress>> = const { RefCell::new(None) };
     static PREPARED_FOR: Cell<Option<(u64, Instant)>> = const { Cell::new(None) };

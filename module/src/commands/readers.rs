@@ -1,7 +1,7 @@
 //! Agents that read the backlog: a cursor for each connection, and the clients that wait for more.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use syncer_shared::backlog::Chunk;
@@ -38,16 +38,17 @@ struct Reader {
     deadline: Instant,
 }
 
-#[derive(Default)]
 struct Readers {
-    cursors: HashMap<u64, Cursor>,
+    cursors: BTreeMap<u64, Cursor>,
     /// Where each instance reads on, also while it is away.
     places: BTreeMap<InstanceId, u64>,
     waiting: Vec<Reader>,
 }
 
-thread_local! {
-    static READERS: RefCell<Readers> = RefCell::default();
+crate::redis::server_local! {
+    static READERS: RefCell<Readers> = const {
+        RefCell::new(Readers { cursors: BTreeMap::new(), places: BTreeMap::new(), waiting: Vec::new() })
+    };
 }
 
 /// What `SYNCER.READ` answers.

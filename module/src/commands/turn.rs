@@ -14,7 +14,7 @@ use crate::state;
 /// Both ways.
 struct Serve;
 
-thread_local! {
+crate::redis::server_local! {
     /// When the earliest timer that is under way fires.
     static ARMED: Cell<Option<Instant>> = const { Cell::new(None) };
 }

@@ -33,7 +33,7 @@ struct Waiter {
     deadline: Option<Instant>,
 }
 
-thread_local! {
+crate::redis::server_local! {
     static WAITERS: RefCell<Vec<Waiter>> = const { RefCell::new(Vec::new()) };
 }
 

@@ -3,15 +3,15 @@
 //! When a field expires, the server says of which key but not which field (CAPTURE 17).
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 type Key = (u32, Box<[u8]>);
 type Fields = HashSet<Box<[u8]>>;
 
-thread_local! {
+crate::redis::server_local! {
     static SUPPORTED: Cell<bool> = const { Cell::new(false) };
     static SEEN: Cell<bool> = const { Cell::new(false) };
-    static KNOWN: RefCell<HashMap<Key, Fields>> = RefCell::default();
+    static KNOWN: RefCell<BTreeMap<Key, Fields>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Whether the server has them, and keys that may have some already; once, at load.
@@ -34,7 +34,7 @@ pub fn may_exist() -> bool {
 
 /// All keys are gone.
 pub fn forget_all() {
-    KNOWN.with_borrow_mut(HashMap::clear);
+    KNOWN.with_borrow_mut(BTreeMap::clear);
 }
 
 /// A field may have got one.

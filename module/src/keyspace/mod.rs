@@ -18,7 +18,7 @@ pub use server::ServerKeyspace;
 
 use crate::redis::{Context, ExpiryOff, without_expiry};
 
-thread_local! {
+crate::redis::server_local! {
     static APPLYING: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -48,7 +48,7 @@ enum Native {
     Over { token: u64, error: Option<String> },
 }
 
-thread_local! {
+crate::redis::server_local! {
     static NATIVE: RefCell<Option<Native>> = const { RefCell::new(None) };
 }
 

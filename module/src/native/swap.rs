@@ -14,7 +14,7 @@ use crate::redis::timer::{self, Tick};
 use crate::redis::{Context, log, rdb};
 use crate::{durable, persist, state};
 
-thread_local! {
+crate::redis::server_local! {
     static DUE: RefCell<Option<(Arc<File>, InstanceId)>> = const { RefCell::new(None) };
 }
 

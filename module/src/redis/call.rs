@@ -1,5 +1,6 @@
-//! Commands of the server called from here (`RM_Call`): not replicated, not seen by our own filter.
+//! Commands of the server called from here (`RM_Call`): not replicated, and passed over by our own filter.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_longlong};
 use std::ptr::NonNull;
 use std::slice;
@@ -9,12 +10,33 @@ use redis_module::raw::RedisModuleCallReply;
 
 use super::{Context, Text};
 
+crate::redis::server_local! {
+    /// Whether the next command that the filter sees is one that we call.
+    static OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes a call that the filter passes over; not so what the called command calls in turn: a command of another module.
+///
+/// The server would do it for us (`CMDFILTER_NOSELF`), but then it passes over those, too.
+pub(in crate::redis) fn unfiltered<R>(call: impl FnOnce() -> R) -> R {
+    OURS.set(true);
+    let result = call();
+    // An unknown command comes to no filter.
+    OURS.set(false);
+    result
+}
+
+/// The filter asks, once for each command, whether it is one that we call.
+pub(in crate::redis) fn is_ours() -> bool {
+    OURS.replace(false)
+}
+
 /// Runs `command` with `args` in the selected database, as the server itself: no ACL, no replication.
 pub fn call(context: &Context, command: &CStr, args: &[Text<'_>]) -> Reply {
     let (context, command) = (context.raw(), command.as_ptr());
     // SAFETY: the context is valid; "s" wants a module string; `Text` is a transparent pointer to one, so the slice is the vector
     // that "v" wants, followed by its length. The server takes its own references to what it keeps.
-    let raw = unsafe {
+    let raw = unfiltered(|| unsafe {
         match args {
             // The server makes room by the letters of the format: with "v" it makes it twice.
             [first, second] => api!(RedisModule_Call)(context, command, c"ss".as_ptr(), first.raw(), second.raw()),
@@ -24,7 +46,7 @@ pub fn call(context: &Context, command: &CStr, args: &[Text<'_>]) -> Reply {
             }
             _ => api!(RedisModule_Call)(context, command, c"v".as_ptr(), args.as_ptr(), args.len()),
         }
-    };
+    });
     Reply { raw: NonNull::new(raw) }
 }
 
@@ -32,7 +54,7 @@ pub fn call(context: &Context, command: &CStr, args: &[Text<'_>]) -> Reply {
 pub fn call_increment(context: &Context, name: Text<'_>, field: Option<Text<'_>>, delta: i64) -> Reply {
     let (context, delta): (_, c_longlong) = (context.raw(), delta);
     // SAFETY: the context is valid; the arguments are those that the format names: module strings and a `long long`.
-    let raw = unsafe {
+    let raw = unfiltered(|| unsafe {
         match field {
             None => api!(RedisModule_Call)(context, c"INCRBY".as_ptr(), c"sl".as_ptr(), name.raw(), delta),
             Some(field) => {
@@ -40,7 +62,7 @@ pub fn call_increment(context: &Context, name: Text<'_>, field: Option<Text<'_>>
                 api!(RedisModule_Call)(context, command, format, name.raw(), field.raw(), delta)
             }
         }
-    };
+    });
     Reply { raw: NonNull::new(raw) }
 }
 
@@ -50,11 +72,11 @@ pub fn call_set(context: &Context, name: Text<'_>, value: &[u8], keep_ttl: bool)
     let format = if keep_ttl { c"sbc" } else { c"sb" };
     // SAFETY: context and name are valid; the arguments are those that the format names (a surplus one is ignored):
     // a module string, bytes and their length, a C string. The server copies the bytes.
-    let raw = unsafe {
+    let raw = unfiltered(|| unsafe {
         let (start, len) = (value.as_ptr().cast::<c_char>(), value.len());
         let (command, format, option) = (c"SET".as_ptr(), format.as_ptr(), c"KEEPTTL".as_ptr());
         api!(RedisModule_Call)(context.raw(), command, format, name.raw(), start, len, option)
-    };
+    });
     Reply { raw: NonNull::new(raw) }
 }
 

@@ -6,13 +6,13 @@ use std::ptr::NonNull;
 use redis_module::raw;
 use redis_module::raw::RedisModuleCtx;
 
-/// What the server hands to a callback; it lives as long as that call. Neither `Send` nor `Sync`: main thread only.
+/// What the server hands to a callback; it lives as long as that call. Neither `Send` nor `Sync`: for whoever holds the server's lock.
 #[repr(transparent)]
 pub struct Context(NonNull<RedisModuleCtx>);
 
 impl Context {
     /// # Safety
-    /// `raw` is valid, and used on the main thread only, as long as the value lives.
+    /// `raw` is valid, and used with the server's lock held only, as long as the value lives.
     pub(in crate::redis) unsafe fn new(raw: *mut RedisModuleCtx) -> Option<Self> {
         NonNull::new(raw).map(Self)
     }
@@ -50,8 +50,8 @@ impl Context {
     }
 }
 
-thread_local! {
-    /// Made once at load and never freed. Other threads have none.
+crate::redis::server_local! {
+    /// Made once at load and never freed.
     static DETACHED: Cell<Option<&'static Context>> = const { Cell::new(None) };
 }
 
@@ -62,7 +62,7 @@ pub(in crate::redis) fn make_detached(context: &Context) {
     DETACHED.set(NonNull::new(raw).map(|raw| &*Box::leak(Box::new(Context(raw)))));
 }
 
-/// A context that belongs to no call, for entries from the server that bring none. On the main thread, after load.
+/// A context that belongs to no call, for entries from the server that bring none. With the server's lock held, after load.
 #[must_use]
 pub fn detached() -> Option<&'static Context> {
     DETACHED.get()

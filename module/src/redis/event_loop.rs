@@ -9,7 +9,7 @@ use redis_module::raw::{RedisModuleCtx, RedisModuleEvent};
 use super::guard::guard;
 use super::{Context, ok};
 
-thread_local! {
+crate::redis::server_local! {
     static SUBSCRIBED: Cell<bool> = const { Cell::new(false) };
 }
 

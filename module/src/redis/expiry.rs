@@ -31,7 +31,7 @@ pub(in crate::redis) const PRIVATE_CLASS: c_int = 1 << 30;
 /// What the notification runs.
 type Body<'a> = &'a mut dyn FnMut();
 
-thread_local! {
+crate::redis::server_local! {
     /// The body of the call in progress, as a raw pointer since it lives on the stack of `without_expiry`.
     static BODY: Cell<Option<*mut Body<'static>>> = const { Cell::new(None) };
     /// Whether a body is running: the server does not notify a subscriber from inside its own handler.

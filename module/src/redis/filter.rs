@@ -6,6 +6,7 @@ use redis_module::raw;
 use redis_module::raw::{RedisModuleCommandFilterCtx, RedisModuleString};
 use smallvec::SmallVec;
 
+use super::call::is_ours;
 use super::guard::guard;
 use super::string::{OwnedText, Text};
 use super::{Context, ok};
@@ -68,16 +69,17 @@ impl Call {
     }
 }
 
-/// Registers the filter. Our own calls do not pass it.
+/// Registers the filter. It passes over our own calls (see [`super::call`]).
 pub fn register(context: &Context) -> Option<()> {
-    const FLAGS: i32 = raw::REDISMODULE_CMDFILTER_NOSELF as i32;
     // SAFETY: the context is valid and the callback lives as long as the module, which is never unloaded.
-    let filter = unsafe { api!(RedisModule_RegisterCommandFilter)(context.raw(), Some(filtered), FLAGS) };
+    let filter = unsafe { api!(RedisModule_RegisterCommandFilter)(context.raw(), Some(filtered), 0) };
     ok(if filter.is_null() { raw::REDISMODULE_ERR as i32 } else { raw::REDISMODULE_OK as i32 })
 }
 
 unsafe extern "C" fn filtered(raw: *mut RedisModuleCommandFilterCtx) {
-    guard("the command filter", (), || capture::on_command(&mut Call { raw }));
+    if !is_ours() {
+        guard("the command filter", (), || capture::on_command(&mut Call { raw }));
+    }
 }
 
 /// The strings as the server wants a vector of them.

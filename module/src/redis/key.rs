@@ -94,7 +94,7 @@ pub struct Usage {
 /// Idle times are kept in seconds.
 const IDLE_ERROR_MS: u64 = 2000;
 
-thread_local! {
+crate::redis::server_local! {
     static IDLE_IS_BROKEN: Cell<bool> = const { Cell::new(false) };
 }
 

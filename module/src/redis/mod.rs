@@ -1,7 +1,7 @@
 //! The server's module API behind small safe types: the only place with `unsafe` and raw calls.
 //!
-//! Everything here runs on the server's main thread, inside a call from the server, unless its documentation
-//! says otherwise. Types that hold a context or a server object are neither `Send` nor `Sync`.
+//! Everything here runs with the server's lock held, inside a call from the server, unless its documentation
+//! says otherwise: on its main thread, or on one of another module's. Types that hold a context or a server object are neither `Send` nor `Sync`.
 
 /// The function pointer of the module API, present since loading checked it (`required.rs`).
 macro_rules! api {
@@ -39,6 +39,7 @@ pub mod reply;
 mod required;
 pub mod scan;
 pub mod server;
+pub mod server_local;
 mod stream;
 pub mod string;
 mod text_config;
@@ -55,6 +56,7 @@ pub use key::{EventClass, Key, KeyType, notify, signal_explicitly, signal_modifi
 pub use pubsub::publish;
 pub use reply::{Answer, Replier};
 pub use scan::KeyScan;
+pub(crate) use server_local::server_local;
 pub use string::{Args, OwnedText, Text};
 
 /// `REDISMODULE_OK` or not.

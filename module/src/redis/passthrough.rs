@@ -7,7 +7,7 @@ use redis_module::raw;
 use redis_module::raw::RedisModuleCallReply;
 
 use super::Context;
-use super::call::{Element, Reply};
+use super::call::{Element, Reply, unfiltered};
 use super::string::Args;
 
 /// How a command is run for a client.
@@ -44,7 +44,9 @@ fn run_with(context: &Context, args: Args<'_>, format: &CStr) -> Outcome {
     let rest = args.from(1);
     // SAFETY: the context is valid, the strings are C strings, "v" takes a vector of strings and its length; the
     // server takes its own references.
-    let raw = unsafe { api!(RedisModule_Call)(context.raw(), name.as_ptr(), format.as_ptr(), rest.raw(), rest.len()) };
+    let raw = unfiltered(|| unsafe {
+        api!(RedisModule_Call)(context.raw(), name.as_ptr(), format.as_ptr(), rest.raw(), rest.len())
+    });
     Outcome { reply: Reply::adopt(NonNull::new(raw)) }
 }
 

@@ -30,7 +30,7 @@ static FUNCTIONS: TextSetting =
 
 static SETTINGS: [&TextSetting; 2] = [&PUBLISH, &FUNCTIONS];
 
-thread_local! {
+crate::redis::server_local! {
     /// What `CONFIG GET` says; the server borrows it.
     static VALUES: RefCell<[Option<OwnedText>; 2]> = const { RefCell::new([None, None]) };
 }

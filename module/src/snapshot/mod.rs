@@ -44,7 +44,7 @@ impl Drop for Source {
     }
 }
 
-thread_local! {
+crate::redis::server_local! {
     static SOURCE: RefCell<Option<Source>> = const { RefCell::new(None) };
 }
 

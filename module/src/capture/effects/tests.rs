@@ -195,6 +195,33 @@ fn a_stage_explains_events_of_its_own_keys_only() {
     other.element("t", Path::Member(b"m"), Value::Present).makes(&["0:t clear Deleted", "0:t assign m", "0:t Persist"]);
 }
 
+/// As other modules write through the key API.
+#[test]
+fn a_key_that_is_made_without_another_word_is_captured_whole() {
+    let mut case =
+        Case::new().event(Event::New, "t").event(Event::New, "h").event(Event::HSet, "h").event(Event::New, "k");
+    case.unit.end();
+    let case = case.string("k", "v", None).string("t", "w", None).element("h", Path::Field(b"f"), Value::Bytes(b"1"));
+    case.makes(&["0:h clear Deleted", "0:h assign f 1", "0:h Persist", "0:k set v None", "0:t set w None"]);
+    let mut told = Case::new().command(Shape::SAdd, "SADD s a").event(Event::New, "s").event(Event::SAdd, "s");
+    told.unit.end();
+    told.makes(&["0:s assign a [Created]"]);
+}
+
+/// Evictions make a unit of their own between the filter and the command.
+#[test]
+fn a_stage_outlives_a_unit_that_ends_before_its_command_runs() {
+    let mut case = Case::new().command(Shape::SAdd, "SADD s a").event(Event::Evicted, "other");
+    case.unit.next();
+    assert!(case.unit.is_empty() && case.unit.is_open());
+    let mut case = case.event(Event::SAdd, "s");
+    let mut told = Told::default();
+    resolve(&case.unit, &mut case.data, true, &mut told);
+    assert_eq!(told.0, ["0:s assign a"]);
+    case.unit.next();
+    assert!(case.unit.is_empty() && !case.unit.is_open());
+}
+
 #[test]
 fn a_time_in_the_past_is_a_delete_and_no_expiry() {
     let expired = |shape, line| Case::new().command(shape, line).event(Event::Expired, "k");

@@ -12,7 +12,7 @@ use crate::redis::passthrough::{self, As, Leaf, Outcome};
 use crate::redis::{Args, Context, OwnedText, Text, timer};
 use crate::state;
 
-thread_local! {
+crate::redis::server_local! {
     /// The last id generated here, in whatever stream: an id above it is above that of most streams, without a look.
     static GENERATED: Cell<StreamId> = const { Cell::new(StreamId::MIN) };
 }

@@ -59,7 +59,7 @@ struct Watch {
     position: StreamId,
 }
 
-thread_local! {
+crate::redis::server_local! {
     static WATCHES: RefCell<Vec<Watch>> = const { RefCell::new(Vec::new()) };
 }
 
