@@ -167,10 +167,15 @@ impl Stability {
         !risen.is_empty()
     }
 
-    /// The members whose reports hold S back most: who they are and for which origin.
+    /// The members that hold S back: what is `applied` here would be stable but for them.
     #[must_use]
     pub fn held_back_by(&self, me: InstanceId, members: InstanceSet, applied: &VectorClock) -> InstanceSet {
-        let lags = |member: &InstanceId| self.counted(*member).is_none_or(|report| !report.covers(applied));
-        members.iter().filter(|member| *member != me).filter(lags).collect()
+        let is_behind = |report: &VectorClock| {
+            applied
+                .iter()
+                .any(|(origin, ts)| self.stable.get(origin) < ts && report.get(origin) <= self.stable.get(origin))
+        };
+        let holds = |member: &InstanceId| self.counted(*member).is_none_or(is_behind);
+        members.iter().filter(|member| *member != me).filter(holds).collect()
     }
 }

@@ -89,7 +89,12 @@ impl Source {
     /// # Panics
     /// When the source answers with an error.
     pub fn read(&mut self) -> Chunk {
-        let answer = self.client.ok("SYNCER.READ 1048576 100");
+        self.read_up_to(1 << 20)
+    }
+
+    /// As [`Source::read`], at most so many bytes if there is more than one group.
+    pub fn read_up_to(&mut self, bytes: usize) -> Chunk {
+        let answer = self.client.ok(&format!("SYNCER.READ {bytes} 100"));
         let [from, next, end, now_ms, _flags, frames] = reply::items(&answer) else {
             panic!("SYNCER.READ answers {}", reply::text(&answer))
         };

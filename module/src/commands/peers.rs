@@ -48,6 +48,7 @@ fn answer(id: InstanceId, peer: &Peer, headroom: Option<Headroom>, backlog_bytes
         ("applied_offset", offset),
         ("end_offset", peer.end.into()),
         ("lag_bytes", peer.lag_bytes().into()),
+        ("lag_effects", number(peer.lag_effects())),
         ("lag_ms", peer.lag_ms().into()),
         ("applied_groups", peer.groups.into()),
         ("last_report_ms", peer.report_ms.into()),

@@ -45,6 +45,7 @@ impl Shard {
             self.counters.drift_refused += u64::from(matches!(error, ApplyError::Drift { .. }));
         })?;
         let mut applied = Applied { outcome: Outcome::Done, offset: batch.from, groups: 0, duplicates: 0 };
+        let effects_before = self.counters.effects_applied;
         let mut record = Vec::new();
         for item in &items {
             if let Some(group) = &item.group {
@@ -75,7 +76,7 @@ impl Shard {
         self.close_record(&mut record, batch, applied.offset);
         self.counters.groups_applied += u64::from(applied.groups);
         self.counters.duplicates += u64::from(applied.duplicates);
-        self.move_peer(batch, &applied);
+        self.move_peer(batch, &applied, self.counters.effects_applied - effects_before);
         keyspace.finish();
         Ok(applied)
     }

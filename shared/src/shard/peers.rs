@@ -66,6 +66,8 @@ pub struct Peer {
     pub source_ms: u64,
     /// Groups taken from it.
     pub groups: u64,
+    /// For the lag in effects.
+    pub(super) density: Density,
     /// What its agent said.
     pub state: PeerState,
     /// The last error, empty when there was none since it streams.
@@ -74,11 +76,46 @@ pub struct Peer {
     pub report_ms: u64,
 }
 
+/// How many effects the bytes of a backlog bring that are read of late.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Density {
+    bytes: u64,
+    effects: u64,
+}
+
+impl Density {
+    /// What was read longer ago than so much counts half, and less and less.
+    const RECENT_BYTES: u64 = 1 << 20;
+
+    fn note(&mut self, bytes: u64, effects: u64) {
+        (self.bytes, self.effects) = (self.bytes + bytes, self.effects + effects);
+        if self.bytes > Self::RECENT_BYTES {
+            (self.bytes, self.effects) = (self.bytes.div_ceil(2), self.effects.div_ceil(2));
+        }
+    }
+
+    /// How many effects so many bytes will bring, about; `None` before anything was read.
+    fn effects_in(self, bytes: u64) -> Option<u64> {
+        let effects = u128::from(bytes) * u128::from(self.effects);
+        (self.bytes > 0).then(|| u64::try_from(effects.div_ceil(u128::from(self.bytes))).unwrap_or(u64::MAX))
+    }
+}
+
 impl Peer {
     /// Bytes of its backlog that are not applied here yet.
     #[must_use]
     pub fn lag_bytes(&self) -> u64 {
         self.end.saturating_sub(self.position.map_or(0, |(_, offset)| offset))
+    }
+
+    /// About how many effects of its backlog are not applied here yet: the bytes, by what those read of late have brought. A backlog
+    /// is not counted, and to look at what lies ahead would be to read it. `None` while none of it was read since the start.
+    #[must_use]
+    pub fn lag_effects(&self) -> Option<u64> {
+        match self.lag_bytes() {
+            0 => Some(0),
+            bytes => self.density.effects_in(bytes),
+        }
     }
 
     /// How far behind the peer this shard is, in milliseconds; 0 when it has everything.
@@ -142,8 +179,8 @@ impl Shard {
         Ok(())
     }
 
-    /// After a batch.
-    pub(super) fn move_peer(&mut self, batch: &Batch<'_>, applied: &Applied) {
+    /// After a batch, which brought so many effects.
+    pub(super) fn move_peer(&mut self, batch: &Batch<'_>, applied: &Applied, effects: u64) {
         let newest = self.origins.find(&batch.replid).map(|origin| self.clock.get(origin)).unwrap_or_default();
         let peer = self.peers.entry(batch.peer).or_default();
         peer.position = Some((batch.replid, applied.offset));
@@ -151,5 +188,29 @@ impl Shard {
         peer.newest = newest;
         peer.source_ms = batch.source_ms;
         peer.groups += u64::from(applied.groups);
+        peer.density.note(applied.offset.saturating_sub(batch.from), effects);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replid::ReplId;
+
+    fn behind(density: Density, bytes: u64) -> Peer {
+        Peer { position: Some((ReplId::from_bytes([1; 20]), 10)), end: 10 + bytes, density, ..Peer::default() }
+    }
+
+    #[test]
+    fn a_lag_in_effects_is_by_what_was_read_of_late() {
+        assert_eq!(behind(Density::default(), 0).lag_effects(), Some(0));
+        assert_eq!(behind(Density::default(), 500).lag_effects(), None);
+        let mut density = Density::default();
+        density.note(1000, 10);
+        assert_eq!(behind(density, 500).lag_effects(), Some(5));
+        assert_eq!(behind(density, 1).lag_effects(), Some(1), "never 0 while something is behind");
+        // Small effects from now on: what was before fades.
+        (0..40).for_each(|_| density.note(1 << 20, 1 << 16));
+        assert_eq!(behind(density, 1 << 20).lag_effects(), Some(1 << 16));
     }
 }

@@ -118,7 +118,7 @@ impl Shard {
             backlog_capacity: self.config.backlog_bytes,
             clock: self.clock_token(),
             stable: self.token(self.stability.stable()),
-            held_back_by: self.stability.held_back_by(self.config.instance, members, self.stability.stable()),
+            held_back_by: self.stability.held_back_by(self.config.instance, members, &self.clock),
             members,
             forgotten: self.membership.all_forgotten().map(|(instance, f)| (instance, f.settled)).collect(),
             metadata_keys: self.metadata.before_tail().len(),

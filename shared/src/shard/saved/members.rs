@@ -100,7 +100,7 @@ pub(super) fn save_peers(
 ) {
     for (id, peer) in peers {
         // What an agent says is of its session.
-        let Peer { position, end, newest, source_ms, groups, state: _, error: _, report_ms: _ } = peer;
+        let Peer { position, end, newest, source_ms, groups, state: _, error: _, report_ms: _, density: _ } = peer;
         pieces.item(Tag::Peer, |out| {
             writer::instance(out, *id);
             writer::flag(out, position.is_some());
