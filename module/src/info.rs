@@ -48,6 +48,7 @@ pub fn counters(figures: &Status) -> Vec<(&'static str, u64)> {
         ("duplicates", shard.duplicates),
         ("captured_whole", capture.captured_whole.values().sum()),
         ("lists_rewritten", shard.lists_rewritten),
+        ("writes_coalesced", capture.coalesced),
         ("touches", capture.touches),
         ("conflicts", shard.conflicts),
         ("reasserted", shard.reasserted),

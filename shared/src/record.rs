@@ -84,6 +84,13 @@ pub enum Record<'a> {
     },
     /// M12: one of the groups was written again, just before; or there is none left, and the join is complete.
     Renewed,
+    /// A value was written that is to be captured later.
+    Changed {
+        /// Database.
+        db: u32,
+        /// Key.
+        key: &'a [u8],
+    },
     /// M4: every member has the `Forget` of this instance.
     Settled {
         /// Who was forgotten.
@@ -104,6 +111,7 @@ const FOUNDED: u8 = 9;
 const SETTLED: u8 = 16;
 const JOINS: u8 = 17;
 const RENEWED: u8 = 18;
+const CHANGED: u8 = 19;
 
 /// Where `Applied` has its offset: behind version, code, peer and replication ID.
 const APPLIED_OFFSET_AT: usize = 1 + 1 + 1 + ReplId::LEN;
@@ -201,6 +209,13 @@ impl<'a> Record<'a> {
         out.extend_from_slice(&[VERSION, RENEWED]);
     }
 
+    /// [`Record::Changed`].
+    pub fn changed(out: &mut Vec<u8>, db: u32, key: &[u8]) {
+        out.extend_from_slice(&[VERSION, CHANGED]);
+        writer::varint(out, u64::from(db));
+        out.extend_from_slice(key);
+    }
+
     /// [`Record::Settled`].
     pub fn settled(out: &mut Vec<u8>, instance: InstanceId) {
         out.extend_from_slice(&[VERSION, SETTLED]);
@@ -261,6 +276,10 @@ impl<'a> Record<'a> {
             RENEWED => {
                 reader.finish()?;
                 Ok(Record::Renewed)
+            }
+            CHANGED => {
+                let db = reader.limited(u64::from(limits::DB_MAX), "database")? as u32;
+                Ok(Record::Changed { db, key: reader.rest() })
             }
             SETTLED => {
                 let instance = reader.instance("settled instance")?;

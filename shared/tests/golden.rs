@@ -421,7 +421,7 @@ fn elements_of_lists() {
     assert_golden_effects(ops, include_str!("../../tests/fixtures/wire-v1/group-lists.hex"));
 }
 
-/// Added later: joining, and what is known of who was forgotten.
+/// Added later: joining, what is known of who was forgotten, and values that are captured later.
 #[test]
 fn records_of_membership() {
     let group = first(&mut StreamContext::new());
@@ -430,11 +430,14 @@ fn records_of_membership() {
     Record::joins(&mut joins, true, &clock(), [view.body].into_iter());
     joins.extend_from_slice(&group);
     let (mut renewed, mut settled) = (Vec::new(), Vec::new());
+    let mut changed = Vec::new();
+    Record::changed(&mut changed, 300, b"key");
     Record::renewed(&mut renewed);
     Record::settled(&mut settled, instance(3));
     let files = [
         (joins, include_str!("../../tests/fixtures/wire-v1/record-joins.hex")),
         (renewed, include_str!("../../tests/fixtures/wire-v1/record-renewed.hex")),
+        (changed, include_str!("../../tests/fixtures/wire-v1/record-changed.hex")),
         (settled, include_str!("../../tests/fixtures/wire-v1/record-settled.hex")),
     ];
     for (written, file) in files {

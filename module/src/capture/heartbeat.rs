@@ -6,7 +6,7 @@ use std::time::Instant;
 use syncer_shared::replid::ReplId;
 use syncer_shared::shard::Shard;
 
-use super::{VOLATILE, refuse, replication, role, touch};
+use super::{VOLATILE, coalesce, refuse, replication, role, touch};
 use crate::commands::headroom;
 use crate::keyspace::with_keyspace;
 use crate::redis::timer::{self, Tick};
@@ -42,6 +42,7 @@ impl Tick for Heartbeat {
         let (_, volatile) = server::key_counts(context, server::databases(context));
         VOLATILE.set(volatile > 0);
         touch::flush(context);
+        coalesce::recheck(context);
         if let Ok(mut shard) = state::shard() {
             headroom::beat(shard.backlog().end_offset(), Instant::now());
             shard.prune(PRUNE_STEPS);

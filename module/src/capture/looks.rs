@@ -14,6 +14,7 @@ use crate::keyspace::functions::{self, Library};
 use crate::redis::passthrough::{self, As, Leaf, Outcome};
 use crate::redis::timer::cached_ms;
 use crate::redis::{Args, Context, OwnedText, Text, call};
+use crate::state;
 
 /// What was there before the command.
 pub struct Before {
@@ -35,8 +36,8 @@ enum Kind {
     Leaving(Vec<Vec<u8>>),
     /// Members that may change, and their scores.
     Scores(Vec<(usize, Option<f64>)>),
-    /// Digests of the keys that may change.
-    Digests(Vec<(usize, u128)>),
+    /// Digests of the keys that may change; none of those that are to be captured anyway.
+    Digests(Vec<(usize, Option<u128>)>),
     /// See there.
     Stream(stream::Before),
     /// Places in a list.
@@ -108,7 +109,11 @@ impl Before {
             Shape::ListInsert => Kind::Places(pivot(context, args).into_iter().collect()),
             Shape::ListRemove => Kind::Places(places(context, args, 3, args.bytes(2))),
             Shape::Whole => {
-                let digest = |at| (at, digest(dataset, db, args.bytes(at).unwrap_or_default()));
+                let digest = |at| {
+                    let key = args.bytes(at).unwrap_or_default();
+                    let is_changed = state::shard().is_ok_and(|shard| shard.is_changed(db, key));
+                    (at, (!is_changed).then(|| digest(dataset, db, key)))
+                };
                 Kind::Digests(written(context, args).into_iter().map(digest).collect())
             }
             _ => Kind::Nothing,
@@ -185,7 +190,8 @@ impl After {
                 }
             }
             Kind::Digests(digests) => {
-                let changed = |(at, was): &(usize, u128)| digest(dataset, db, name(*at)) != *was;
+                let changed =
+                    |(at, was): &(usize, Option<u128>)| was.is_none_or(|was| digest(dataset, db, name(*at)) != was);
                 self.changed = digests.into_iter().filter(changed).map(|(at, _)| name(at).to_vec()).collect();
             }
             Kind::Libraries(libraries) => self.libraries = changed_libraries(&libraries, &functions::list(context)),

@@ -8,6 +8,7 @@
 //! | `effects/`, `seals`, `group`, `dataset` | what that means as effects |
 //! | `patch` | strings that are changed in part |
 //! | `wrap`, `stream/`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
+//! | `coalesce` | large values that are written again and again |
 //! | `published` | messages, and which of them travel |
 //! | `touch` | adds that change nothing, but mean an add |
 //! | `role`, `replication`, `heartbeat`, `log`, `aof` | when to capture, who must hear of it, what runs by the clock, replicas, the append-only file |
@@ -16,6 +17,7 @@ mod aof;
 mod arguments;
 mod call;
 mod catalogue;
+mod coalesce;
 mod dataset;
 mod effects;
 mod event;
@@ -52,6 +54,7 @@ use crate::keyspace::{applying, field_ttls};
 use crate::redis::filter::Call;
 use crate::redis::{Command, Context, ServerEvent, client, detached, log as server_log, notify, server, timer};
 use crate::{durable, state};
+use coalesce::Coalescing;
 use effects::Sink as _;
 use event::Event;
 use group::Group;
@@ -80,6 +83,8 @@ pub struct Counters {
     pub captured_whole: BTreeMap<String, u64>,
     /// Adds that changed nothing, logged all the same.
     pub touches: u64,
+    /// Units whose one large value was not captured at once.
+    pub coalesced: u64,
     /// Units whose effects could not be logged. Anything above 0 is a bug to report.
     pub lost: u64,
 }
@@ -90,6 +95,7 @@ struct Capture {
     unit: Unit,
     group: Group,
     touches: Touches,
+    coalescing: Coalescing,
     /// Whether the server will call [`on_unit_end`].
     job: bool,
     /// Clients that may be between MULTI and EXEC.
@@ -116,6 +122,12 @@ crate::redis::server_local! {
     static VOLATILE: Cell<bool> = const { Cell::new(true) };
 }
 
+/// Logs what waits to be logged, since somebody is to hear of everything that clients have written.
+pub fn flush(context: &Context) {
+    touch::flush(context);
+    coalesce::flush(context);
+}
+
 /// Starts capturing; once, at load. Until the role is known nothing is captured.
 pub fn init(context: &Context) {
     let capture = Capture {
@@ -123,6 +135,7 @@ pub fn init(context: &Context) {
         unit: Unit::default(),
         group: Group::default(),
         touches: Touches::default(),
+        coalescing: Coalescing::default(),
         job: false,
         multi: std::collections::HashSet::new(),
         outer: 0,
@@ -393,6 +406,9 @@ impl Capture {
             context.select(client.db);
         }
         let mut dataset = ServerDataset::new(context);
+        if self.postpones(context, &mut dataset) {
+            return self.unit.clear();
+        }
         effects::resolve(&self.unit, &mut dataset, VOLATILE.get(), &mut self.group);
         for (db, key) in self.group.whole.drain(..) {
             let kind = dataset.type_name(db, &key);
@@ -419,6 +435,10 @@ impl Capture {
             Ok(mut shard) => {
                 replication::drain(context, &mut shard);
                 let now_ms = timer::cached_ms();
+                if shard.has_changed() {
+                    shard.add_changed(&mut self.group.builder, dataset);
+                }
+                self.coalescing.captured(self.group.builder.body(), now_ms);
                 let Group { builder, before, drafts, whole: _ } = &self.group;
                 let record = if drafts.is_empty() {
                     shard.commit(builder, before, dataset, now_ms)

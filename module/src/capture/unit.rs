@@ -6,6 +6,7 @@ use syncer_shared::list::End;
 use super::arguments::StageArgs;
 use super::event::Event;
 pub use super::item::Item;
+use super::seals::{Unstaged, unstaged};
 use super::shape::{Shape, TtlUnit};
 
 /// Bytes in the arena of a unit.
@@ -302,6 +303,17 @@ impl Unit {
         let created = self.stages.last().is_some_and(|stage| self.open && stage.created);
         let (key, body) = (self.keep(key), self.keep(body));
         self.items.push(Item::Effects { body, key, db, created });
+    }
+
+    /// The key that everything in the unit is about, if all that is known of it is that its value has changed.
+    #[must_use]
+    pub fn only_whole(&self) -> Option<(u32, &[u8])> {
+        let name = |item: &Item| match *item {
+            Item::Event { event, key, db, .. } if unstaged(event) == Unstaged::Whole => Some((db, self.bytes(key))),
+            _ => None,
+        };
+        let first = name(self.items.first()?)?;
+        self.items.iter().all(|item| name(item) == Some(first)).then_some(first)
     }
 
     /// The database that the open stage copies or moves to.

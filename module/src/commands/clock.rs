@@ -36,6 +36,7 @@ struct Await;
 
 impl Run for Clock {
     fn run(context: &Context, _: Args<'_>) -> CommandResult {
+        crate::capture::flush(context);
         let token = state::shard()?.clock_token();
         context.reply().text(&token.to_string());
         Ok(())

@@ -61,6 +61,7 @@ pub fn forget(client: u64) {
 impl Run for DigestCommand {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
         let args = Arguments(args);
+        crate::capture::flush(context);
         if context.flags().is_cluster() && !context.flags().is_primary() {
             return Err(CommandError::ClusterReplica("SYNCER.DIGEST").into());
         }

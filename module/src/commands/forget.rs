@@ -25,7 +25,7 @@ struct Forget;
 impl Run for Forget {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
         let instance = Arguments(args).instance(1, "instance")?;
-        crate::capture::flush_touches(context);
+        crate::capture::flush(context);
         let mut shard = state::shard()?;
         shard.forget(instance, now_ms())?;
         replication::drain(context, &mut shard);

@@ -44,7 +44,7 @@ struct Join;
 impl Run for Sponsor {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
         let instance = Arguments(args).instance(1, "instance")?;
-        crate::capture::flush_touches(context);
+        crate::capture::flush(context);
         let mut shard = state::shard()?;
         let clock = shard.sponsor(instance, now_ms())?;
         replication::drain(context, &mut shard);
@@ -80,7 +80,7 @@ impl Run for Join {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
         let args = Arguments(args);
         let how = options(args)?;
-        crate::capture::flush_touches(context);
+        crate::capture::flush(context);
         let mut shard = state::shard()?;
         if args.text(1)?.eq_ignore_ascii_case("check") {
             // Its own clock: a sponsor that has all that is here.

@@ -28,6 +28,7 @@ struct Key;
 
 impl Run for Key {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
+        crate::capture::flush(context);
         let (mut shard, name) = (state::shard()?, Arguments(args).bytes(1)?);
         let info = with_keyspace(context, |keyspace| shard.key_info(context.db(), name, keyspace));
         context.reply().answer(&answer(&info));

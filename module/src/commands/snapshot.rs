@@ -50,7 +50,7 @@ fn begin(context: &Context, args: Arguments<'_>) -> CommandResult {
             return Err(CommandError::Syncing.into());
         }
     }
-    crate::capture::flush_touches(context);
+    crate::capture::flush(context);
     let offer = if args.0.len() > 3 { Some(args.text(3)?) } else { None };
     let begun = snapshot::begin(context, reader, offer)?;
     let reply = context.reply();

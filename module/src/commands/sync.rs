@@ -102,7 +102,7 @@ fn begin(context: &Context, args: Arguments<'_>) -> CommandResult {
     if crate::native::is_loading() {
         return Err(CommandError::Syncing.into());
     }
-    crate::capture::flush_touches(context);
+    crate::capture::flush(context);
     let mut shard = state::shard()?;
     let goes_on = if shard.begin_sync(head)? { "goes on" } else { "begins" };
     replication::drain(context, &mut shard);
@@ -115,7 +115,7 @@ fn begin(context: &Context, args: Arguments<'_>) -> CommandResult {
 fn keys(context: &Context, args: Arguments<'_>) -> CommandResult {
     progress::check(args.offset(2, "token")?, context.client())?;
     let bytes = args.bytes(3)?;
-    crate::capture::flush_touches(context);
+    crate::capture::flush(context);
     let mut shard = state::shard()?;
     let (begun, mut count) = (Instant::now(), 0);
     let mut lasts = || {
@@ -136,7 +136,7 @@ fn keys(context: &Context, args: Arguments<'_>) -> CommandResult {
 
 fn end(context: &Context, args: Arguments<'_>) -> CommandResult {
     progress::check(args.offset(2, "token")?, context.client())?;
-    crate::capture::flush_touches(context);
+    crate::capture::flush(context);
     let mut shard = state::shard()?;
     let swept = progress::sweep(context, &mut shard, BUDGET);
     if matches!(swept, Ok(true)) {

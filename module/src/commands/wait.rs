@@ -26,6 +26,7 @@ impl Run for Wait {
         let args = Arguments(args);
         let instances = args.number(1, "n", 62)?;
         let timeout_ms = args.number(2, "timeout-ms", waiters::TIMEOUT_MS_MAX)?;
+        crate::capture::flush(context);
         let (own, applied) = {
             let shard = state::shard()?;
             if !shard.is_primary() {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use syncer_shared::instance::InstanceId;
 
 use super::{NativeError, is_empty, over};
-use crate::capture::{flush_touches, role};
+use crate::capture::{flush, role};
 use crate::commands::{progress, readers};
 use crate::redis::timer::{self, Tick};
 use crate::redis::{Context, log, rdb};
@@ -29,7 +29,7 @@ struct Swap;
 impl Tick for Swap {
     fn tick(context: &Context) {
         let Some((file, source)) = DUE.take() else { return };
-        flush_touches(context);
+        flush(context);
         let result =
             if is_empty(context) { load(context, &file, source) } else { Err(NativeError::NotEmpty.to_string()) };
         over(result.err());

@@ -38,8 +38,13 @@ pub static REPORT_APPLIED: Setting = Setting::new(c"report-applied", 0, 0, 1, 0)
 
 /// Whether clients may write to an instance that its group has forgotten: nobody else will see it.
 pub static FORGOTTEN_WRITES: Setting = Setting::new(c"forgotten-writes", 0, 0, 1, 0);
+/// How long the next capture of a large value waits that is captured whole, milliseconds; 0: not at all.
+pub static WHOLE_COALESCE_MS: Setting = Setting::new(c"whole-coalesce-ms", 100, 0, 60_000, 0);
+/// From which size on, bytes.
+pub static WHOLE_COALESCE_SIZE: Setting =
+    Setting::new(c"whole-coalesce-size", 16 << 10, 0, 1 << 30, raw::REDISMODULE_CONFIG_MEMORY);
 
-static SETTINGS: [&Setting; 8] = [
+static SETTINGS: [&Setting; 10] = [
     &INSTANCE_ID,
     &BACKLOG_SIZE,
     &MAX_DRIFT_MS,
@@ -48,6 +53,8 @@ static SETTINGS: [&Setting; 8] = [
     &SAVE_STATE,
     &FORGOTTEN_WRITES,
     &REPORT_APPLIED,
+    &WHOLE_COALESCE_MS,
+    &WHOLE_COALESCE_SIZE,
 ];
 
 /// A setting is wrong.
@@ -58,7 +65,7 @@ pub enum ConfigError {
     Refused(String),
     /// Not a name we know.
     #[error(
-        "unknown argument '{0}'; known are instance-id, backlog-size, max-drift-ms, apply-slice-us, past-replication-ids, save-state, forgotten-writes and report-applied, each followed by a value"
+        "unknown argument '{0}'; known are instance-id, backlog-size, max-drift-ms, apply-slice-us, past-replication-ids, save-state, forgotten-writes, report-applied, whole-coalesce-ms and whole-coalesce-size, each followed by a value"
     )]
     Unknown(String),
     /// Not what the setting takes.

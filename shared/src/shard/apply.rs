@@ -288,6 +288,10 @@ impl Shard {
         keyspace: &mut K,
         now_ms: u64,
     ) {
+        if self.touches_changed(group) {
+            self.close_record(record, batch, batch.from);
+            self.capture_changed(keyspace, now_ms);
+        }
         self.update_stream(group, origin);
         if self.is_regressed(origin) && self.config.rules.regressed_reassert {
             let at_risk: Vec<_> = {

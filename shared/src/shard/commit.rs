@@ -38,7 +38,7 @@ impl Shard {
     /// Logs a captured group: the dataset has changed already. Returns the record for `SYNCER.LOG`; the group is left to be
     /// cleared by the caller.
     ///
-    /// I-1: the caller replicates the record in the same unit as the write.
+    /// I-1: the caller replicates the record in the same unit as the write. What is to be captured is in the group ([`Shard::add_changed`]).
     pub fn commit<K: Keyspace>(
         &mut self,
         group: &GroupBuilder,
@@ -52,6 +52,7 @@ impl Shard {
             self.take_in_tail(keyspace);
         }
         let start = self.encode_own(group, ts, |record| Record::captured(record, before));
+        self.changed.clear();
         match self.me {
             Some(me) if waits => {
                 self.has_written = true;

@@ -74,6 +74,7 @@ impl Shard {
         self.ranges = ranges;
         self.counters.effects_captured += u64::from(out.count());
         self.encode_own(&out, ts, |record| Record::captured(record, &before));
+        self.changed.clear();
         self.absorb_end(out.body(), absorbed, keyspace);
         self.edited = out;
         self.prune_some();

@@ -6,6 +6,7 @@ mod apply;
 mod author;
 mod batch;
 mod behind;
+mod changed;
 mod commit;
 mod edit;
 mod handshake;
@@ -189,6 +190,8 @@ pub struct Shard {
     groups_unpruned: u32,
     /// What would survive (2.2 rule 1); all that is applied if not told.
     durable: Option<ClockToken>,
+    /// Values that were written and are still to be captured, by database and key.
+    changed: Vec<(u32, Box<[u8]>)>,
     /// Records for the replication stream, in order; the caller takes them.
     records: Vec<Vec<u8>>,
     /// Reused buffers: the hot path allocates nothing once warm.
@@ -233,6 +236,7 @@ impl Shard {
             has_pruned: false,
             groups_unpruned: 0,
             durable: None,
+            changed: Vec::new(),
             records: Vec::new(),
             frame: Vec::new(),
             change: Vec::new(),

@@ -51,6 +51,7 @@ impl Shard {
                     return Ok(());
                 }
                 let origin = self.follow(&group)?;
+                self.changed.clear();
                 self.has_written = true;
                 let waits = before.is_empty() && self.has_room(group.frame.len());
                 if waits && group::effects(group.body).all(|effect| may_wait(&effect)) {
@@ -123,6 +124,11 @@ impl Shard {
                     self.control_effect(&effect, dot, &crate::dot::Seen::Everything);
                 }
                 self.log_followed(&group, origin);
+            }
+            Record::Changed { db, key } => {
+                if !self.is_changed(db, key) {
+                    self.changed.push((db, key.into()));
+                }
             }
             Record::Renewed => self.follow_renewal(),
             Record::Position { peer, replid, offset } => {

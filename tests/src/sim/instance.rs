@@ -206,7 +206,14 @@ impl Instance {
                 };
                 self.follow(&group, registry)?;
             }
-            (Record::Stable { .. } | Record::Renewed | Record::Position { .. } | Record::Settled { .. }, _) => {}
+            (
+                Record::Stable { .. }
+                | Record::Renewed
+                | Record::Position { .. }
+                | Record::Settled { .. }
+                | Record::Changed { .. },
+                _,
+            ) => {}
         }
         self.history.push(logged);
         Ok(())

@@ -69,6 +69,7 @@ impl Shard {
             aside,
             syncing,
             has_pruned,
+            changed,
             has_written: _,
             joining,
             told_out: _,
@@ -110,6 +111,12 @@ impl Shard {
         members::save_peers(&mut pieces, peers, introduced);
         for (db, name, meta) in metadata.before_tail().iter() {
             pieces.item(Tag::Key, |out| key::encode(out, db, name, meta));
+        }
+        for (db, key) in changed {
+            pieces.item(Tag::Changed, |out| {
+                writer::u32(out, *db);
+                out.extend_from_slice(key);
+            });
         }
         for aside in aside {
             pieces.item(Tag::Aside, |out| encode_aside(aside, out));
@@ -228,6 +235,10 @@ fn take(
             let aside = decode_aside(reader)?;
             clocks::check_dots([aside.expired].into_iter(), &shard.origins)?;
             shard.aside.push(aside);
+        }
+        Tag::Changed => {
+            let db = reader.u32("database")?;
+            shard.changed.push((db, reader.take(reader.rest().len(), "key")?.into()));
         }
         Tag::SyncHead => syncing::decode_head(reader, shard)?,
         Tag::SyncRound => syncing::decode_round(reader, shard)?,

@@ -31,11 +31,12 @@ pub(super) enum Tag {
     Forgotten = 18,
     Joining = 19,
     Tail = 20,
+    Changed = 21,
     End = 127,
 }
 
 impl Tag {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Head,
         Self::Reign,
         Self::Clocks,
@@ -56,6 +57,7 @@ impl Tag {
         Self::Forgotten,
         Self::Joining,
         Self::Tail,
+        Self::Changed,
         Self::End,
     ];
 
