@@ -169,10 +169,14 @@ impl Body {
         }
         let value = (above << *index_bits | u64::from(id.at.index)).to_le_bytes();
         let (value, at) = (value.get(..width).unwrap_or_default(), (index * width).min(bytes.len()));
-        if at == bytes.len() {
-            bytes.extend_from_slice(value);
-        } else {
-            bytes.splice(at..at, value.iter().copied());
+        let len = bytes.len();
+        bytes.extend_from_slice(value);
+        if at < len {
+            // What a push at the head does: much cheaper than a splice.
+            bytes.copy_within(at..len, at + width);
+            if let Some(place) = bytes.get_mut(at..at + width) {
+                place.copy_from_slice(value);
+            }
         }
         true
     }
