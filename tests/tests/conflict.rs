@@ -218,8 +218,12 @@ fn plain(cells: &[&str]) -> [Vec<String>; 3] {
 
 fn plain_command(command: &str, keys: &mut Vec<String>) -> String {
     let mut words: Vec<String> = command.split(' ').map(str::to_owned).collect();
-    let two = matches!(words[0].as_str(), "LMOVE" | "RENAME" | "COPY");
-    for word in words.iter_mut().skip(1).take(if two { 2 } else { 1 }) {
+    let (first, count) = match words[0].as_str() {
+        "LMOVE" | "RENAME" | "COPY" => (1, 2),
+        "BITOP" => (2, 3),
+        _ => (1, 1),
+    };
+    for word in words.iter_mut().skip(first).take(count) {
         let key = keys.iter().position(|key| key == word).unwrap_or_else(|| {
             keys.push(word.clone());
             keys.len() - 1

@@ -256,7 +256,7 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             shape @ (Shape::SetBit | Shape::SetRange | Shape::Append) => {
                 self.patch(write, patch::of_args(shape, &args), args.told().next());
             }
-            Shape::BitField => {
+            Shape::BitField | Shape::BitOp => {
                 let prior = args.told().next();
                 args.told()
                     .skip(1)

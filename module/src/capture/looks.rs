@@ -26,6 +26,8 @@ enum Kind {
     Nothing,
     /// What the string is before it is changed in part, as [`patch::look`] tells it, and the fields of `BITFIELD`.
     Prior(Vec<u8>, Vec<Field>),
+    /// The target of `BITOP` before, as [`patch::look_at_bits`] tells it.
+    Bits(Vec<u8>, Vec<u8>),
     /// Registers before.
     Registers(HyperLogLog),
     /// The beginning of a HyperLogLog: `PFCOUNT` writes down there what it counted.
@@ -83,6 +85,8 @@ impl Before {
                 let fields = if shape == Shape::BitField { patch::fields(args) } else { Vec::new() };
                 Kind::Prior(patch::look(dataset, db, key), fields)
             }
+            Shape::BitOp => patch::look_at_bits(dataset, db, args.bytes(2).unwrap_or_default())
+                .map_or(Kind::Nothing, |(told, text)| Kind::Bits(told, text)),
             Shape::PfMerge => Kind::Registers(patch::registers(dataset, db, key)),
             Shape::PfCount => Kind::Header(dataset.string_range(db, key, 0, HEADER)),
             Shape::IncrFloat => Kind::Element(dataset.string(db, key)),
@@ -137,7 +141,7 @@ impl Before {
     /// What the stage should know before its event.
     pub fn tell(&self, unit: &mut Unit) {
         match &self.kind {
-            Kind::Element(Some(before)) | Kind::Prior(before, _) => unit.tell(before),
+            Kind::Element(Some(before)) | Kind::Prior(before, _) | Kind::Bits(before, _) => unit.tell(before),
             Kind::Leaving(members) => members.iter().for_each(|member| unit.tell(member)),
             Kind::Places(places) => places.iter().for_each(|place| unit.tell(&place.to_le_bytes())),
             _ => {}
@@ -197,6 +201,12 @@ impl After {
             Kind::Libraries(libraries) => self.libraries = changed_libraries(&libraries, &functions::list(context)),
             Kind::Prior(told, fields) => {
                 self.members = patch::written(dataset, db, name(1), &told, &fields, outcome);
+            }
+            Kind::Bits(_, before) => {
+                match patch::bits_written(&before, &dataset.string(db, name(2)).unwrap_or_default()) {
+                    Some(patches) => self.members = patches,
+                    None => self.changed = vec![name(2).to_vec()],
+                }
             }
             Kind::Registers(known) => {
                 self.members = vec![patch::registers(dataset, db, name(1)).above(&known).to_vec()];

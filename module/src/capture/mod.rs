@@ -271,6 +271,7 @@ impl Capture {
                 self.wrap_or_stage(call, spec, shape);
             }
             Class::Stage(shape) | Class::StagePlain(shape) | Class::StageOnly(shape) => self.stage(call, shape),
+            Class::Call(Shape::BitOp) if !patch::is_in_place(call) => {}
             Class::Call(_) => drop(self.wrap(call, spec)),
             Class::Block(shape) => self.wrap_if_unblocked(call, spec, shape),
             Class::Multi => drop(self.multi.insert(self.client(call))),

@@ -2,11 +2,12 @@
 
 use syncer_shared::hyperloglog::{self, HyperLogLog, RegisterBytes};
 use syncer_shared::keyspace::Keyspace;
-use syncer_shared::patch::{Patch, Prior};
+use syncer_shared::patch::{Patch, Prior, changed_bits};
 use syncer_shared::wire::Reader;
 
 use super::arguments::StageArgs;
 use super::shape::Shape;
+use crate::redis::filter::Call;
 use crate::redis::passthrough::{Leaf, Outcome};
 use crate::redis::{Args, Text};
 
@@ -110,6 +111,41 @@ pub fn written<D: Keyspace>(
         bytes
     });
     encoded.collect()
+}
+
+/// Patches that a `BITOP` may be; one that changes more is captured whole.
+const BITS_MAX: usize = 128;
+
+/// Longer strings are not compared.
+const COMPARED_MAX: u64 = 64 << 20;
+
+/// Whether `BITOP` writes to one of its sources: then it changes a string in part. Else it replaces one.
+pub fn is_in_place(call: &Call) -> bool {
+    let target = call.bytes(2);
+    target.is_some() && (3..call.len()).any(|at| call.bytes(at) == target)
+}
+
+/// What the target of a `BITOP` is before, as [`look`] tells it, and all of it. None of what is to be captured whole: `BITOP` takes a TTL away.
+pub fn look_at_bits<D: Keyspace>(dataset: &mut D, db: u32, key: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let is_fit = dataset.string_len(db, key) <= COMPARED_MAX && dataset.expire_at(db, key).is_none();
+    let text = if is_fit { dataset.string(db, key)? } else { return None };
+    let told = look(dataset, db, key);
+    (!told.is_empty()).then_some((told, text))
+}
+
+/// What a `BITOP` has changed; the first bit if nothing, since that is a write, too. None: too much.
+pub fn bits_written(before: &[u8], now: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut runs = changed_bits(before, now, BITS_MAX)?;
+    if runs.is_empty() {
+        runs.push((0, 1));
+    }
+    let encode = |(offset, count): (u64, u8)| {
+        let mut bytes = Vec::new();
+        let window = now.get((offset / 8) as usize..).unwrap_or_default();
+        Patch::bits_in(window, offset, count).encode(&mut bytes);
+        bytes
+    };
+    Some(runs.into_iter().map(encode).collect())
 }
 
 /// The registers of a HyperLogLog; none of what is none.

@@ -29,6 +29,8 @@ pub enum Shape {
     Append,
     /// `BITFIELD key operation ...`.
     BitField,
+    /// `BITOP operation target source ...`, if the target is one of the sources.
+    BitOp,
     /// `PFADD key element ...`.
     PfAdd,
     /// `PFMERGE key source ...`.
@@ -202,7 +204,7 @@ pub const KNOWN: &[(&str, Class)] = &[
     ("setrange", Class::Stage(Shape::SetRange)),
     ("setbit", Class::Stage(Shape::SetBit)),
     ("bitfield", Class::Call(Shape::BitField)),
-    ("bitop", Class::Events),
+    ("bitop", Class::Call(Shape::BitOp)),
     ("pfadd", Class::Stage(Shape::PfAdd)),
     ("pfmerge", Class::Call(Shape::PfMerge)),
     ("pfcount", Class::Call(Shape::PfCount)),

@@ -379,6 +379,12 @@ impl Unit {
                 }
                 1
             }
+            (Shape::BitOp, Event::Set) => {
+                if self.args(last).told().next().is_none() {
+                    return false;
+                }
+                2
+            }
             (Shape::ZPop { names_key: true }, Event::ZPop) => return self.consume_popped(last, db, key, created),
             (Shape::Set | Shape::SetEx | Shape::MSetEx, Event::Expire) => {
                 self.stages[last].ttl = true;
