@@ -256,3 +256,150 @@ on_each_kind! {
         assert_eq!(cluster.client(1).text("MGET goes k"), "[on, v]");
     }
 }
+
+/// Site 3, a primary with a replica. It was forgotten with writes that nobody else has, and joins again. Site 2 stands still: not all know of the
+/// Join yet.
+struct Rejoining {
+    primary: Server,
+    replica: Server,
+    agents: Vec<Agent>,
+}
+
+impl Rejoining {
+    fn begin(cluster: &Cluster) -> Self {
+        let kind = cluster.site(1).server.kind();
+        let options = ServerOptions::instance(3).config("appendonly", "yes").config("appendfsync", "always");
+        let primary = Server::start(kind, options.clone());
+        let replica = primary.replica(options);
+        let mut site = Self { primary, replica, agents: Vec::new() };
+        cluster.client(1).ok("SET k 1");
+        let (done, said) = join(&site.flags(cluster), &[]);
+        assert!(done, "{said}");
+        site.start_agents(cluster, &[1, 2]);
+        takes_writes(&mut site.primary.client());
+        site.primary.client().ok("INCRBY n 1");
+        for server in [1, 2].map(|at| &cluster.site(at).server) {
+            wait::eventually("all have it", || server.client().text("MGET k n") == "[1, 1]");
+        }
+        site.agents.clear();
+        for line in ["INCRBY n 5", "SET tail 3", "RPUSH l a b"] {
+            site.primary.client().ok(line);
+        }
+        let (done, said) = forget(port(cluster, 1), 3);
+        assert!(done, "{said}");
+        wait::eventually("it is settled", || status(&mut cluster.client(1), "forgotten").contains("settled, 1"));
+        site.start_agents(cluster, &[]);
+        wait::eventually("it is told", || site.primary.client().text("SET x y").starts_with("-SYNCERFORGOTTEN "));
+        site.agents.clear();
+        cluster.site(2).agent.process().pause();
+        let (done, said) = join(&site.flags(cluster), &[]);
+        assert!(done, "{said}");
+        assert_eq!(site.primary.client().text("DBSIZE"), "0");
+        site
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{},127.0.0.1:{}", self.replica.port(), self.primary.port())
+    }
+
+    fn flags(&self, cluster: &Cluster) -> AgentOptions {
+        AgentOptions::at(self.url()).peer(1, port(cluster, 1)).peer(2, port(cluster, 2))
+    }
+
+    /// Its own agent, and those that bring its effects to these sites.
+    fn start_agents(&mut self, cluster: &Cluster, sites: &[u8]) {
+        let back = |site: &u8| Agent::start(AgentOptions::beside(port(cluster, *site)).peer_url(3, self.url()));
+        self.agents = sites.iter().map(back).chain([Agent::start(self.flags(cluster))]).collect();
+    }
+
+    /// It has what site 1 has, and waits for site 2; so does its replica.
+    fn has_the_data(&mut self, cluster: &Cluster) {
+        self.start_agents(cluster, &[1]);
+        for server in [&self.primary, &self.replica] {
+            wait::eventually("it has the data", || server.client().text("GET k") == "1");
+        }
+        self.replica_knows();
+        still_joining(&self.primary);
+    }
+
+    fn replica_knows(&self) {
+        let [mut primary, mut replica] = [&self.primary, &self.replica].map(Server::client);
+        let left = status(&mut primary, "joining");
+        assert_ne!(left, "(nil)");
+        wait::eventually("its replica knows what is set aside", || status(&mut replica, "joining") == left);
+    }
+
+    /// Site 2 goes on: all that the site had written is in, once.
+    fn is_in(&mut self, cluster: &Cluster, server: impl Fn(&Self) -> &Server) {
+        cluster.site(2).agent.process().resume();
+        self.start_agents(cluster, &[1, 2]);
+        let mut three = server(self).client();
+        takes_writes(&mut three);
+        three.ok("INCRBY n 10");
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        for client in [&mut one, &mut two, &mut three] {
+            wait::eventually("all have all", || client.text("MGET n tail k") == "[16, 3, 1]");
+            assert_eq!(client.text("LRANGE l 0 -1"), "[a, b]");
+        }
+        equal(&mut [&mut one, &mut two, &mut three]);
+    }
+}
+
+fn still_joining(server: &Server) {
+    let answer = server.client().text("SET k 3");
+    assert!(answer.starts_with("-SYNCERJOINING "), "{answer}\n{}", server.client().text("SYNCER.STATUS"));
+}
+
+on_each_kind! {
+    /// Its replica goes on joining where it was, with what was set aside.
+    fn a_site_fails_over_while_it_joins(kind) {
+        for has_data in [false, true] {
+            let cluster = Cluster::new(&[kind; 2]);
+            let mut site = Rejoining::begin(&cluster);
+            if has_data {
+                site.has_the_data(&cluster);
+            } else {
+                site.replica_knows();
+            }
+            site.primary.kill();
+            site.replica.client().ok("REPLICAOF NO ONE");
+            still_joining(&site.replica);
+            site.is_in(&cluster, |site| &site.replica);
+        }
+    }
+
+    /// From its append-only file.
+    fn a_site_restarts_while_it_joins(kind) {
+        for has_data in [false, true] {
+            let cluster = Cluster::new(&[kind; 2]);
+            let mut site = Rejoining::begin(&cluster);
+            if has_data {
+                site.has_the_data(&cluster);
+            }
+            site.primary.kill();
+            site.primary.restart();
+            still_joining(&site.primary);
+            site.is_in(&cluster, |site| &site.primary);
+        }
+    }
+
+    /// The sponsor dies before anybody knows, and the site asks another one: what it had set aside for the first is not lost.
+    fn a_site_with_a_tail_joins_by_another_sponsor(kind) {
+        let mut cluster = Cluster::new(&[kind; 2]);
+        let mut site = Rejoining::begin(&cluster);
+        cluster.site_mut(1).server.kill();
+        cluster.site_mut(1).agent.kill();
+        cluster.site(2).agent.process().resume();
+        let (done, said) = join(&site.flags(&cluster), &[]);
+        assert!(done && said.contains('2'), "{said}");
+        site.start_agents(&cluster, &[2]);
+        let (done, said) = forget(port(&cluster, 2), 1);
+        assert!(done, "{said}");
+        let (mut two, mut three) = (cluster.client(2), site.primary.client());
+        takes_writes(&mut three);
+        for client in [&mut two, &mut three] {
+            wait::eventually("what it had set aside is in", || client.text("MGET n tail k") == "[6, 3, 1]");
+        }
+        equal(&mut [&mut two, &mut three]);
+    }
+}

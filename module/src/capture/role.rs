@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{aof, replication};
+use super::{aof, refuse, replication};
 use crate::commands::progress;
 use crate::redis::events::Load;
 use crate::redis::{Context, detached};
@@ -52,6 +52,10 @@ pub fn try_begin() -> bool {
     if !REIGNS.replace(true) {
         aof::require(context);
         state::begin_reign(context);
+        // The command that this is for may be a write already.
+        if let Ok(shard) = state::shard() {
+            refuse::recheck(&shard);
+        }
     }
     MODE.set(Mode::Primary);
     true

@@ -13,6 +13,7 @@ use super::runs::{Run, Runs};
 use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
 use crate::effect::Kind;
+use crate::merge::Rules;
 use crate::metadata::{PathMeta, Paths};
 use crate::origin::{Origin, Origins};
 use crate::timestamp::Timestamp;
@@ -240,7 +241,7 @@ impl List {
     }
 
     /// Rule L8: siblings go when all dots of an element are stable; the winner stays, and the dataset holds its payload.
-    pub fn prune(&mut self, stable: &VectorClock, origins: &Origins) {
+    pub fn prune(&mut self, stable: &VectorClock, rules: &Rules, origins: &Origins) {
         let settled = |meta: &PathMeta| meta.dots().all(|dot| dot.is_in(stable));
         let ids: Vec<Id> = self.odd.iter().filter(|(_, meta)| settled(meta)).map(|(id, _)| *id).collect();
         for id in ids {
@@ -252,7 +253,7 @@ impl List {
             let Some(mut winner) = winner else { continue };
             winner.payload = None;
             let kept = PathMeta { assigns: smallvec::smallvec![winner], sum: None };
-            if kept != self.implied(&id) {
+            if kept != self.implied(&id) && rules.list_winner_stays {
                 self.odd.insert(id, kept);
             }
         }

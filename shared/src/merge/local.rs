@@ -234,7 +234,7 @@ impl<K: Keyspace> Merge<'_, K> {
     fn local_ttl(&mut self, key: KeyRef<'_>, dot: Dot, at: Option<UnixMs>) {
         let id = self.table.entry(key.db, key.name);
         self.table.queue(id, &dot);
-        self.table.meta_mut(id).ttl.assign(dot, at, &Seen::Everything);
+        self.table.meta_mut(id).ttl.assign(dot, at, &Seen::Everything, self.rules.strong_ttl);
     }
 
     /// Takes the metadata of a path out of the table; without metadata it is empty.

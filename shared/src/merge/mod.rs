@@ -44,6 +44,8 @@ pub struct Rules {
     pub stable_is_a_vector: bool,
     /// 2.2 rule 3: a report counts only when its receiver covers it and it covers the start of every known reign.
     pub reports_are_covered: bool,
+    /// 2.2 rule 3: who knows a later reign of an instance takes nothing from the server of an earlier one.
+    pub old_reigns_are_fenced: bool,
     /// 2.2 rule 4: a path is pruned only with all its dots.
     pub prune_whole_paths: bool,
     /// 2.2 rule 5: what has no metadata is not seen by a regressed effect.
@@ -52,6 +54,8 @@ pub struct Rules {
     pub types_conflict: bool,
     /// 2.2 rule 6: S rises by entries of the replication stream.
     pub stable_is_logged: bool,
+    /// T1: a TTL that was set is stronger than one that a write has only seen.
+    pub strong_ttl: bool,
     /// T2, T3: weak TTL dots.
     pub weak_ttl: bool,
     /// T9: stable TTL dots wait until everyone has what they may still meet (`metadata/grace.rs`).
@@ -74,10 +78,14 @@ pub struct Rules {
     pub rejoin_when_settled: bool,
     /// M8: the sponsor knows every change of membership that the joining instance knows.
     pub sponsor_knows_all: bool,
+    /// M10: who joins again keeps what the group has not seen of its own writes.
+    pub joins_set_aside: bool,
     /// M11: no writes until every member has the Join.
     pub joining_takes_no_writes: bool,
     /// L6: an `LSET` brings an element back to its place.
     pub lset_brings_back: bool,
+    /// L8: the dot of a list element that wins is never pruned.
+    pub list_winner_stays: bool,
     /// L4: who pushes beside what it pushed before continues that run.
     pub runs_continue: bool,
     /// DESIGN 2.3: what the author of a read had not seen is not delivered by it.
@@ -93,10 +101,12 @@ impl Default for Rules {
             reports_are_durable: true,
             stable_is_a_vector: true,
             reports_are_covered: true,
+            old_reigns_are_fenced: true,
             prune_whole_paths: true,
             regressed_reassert: true,
             types_conflict: true,
             stable_is_logged: true,
+            strong_ttl: true,
             weak_ttl: true,
             ttl_grace: true,
             expiry_reassert: true,
@@ -108,8 +118,10 @@ impl Default for Rules {
             from_before_is_refused: true,
             rejoin_when_settled: true,
             sponsor_knows_all: true,
+            joins_set_aside: true,
             joining_takes_no_writes: true,
             lset_brings_back: true,
+            list_winner_stays: true,
             runs_continue: true,
             late_entries: true,
             group_sees_itself: true,

@@ -80,7 +80,8 @@ impl<K: Keyspace> Merge<'_, K> {
         *self.conflicts += 1;
         let change = Change::Assign { value: Value::Bytes(value), reasserted: false };
         let changes = [(OwnedPath::new(Path::String), change, dot)];
-        self.rewrite(key, seen, Scope::Key, &changes, |ttl| ttl.assign(dot, expire_at, seen));
+        let strong = self.rules.strong_ttl;
+        self.rewrite(key, seen, Scope::Key, &changes, |ttl| ttl.assign(dot, expire_at, seen, strong));
     }
 
     fn remote_clear(&mut self, key: KeyRef<'_>, reason: ClearReason, seen: &Seen<'_>) -> Option<Revival> {
@@ -104,7 +105,7 @@ impl<K: Keyspace> Merge<'_, K> {
         if self.table.meta(id).ttl.is_empty() && !seen.has_stable() {
             self.table.meta_mut(id).ttl.base = self.keyspace.expire_at(key.db, key.name);
         }
-        self.table.meta_mut(id).ttl.assign(dot, at, seen);
+        self.table.meta_mut(id).ttl.assign(dot, at, seen, self.rules.strong_ttl);
         self.show_ttl(key);
     }
 

@@ -58,7 +58,7 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Set { value, expire_at } => {
                 clear_seen(&mut meta, seen);
                 assign(&mut meta, Path::String, Payload::Bytes(value.into()), dot, false);
-                meta.ttl.assign(dot, expire_at, seen);
+                meta.ttl.assign(dot, expire_at, seen, self.rules.strong_ttl);
             }
             Op::Assign { path, value, reasserted } => {
                 replace_seen(&mut meta, path.kind(), Some(path), seen);
@@ -84,8 +84,8 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Patch { .. } => replace_seen(&mut meta, Kind::String, None, seen),
             Op::Remove { path } => replace_seen(&mut meta, path.kind(), Some(path), seen),
             Op::Clear { .. } => clear_seen(&mut meta, seen),
-            Op::Expire { at } => meta.ttl.assign(dot, Some(at), seen),
-            Op::Persist => meta.ttl.assign(dot, None, seen),
+            Op::Expire { at } => meta.ttl.assign(dot, Some(at), seen, self.rules.strong_ttl),
+            Op::Persist => meta.ttl.assign(dot, None, seen, self.rules.strong_ttl),
             Op::ListInsert { .. } | Op::ListRemove { .. } => {}
             Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => {}
         }

@@ -146,7 +146,7 @@ impl KeyMeta {
         for kind in &mut self.kinds {
             let is_of = kind.kind;
             if let Paths::List(list) = &mut kind.paths {
-                list.prune(stable, origins);
+                list.prune(stable, rules, origins);
             }
             kind.paths.retain(|_, path| !path.prune(is_of, stable, rules, origins));
         }

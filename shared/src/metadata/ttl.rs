@@ -59,10 +59,10 @@ impl TtlMeta {
         }
     }
 
-    /// T1: a strong dot replaces what its author had seen.
-    pub fn assign(&mut self, dot: Dot, at: Option<UnixMs>, seen: &Seen<'_>) {
+    /// T1: a strong dot replaces what its author had seen. (`strong` is false in its control only.)
+    pub fn assign(&mut self, dot: Dot, at: Option<UnixMs>, seen: &Seen<'_>, strong: bool) {
         self.remove_seen(seen);
-        self.dots.push(TtlDot { dot, at, strong: true });
+        self.dots.push(TtlDot { dot, at, strong });
     }
 
     /// T3: a creation replaces what its author had seen by a weak "none".

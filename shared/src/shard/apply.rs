@@ -94,7 +94,9 @@ impl Shard {
         }
         self.check_position(batch)?;
         let frames = parse_all(batch)?;
-        if let Some(via) = self.origins.find(&batch.replid) {
+        if let Some(via) = self.origins.find(&batch.replid)
+            && self.config.rules.old_reigns_are_fenced
+        {
             self.check_fence(via, batch.replid)?;
         }
         let mut reached: Vec<Reached> = Vec::new();

@@ -111,10 +111,13 @@ impl Shard {
         (replid, now_ms): (ReplId, u64),
     ) -> Result<(), MemberError> {
         self.check_join(&via, data, keyspace)?;
-        let renewals = match data {
-            JoinData::Refuse => self.unseen_writes(&via, keyspace),
-            JoinData::Replace => VecDeque::new(),
-            JoinData::Merge => self.whole_dataset(keyspace),
+        let renewals = match (data, self.joining.take()) {
+            (JoinData::Replace, _) => VecDeque::new(),
+            // By another sponsor: what is here now is the group's.
+            (_, Some(begun)) => begun.renewals,
+            (JoinData::Refuse, None) if self.config.rules.joins_set_aside => self.unseen_writes(&via, keyspace),
+            (JoinData::Refuse, None) => VecDeque::new(),
+            (JoinData::Merge, None) => self.whole_dataset(keyspace),
         };
         let joining = Joining { via, mine_wins, renewals };
         self.empty(keyspace);
@@ -150,6 +153,9 @@ impl Shard {
         let lacks = |dot: &Dot| via.get(&self.origins.replid(dot.origin)) < dot.ts;
         if self.membership.dots().filter(by_other).any(lacks) && self.config.rules.sponsor_knows_all {
             return Err(MemberError::OtherHalf);
+        }
+        if self.joining.is_some() && !self.unseen_writes(via, keyspace).is_empty() {
+            return Err(MemberError::WritesAgain);
         }
         let mut has_data = || {
             let mut keys = 0_u64;

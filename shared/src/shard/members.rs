@@ -26,6 +26,11 @@ pub enum MemberError {
     /// It joins itself.
     #[error("SYNCERJOINING this instance is joining itself; ask a member")]
     Joining,
+    /// It would write twice what the sponsor has not got yet.
+    #[error(
+        "TRYAGAIN this instance is in by another sponsor and writes again what it had set aside, of which this one lacks a part; SYNCER.STATUS says when it takes writes"
+    )]
+    WritesAgain,
     /// There is nothing to join.
     #[error("ERR instance {0} is a member already; if its server has lost its state, SYNCER.FORGET it first")]
     IsMember(InstanceId),
@@ -151,7 +156,11 @@ impl Shard {
 
     /// M7: a member's answer to a handshake says that this instance is out. Of no meaning from whom this instance has forgotten itself:
     /// two halves that forgot each other both go on (M14).
+    /// Nor is a Forget that its sponsor knew when it let this instance join again: the peer has not heard of that yet.
     pub fn told_forgotten(&mut self, by: InstanceId, forget: ForgottenError) {
+        if self.joining.as_ref().is_some_and(|joining| joining.via.get(&forget.by) >= forget.at) {
+            return;
+        }
         if forget.instance == self.config.instance && self.membership.contains(by) {
             self.told_out = Some((by, forget));
         }

@@ -1,14 +1,13 @@
 //! The cases of membership (MERGE_RULES section 3), like [`super::cases`].
 
-use syncer_shared::effect::Kind;
 use syncer_shared::instance::InstanceSet;
-use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::Rules;
 use syncer_shared::shard::JoinData;
 
 use super::cases::{A, B, C, check, plan, set, world};
 use super::client::Command;
 use super::{Check, Plan, World};
+use super::join_cases::forgotten_with_a_tail;
 
 const F: usize = 3;
 
@@ -181,36 +180,6 @@ fn m11_who_joins_takes_no_writes_until_all_know() {
         world.shows(F, "early", None)
     };
     check(steps, |rules| rules.joining_takes_no_writes = false);
-}
-
-/// Everything up to a Forget of F that is settled; F has written what nobody else has.
-fn forgotten_with_a_tail(rules: Rules) -> Result<super::World, String> {
-    let mut world = world(4, rules);
-    world.command(A, "k", set("old"))?;
-    world.command(F, "n", Command::IncrBy(1))?;
-    world.settle()?;
-    world.command(F, "k", set("mine"))?;
-    world.command(F, "n", Command::IncrBy(5))?;
-    world.command(F, "s", Command::SAdd("f".into()))?;
-    world.forget(A, F)?;
-    world.command(A, "s", set("a string"))?;
-    world.heal()?;
-    Ok(world)
-}
-
-/// M8 to M12: F comes back, takes the group's state, and writes again what nobody had of it. Increments count once.
-#[test]
-fn m12_who_joins_again_writes_again_what_nobody_had() -> Check {
-    let mut world = forgotten_with_a_tail(Rules::default())?;
-    world.shows(A, "k", Some("old"))?;
-    assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
-    assert!(!world.instances[F].shard.takes_writes(), "not before all know");
-    world.heal()?;
-    assert_eq!(world.group(), [A, B, C, F]);
-    world.all_show("k", Some("mine"))?;
-    world.all_show("n", Some("6"))?;
-    assert_eq!(world.instances[B].keyspace.kind(0, b"s"), Some(Kind::Set), "of the type that F had written");
-    Ok(())
 }
 
 /// The other policy: what the group has stays, and only what it has not is written again.

@@ -70,7 +70,7 @@ impl World {
             }
         }
         match joined {
-            Err(why) if why.starts_with("SYNCERMEMBER") => Ok(Some(why)),
+            Err(why) if why.starts_with("SYNCERMEMBER ") || why.starts_with("TRYAGAIN ") => Ok(Some(why)),
             other => other.map(|()| None),
         }
     }

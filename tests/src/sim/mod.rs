@@ -12,6 +12,8 @@ pub mod chaos;
 pub mod client;
 pub mod follower;
 pub mod instance;
+#[cfg(test)]
+mod join_cases;
 pub mod link;
 #[cfg(test)]
 mod member_cases;
@@ -23,6 +25,8 @@ pub mod oracle;
 mod patch_cases;
 pub mod plan;
 pub mod registry;
+#[cfg(test)]
+mod reign_cases;
 #[cfg(test)]
 mod spool_cases;
 #[cfg(test)]

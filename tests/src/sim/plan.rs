@@ -35,7 +35,7 @@ pub struct Plan {
     pub prune: bool,
     /// Instances 1 and 2 are forgotten now and then.
     pub forgets: bool,
-    /// Who was forgotten joins again now and then. Not in random plans yet: the named cases play it.
+    /// Who was forgotten joins again now and then, also while servers fail over.
     pub rejoins: bool,
     /// The controls.
     pub rules: Rules,
@@ -56,6 +56,9 @@ pub enum Failover {
 pub const WITH_PATCHES_FROM: u64 = 1 << 32;
 /// From this seed on every third has hot counters.
 pub const WITH_HOT_FROM: u64 = 1 << 33;
+
+/// From this seed on who was forgotten joins again.
+pub const WITH_REJOINS_FROM: u64 = 3 << 32;
 
 impl Plan {
     /// Everything that can happen, by chance.
@@ -94,6 +97,7 @@ impl Plan {
         let is_plain = plan.joins_after.is_none() && !plan.forces_full_syncs();
         let may_forget = plan.instances > 2 && plan.failover != Failover::LosesAnything && is_plain;
         plan.forgets = may_forget && random.u8(0..4) == 0;
+        plan.rejoins = plan.forgets && seed >= WITH_REJOINS_FROM;
         plan.lists = random.bool();
         plan
     }

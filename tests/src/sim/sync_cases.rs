@@ -33,6 +33,28 @@ fn a5_a_snapshot_with_pruned_elements_meets_their_dots() {
     check(steps, |rules| rules.entries_stand_for_stable = false);
 }
 
+/// L8: an element that was set has the dot of its `LSET` for ever, also where nobody else has to hear of it: a snapshot goes by it.
+#[test]
+fn l8_the_dot_of_an_element_is_never_pruned() {
+    let steps = |rules: Rules| {
+        let mut world = world(2, rules);
+        world.command(A, "l", Command::Push(End::Tail, vec!["a".into(), "b".into()]))?;
+        world.settle()?;
+        world.command(A, "l", Command::LSet(0, "x".into()))?;
+        world.pull(A, B)?;
+        world.tell(B, A)?;
+        world.prune(A, usize::MAX)?;
+        let link = world.link(A, B);
+        assert!(world.begin_sync(link)?);
+        world.step_sync(B, usize::MAX)?;
+        if world.instances[B].keyspace.list_get(0, b"l", 0).as_deref() != Some(b"x") {
+            return Err("the element is lost".into());
+        }
+        world.heal()
+    };
+    check(steps, |rules| rules.list_winner_stays = false);
+}
+
 /// Both sides write while a snapshot comes in; what it has brought already is not seen by the target's writes.
 #[test]
 fn writes_during_a_full_sync_take_nothing_that_they_have_not_seen() -> Check {

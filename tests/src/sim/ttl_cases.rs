@@ -7,6 +7,29 @@ use super::Check;
 use super::cases::{A, B, C, check, set, world};
 use super::client::Command;
 
+/// MERGE_RULES T1: a TTL that was set, shorter or not, counts more than the one that a concurrent write has seen.
+#[test]
+fn t1_a_ttl_that_was_set_is_stronger_than_one_that_was_seen() {
+    let steps = |rules: Rules| {
+        let mut world = world(2, rules);
+        let at = world.now_ms as i64 + 10_000;
+        world.command(A, "k", Command::Set("1".into(), Some(at + 90_000)))?;
+        world.pull(A, B)?;
+        world.command(A, "k", Command::IncrBy(1))?;
+        world.command(B, "k", Command::ExpireAt(at))?;
+        world.pull(A, B)?;
+        world.pull(B, A)?;
+        for instance in [A, B] {
+            let expires = world.instances[instance].keyspace.expire_at(0, b"k");
+            if expires != Some(at) {
+                return Err(format!("it expires at {expires:?}, not {at}"));
+            }
+        }
+        world.heal()
+    };
+    check(steps, |rules| rules.strong_ttl = false);
+}
+
 /// MERGE_RULES T2: a counter that expires elsewhere keeps the TTL that its increment saw.
 #[test]
 fn t2_a_counter_never_lives_on_without_ttl() {
