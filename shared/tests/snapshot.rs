@@ -125,8 +125,10 @@ fn same(a: &KeyMeta, b: &KeyMeta) -> bool {
     covers(a, b) && covers(b, a) && a.ttl == b.ttl
 }
 
+type Elements = Vec<(Vec<u8>, Payload)>;
+
 /// Elements of one kind without dots, and a TTL.
-fn at_rest() -> impl Strategy<Value = (Kind, Vec<(Vec<u8>, Payload)>, Option<i64>)> {
+fn at_rest() -> impl Strategy<Value = (Kind, Elements, Option<i64>)> {
     let kind = prop_oneof![Just(Kind::String), Just(Kind::Hash), Just(Kind::Set), Just(Kind::SortedSet)];
     kind.prop_flat_map(|kind| {
         let count = if kind == Kind::String { 1..2 } else { 1..200 };

@@ -62,7 +62,7 @@ impl Example {
 
     /// The keys that it has this way, whether they exist or not.
     pub fn own_keys(&self, way: Way) -> Vec<String> {
-        KEYS.iter().map(|key| self.on_own_keys(key, way)).collect()
+        Self::KEYS.iter().map(|key| self.on_own_keys(key, way)).collect()
     }
 
     /// The line in the table of the example that a key belongs to.

@@ -6,8 +6,8 @@ use syncer_shared::shard::JoinData;
 
 use super::cases::{A, B, C, check, plan, set, world};
 use super::client::Command;
-use super::{Check, Plan, World};
 use super::join_cases::forgotten_with_a_tail;
+use super::{Check, Plan, World};
 
 const F: usize = 3;
 
