@@ -10,6 +10,9 @@ use crate::server::{Server, ServerKind, ServerOptions};
 /// The table; its head says how to read it.
 const TABLE: &str = include_str!("../tests/capture.txt");
 
+/// A function that runs its arguments.
+const FUNCTION: &str = r##"FUNCTION LOAD "#!lua name=example\nredis.register_function('example', function(_, args) return redis.call(unpack(args)) end)""##;
+
 /// One row of the table.
 #[derive(Clone, Debug)]
 pub struct Example {
@@ -80,13 +83,15 @@ pub enum Way {
     Transaction,
     /// In EVAL.
     Script,
+    /// In FCALL.
+    Function,
     /// At the second site, on what the first has written.
     Elsewhere,
 }
 
 impl Way {
     /// Every way.
-    pub const ALL: [Self; 4] = [Self::Plain, Self::Transaction, Self::Script, Self::Elsewhere];
+    pub const ALL: [Self; 5] = [Self::Plain, Self::Transaction, Self::Script, Self::Function, Self::Elsewhere];
 
     /// Runs `line` this way. `port`: that of the stock server for MIGRATE.
     pub fn run(self, client: &mut Client, line: &str, port: u16) -> Value {
@@ -101,6 +106,17 @@ impl Way {
             Self::Script => {
                 let script = [&b"EVAL"[..], b"return redis.call(unpack(ARGV))", b"0"];
                 client.args(&script.into_iter().chain(args.iter().map(Vec::as_slice)).collect::<Vec<_>>())
+            }
+            Self::Function => {
+                let call = [&b"FCALL"[..], b"example", b"0"];
+                let call: Vec<&[u8]> = call.into_iter().chain(args.iter().map(Vec::as_slice)).collect();
+                let answer = client.args(&call);
+                if !reply::text(&answer).contains("Function not found") {
+                    return answer;
+                }
+                // Some examples delete all libraries.
+                client.ok(FUNCTION);
+                client.args(&call)
             }
         }
     }

@@ -1,7 +1,10 @@
 //! Every write command converges (DESIGN 3), however it is called, between every pair of kinds that know it, and is as
 //! on a stock server for who calls it. That no command is missing is shown by `coverage.rs`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use redis::Value;
 
 use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
@@ -20,17 +23,26 @@ const DATABASES: [u32; 2] = [0, 1];
 struct Stage {
     /// `here` and `elsewhere`.
     clients: [Client; 2],
+    /// The same in RESP3.
+    typed: [Client; 2],
     /// Where MIGRATE goes to, from here and from elsewhere.
     ports: [u16; 2],
 }
 
 impl Stage {
+    fn new(here: &Server, elsewhere: &Server, ports: [u16; 2]) -> Self {
+        let clients = [here, elsewhere].map(Server::client);
+        let typed = [here, elsewhere].map(|server| server.client().resp3());
+        Self { clients, typed, ports }
+    }
+
     fn here(&mut self) -> &mut Client {
         &mut self.clients[0]
     }
 
-    fn client(&mut self, way: Way) -> &mut Client {
-        &mut self.clients[usize::from(way == Way::Elsewhere)]
+    fn client(&mut self, way: Way, typed: bool) -> &mut Client {
+        let clients = if typed { &mut self.typed } else { &mut self.clients };
+        &mut clients[usize::from(way == Way::Elsewhere)]
     }
 
     fn port(&self, way: Way) -> u16 {
@@ -50,20 +62,26 @@ impl Stage {
     fn run(&mut self, example: &Example, way: Way, waiter: impl FnOnce() -> Client) -> String {
         let line = example.on_own_keys(example.command, way);
         let port = self.port(way);
+        // By itself, here or elsewhere, each example runs in both protocols, and half of them each in a transaction and a script.
+        let typed = example.line.is_multiple_of(2) == matches!(way, Way::Elsewhere | Way::Transaction);
+        let show = |answer: &Value| match (typed, example.is_random()) {
+            (false, false) => reply::text(answer),
+            (true, false) => format!("{answer:?}"),
+            (_, true) => format!("{answer:?}").split(['(', '"']).next().unwrap_or_default().to_owned() + " by chance",
+        };
         let answer = match example.server {
-            None => reply::text(&way.run(self.client(way), &line, port)),
+            None => show(&way.run(self.client(way, typed), &line, port)),
             Some(server) => {
                 let mut waiter = waiter();
                 waiter.block(&line, self.here());
-                let served = way.run(self.client(way), &example.on_own_keys(server, way), port);
+                let served = way.run(self.client(way, typed), &example.on_own_keys(server, way), port);
                 waiter.patience(SERVED_WITHIN);
                 let answer =
                     waiter.receive().map_or_else(|error| format!("not served: {error}"), |answer| reply::text(&answer));
-                format!("{answer} << {}", reply::text(&served))
+                format!("{answer} << {}", show(&served))
             }
         };
-        let shown = if example.is_random() { "(chance)" } else { answer.as_str() };
-        format!("capture.txt:{}: {way:?} {} -> {shown}", example.line, example.command)
+        format!("capture.txt:{}: {way:?} {} -> {answer}", example.line, example.command)
     }
 }
 
@@ -138,6 +156,43 @@ fn encodings(client: &mut Client, dataset: &Dataset) -> Vec<String> {
     keys.map(|key| format!("{key} {}", client.text(&format!("OBJECT ENCODING \"{key}\"")))).collect()
 }
 
+/// The keyspace notifications of a server from now on.
+struct Told(Client);
+
+impl Told {
+    fn begin(server: &Server) -> Self {
+        server.client().ok("CONFIG SET notify-keyspace-events KEA");
+        let mut client = server.client();
+        client.ok("PSUBSCRIBE __keyevent@*__:* end");
+        // One reply for each pattern.
+        client.receive().expect("it subscribes to both");
+        Self(client)
+    }
+
+    /// By key, in order of time, of what was written here.
+    fn end(mut self, writer: &mut Client) -> Vec<String> {
+        writer.ok("PUBLISH end now");
+        let mut events: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        loop {
+            let message = reply::text_items(&self.0.receive().expect("the messages come"));
+            let [_, _, channel, key] = message.as_slice() else { panic!("no message: {message:?}") };
+            if channel == "end" {
+                break;
+            }
+            if !key.contains("Elsewhere") {
+                let event = channel.trim_start_matches("__keyevent").to_owned();
+                events.entry(key.clone()).or_default().push(event);
+            }
+        }
+        // When a TTL is over, and whether it is noticed before the end, the clock says.
+        let by_the_clock = |events: &[String]| matches!(events, [.., set, last] if set.ends_with(":expire") && last.ends_with(":expired"));
+        for events in events.values_mut().filter(|events| by_the_clock(events)) {
+            events.pop();
+        }
+        events.into_iter().map(|(key, events)| format!("{key}: {}", events.join(" "))).collect()
+    }
+}
+
 fn assert_same(ours: &[String], stock: &[String], what: &str) {
     let pairs = ours.iter().zip(stock).filter(|(ours, stock)| ours != stock);
     let complaints: Vec<String> = pairs.map(|(ours, stock)| format!("  {ours}\n  {stock} (stock)")).collect();
@@ -192,7 +247,11 @@ fn assert_equal(cluster: &Cluster, stage: &mut Stage, what: &str) {
     cluster.converged();
     let [here, there] = stage.clients.each_mut().map(dataset::read);
     assert_eq!(dataset::differences(&here, &there), "", "the sites differ after {what}");
-    let libraries = stage.clients.each_mut().map(|client| client.text("FUNCTION LIST WITHCODE"));
+    let libraries = stage.clients.each_mut().map(|client| {
+        let mut libraries = client.text_items("FUNCTION LIST WITHCODE");
+        libraries.sort();
+        libraries
+    });
     assert_eq!(libraries[0], libraries[1], "the libraries differ after {what}");
 }
 
@@ -202,16 +261,18 @@ fn every_write_converges_and_looks_stock(kinds: [ServerKind; 2]) {
     let cluster = Cluster::with(&kinds, &options);
     let targets = kinds.map(migration_target);
     let ports = [targets[0].port(), targets[1].port()];
-    let mut sites = Stage { clients: [cluster.client(1), cluster.client(2)], ports };
+    let mut sites = Stage::new(&cluster.site(1).server, &cluster.site(2).server, ports);
     let is_mixed = kinds.iter().filter(|kind| **kind == ServerKind::Redis8).count() == 1;
     let met = |stage: &mut Stage, example: &Example, way| assert_met(&cluster, stage, example, way, is_mixed);
+    let told = Told::begin(&cluster.site(1).server);
     let mut replies = run_together(&mut sites, &examples, || cluster.converged(), || cluster.client(1), met);
     assert_equal(&cluster, &mut sites, "the examples that share a dataset");
     let dataset = comparable(sites.here(), &examples);
 
     let stock = Server::start(kinds[0], ServerOptions::stock());
     let stock_target = migration_target(kinds[0]);
-    let mut alike = Stage { clients: [stock.client(), stock.client()], ports: [stock_target.port(); 2] };
+    let mut alike = Stage::new(&stock, &stock, [stock_target.port(); 2]);
+    let told_by_stock = Told::begin(&stock);
     let mut stock_replies = run_together(&mut alike, &examples, || (), || stock.client(), |_, _, _| ());
     assert_eq!(
         dataset::differences(&dataset, &comparable(alike.here(), &examples)),
@@ -222,13 +283,14 @@ fn every_write_converges_and_looks_stock(kinds: [ServerKind; 2]) {
         let stock = encodings(alike.here(), &dataset);
         assert_same(&encodings(sites.here(), &dataset), &stock, "encodings");
         // Of strings, what was changed in part or by a script there is one value here. A hash that once had TTLs there never had them here.
-        let alike = |all: Vec<String>| -> Vec<String> {
+        let comparable = |all: Vec<String>| -> Vec<String> {
             let collections =
                 all.into_iter().filter(|line| ![" int", " embstr", " raw"].iter().any(|of| line.ends_with(of)));
             collections.map(|line| line.replace(" listpackex", " listpack")).collect()
         };
-        let there = alike(encodings(&mut sites.clients[1], &dataset));
-        assert_same(&there, &alike(stock), "encodings at the other site");
+        let there = comparable(encodings(&mut sites.clients[1], &dataset));
+        assert_same(&there, &comparable(stock), "encodings at the other site");
+        assert_same(&told.end(sites.here()), &told_by_stock.end(alike.here()), "keyspace notifications");
     }
 
     for example in examples.iter().filter(|example| example.alone) {

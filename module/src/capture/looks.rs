@@ -11,6 +11,7 @@ use super::stream::{self, Changes, Given};
 use super::unit::Unit;
 use super::{ServerDataset, VOLATILE};
 use crate::keyspace::functions::{self, Library};
+use crate::keyspace::put_back;
 use crate::redis::passthrough::{self, As, Leaf, Outcome};
 use crate::redis::timer::cached_ms;
 use crate::redis::{Args, Context, OwnedText, Text, call};
@@ -215,7 +216,7 @@ impl After {
                 // Its TTL may have passed since the look: nothing is to come of that.
                 let now = dataset.string_range(db, name(1), 0, HEADER);
                 if now.len() == known.len() && now != known {
-                    dataset.write_range(db, name(1), 0, &known);
+                    put_back(context, db, name(1), &known);
                 }
             }
             Kind::Keys(keys) if says_something(outcome) => {

@@ -45,6 +45,11 @@ pub fn look<R>(context: &Context, volatile: bool, body: impl FnOnce(&mut ServerK
     body(&mut ServerKeyspace::new(context, ExpiryOff::as_nothing_expires()))
 }
 
+/// Puts the beginning of a string back as it was: nothing that anybody is to be told of.
+pub fn put_back(context: &Context, db: u32, key: &[u8], beginning: &[u8]) {
+    with_keyspace(context, |keyspace| keyspace.key(db, key).write_string(0, beginning));
+}
+
 /// Resets the flag also when `body` panics.
 struct Applying {
     outer: bool,
