@@ -63,6 +63,8 @@ struct Seal {
     finals: u32,
     others: u32,
     whole: bool,
+    /// It has its place in the order.
+    placed: bool,
 }
 
 impl<'a> Seals<'a> {
@@ -106,7 +108,8 @@ impl<'a> Seals<'a> {
             *adds |= matches!(unit.shape(stage), Shape::HIncrBy | Shape::HIncrFloat);
         }
         for (name, _) in mixed.into_iter().filter(|(_, mixed)| *mixed == (true, true)) {
-            self.keys.entry(name).or_default().whole = true;
+            let seal = self.keys.entry(name).or_default();
+            (seal.whole, seal.placed) = (true, true);
             self.order.push(name);
         }
     }
@@ -125,7 +128,7 @@ impl<'a> Seals<'a> {
             let name = (db, unit.bytes(key));
             let Some(seal) = self.keys.get_mut(&name) else { continue };
             seal.others += u32::from(other);
-            if (seal.whole || seal.others > 0 && seal.finals > 0) && !self.order.contains(&name) {
+            if (seal.whole || seal.others > 0 && seal.finals > 0) && !std::mem::replace(&mut seal.placed, true) {
                 self.order.push(name);
             }
         }

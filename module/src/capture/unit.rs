@@ -1,6 +1,8 @@
 //! One execution unit as the filter and the events see it: staged commands and what happened, in order.
 
+use std::collections::HashSet;
 use syncer_shared::effect::FlushScope;
+
 use syncer_shared::list::End;
 
 use super::arguments::StageArgs;
@@ -132,16 +134,17 @@ impl Unit {
     /// key API, is captured whole.
     pub fn end(&mut self) {
         self.untold.extend(self.created.take());
-        while let Some((db, key)) = self.untold.pop() {
-            let is_told = self
-                .items
-                .iter()
-                .any(|item| item.key().is_some_and(|(at, span)| at == db && self.bytes(span) == self.bytes(key)));
-            if !is_told {
-                self.unexplained = true;
-                self.items.push(Item::Event { event: Event::Other, key, db, created: true });
-            }
+        if self.untold.is_empty() {
+            return;
         }
+        let named = |(db, key): (u32, Span)| (db, self.bytes(key));
+        let mut told: HashSet<(u32, &[u8])> = self.items.iter().filter_map(Item::key).map(named).collect();
+        let untold = self.untold.iter().filter(|key| told.insert(named(**key)));
+        let whole = untold.map(|(db, key)| Item::Event { event: Event::Other, key: *key, db: *db, created: true });
+        let whole: Vec<Item> = whole.collect();
+        self.unexplained |= !whole.is_empty();
+        self.items.extend(whole);
+        self.untold.clear();
     }
 
     /// Copies `bytes`.

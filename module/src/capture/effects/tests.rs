@@ -202,7 +202,7 @@ fn a_key_that_is_made_without_another_word_is_captured_whole() {
         Case::new().event(Event::New, "t").event(Event::New, "h").event(Event::HSet, "h").event(Event::New, "k");
     case.unit.end();
     let case = case.string("k", "v", None).string("t", "w", None).element("h", Path::Field(b"f"), Value::Bytes(b"1"));
-    case.makes(&["0:h clear Deleted", "0:h assign f 1", "0:h Persist", "0:k set v None", "0:t set w None"]);
+    case.makes(&["0:h clear Deleted", "0:h assign f 1", "0:h Persist", "0:t set w None", "0:k set v None"]);
     let mut told = Case::new().command(Shape::SAdd, "SADD s a").event(Event::New, "s").event(Event::SAdd, "s");
     told.unit.end();
     told.makes(&["0:s assign a [Created]"]);
