@@ -71,3 +71,17 @@ pub fn settings_changed() {
         config.past_replids_max = PAST_REPLIDS.get().unsigned_abs() as usize;
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::LoadError;
+
+    #[test]
+    fn a_refusal_says_which_server_is_needed() {
+        let needed = "Redis 7.2 or later, or Valkey 8.0 or later is needed";
+        let text = LoadError::TooOld("Redis 7.0.15".into()).to_string();
+        assert_eq!(text, format!("this server is Redis 7.0.15; {needed}"));
+        let text = LoadError::Missing(vec!["one function", "another"]).to_string();
+        assert_eq!(text, format!("this server lacks one function, another; {needed}"));
+    }
+}

@@ -1,21 +1,19 @@
 //! The module's own commands and settings, and what it refuses to start with.
 
+use syncer_tests::client::Client;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_all_kinds, reply};
 
-const USER_COMMANDS: [&str; 8] = [
-    "SYNCER.STATUS",
-    "SYNCER.PEERS",
-    "SYNCER.CLOCK",
-    "SYNCER.AWAIT",
-    "SYNCER.WAIT",
-    "SYNCER.KEY",
-    "SYNCER.DIGEST",
-    "SYNCER.HELP",
+/// Name, a wrong value, lowest and highest of each setting that is a number.
+const RANGES: [(&str, &str, i64, i64); 7] = [
+    ("backlog-size", "1kb", 1 << 20, 1 << 40),
+    ("max-drift-ms", "99", 100, 86_400_000),
+    ("apply-slice-us", "1000001", 50, 1_000_000),
+    ("past-replication-ids", "0", 1, 1024),
+    ("save-state", "2", 0, 1),
+    ("report-applied", "-1", 0, 1),
+    ("forgotten-writes", "yes", 0, 1),
 ];
-
-const DATA_PLANE: [&str; 7] =
-    ["SYNCER.PSYNC", "SYNCER.READ", "SYNCER.APPLY", "SYNCER.PEER", "SYNCER.REPORT", "SYNCER.LOG", "SYNCER.CALL"];
 
 fn each_kind(scenario: impl Fn(Server)) {
     for kind in ServerKind::ALL {
@@ -23,21 +21,89 @@ fn each_kind(scenario: impl Fn(Server)) {
     }
 }
 
+/// Forms of commands whose number of arguments depends on the first of them: one more is too many.
+const FORMS: [&str; 24] = [
+    "DIGEST SLOTS 1",
+    "DIGEST KEYS 1 2 3",
+    "DIGEST KEY 0 k",
+    "JOIN CHECK",
+    "PEER 2 INFO",
+    "PEER 2 POSITION REPLID 1",
+    "PEER 2 STATE down cause",
+    "PSYNC 1 * 2 REPLID * ? -1 CLOCK alone",
+    "REPORT 2 report",
+    "REFUSED",
+    "REFUSED.AS",
+    "SNAPSHOT BEGIN 2 offer",
+    "SNAPSHOT READ 1",
+    "SYNC BEGIN 2 1 reason head",
+    "SYNC COPY 2 1 1 1 head",
+    "SYNC END 1",
+    "SYNC KEYS 1 keys",
+    "SYNC LOAD 2 1 reason",
+    "SYNC OFFER",
+    "SYNC PIECE 1 bytes",
+    "SYNC PREPARE 2",
+    "SYNC STATUS",
+    "SYNC SWAP 1",
+    "SYNC WRITTEN 1 2 3",
+];
+
+/// As the server tells them: too few arguments and too many.
 #[test]
 fn every_command_is_documented_and_checks_its_arguments() {
     each_kind(|server| {
         let mut client = server.client();
-        let help = client.text("SYNCER.HELP");
-        for name in USER_COMMANDS.into_iter().chain(DATA_PLANE) {
+        let help = client.text("SYNCER.HELP").to_ascii_lowercase();
+        let names = client.text_items("COMMAND LIST FILTERBY MODULE syncer");
+        assert!(names.len() > 20, "{names:?}");
+        for name in &names {
             let docs = client.text(&format!("COMMAND DOCS {name}"));
             assert!(docs.contains("summary"), "{name} has no summary: {docs}");
-            let info = client.text(&format!("COMMAND INFO {name}"));
-            assert!(info.contains('@'), "{name} has no ACL category: {info}");
-            let wrong = client.text(&format!("{name} 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15"));
-            assert!(wrong.starts_with('-'), "{name} takes fifteen arguments: {wrong}");
-            if USER_COMMANDS.contains(&name) {
-                assert!(help.contains(name.trim_start_matches("SYNCER.")), "HELP does not tell of {name}: {help}");
+            let info = client.ok(&format!("COMMAND INFO {name}"));
+            assert!(reply::text(&info).contains('@'), "{name} has no ACL category: {}", reply::text(&info));
+            let is_internal = ["syncer.call", "syncer.refused", "syncer.log"].iter().any(|own| name.starts_with(own));
+            let word = name.trim_start_matches("syncer.");
+            assert!(is_internal || help.contains(word), "HELP does not tell of {name}: {help}");
+            let arity = reply::integer(&reply::items(&reply::items(&info)[0])[1]);
+            let words = |count: i64| format!("{name}{}", " 1".repeat(usize::try_from(count - 1).expect("few")));
+            let wrong = |client: &mut Client, line: &str| {
+                let answer = client.text(line);
+                assert!(answer.contains("wrong number of arguments"), "{line}: {answer}");
+            };
+            if arity.abs() > 1 {
+                wrong(&mut client, &words(arity.abs() - 1));
             }
+            match arity > 0 {
+                true => wrong(&mut client, &words(arity + 1)),
+                false => {
+                    let of_it = |form: &&&str| form.split(' ').next() == Some(&word.to_ascii_uppercase());
+                    let forms: Vec<_> = FORMS.iter().filter(of_it).collect();
+                    // What it runs says what is too many.
+                    let runs = word.starts_with("call");
+                    assert!(runs || !forms.is_empty(), "{name} takes any number of arguments, and has no form here");
+                    for form in forms {
+                        let form = form.replace("REPLID", &"a".repeat(40)).replace("CLOCK", "clock1");
+                        let answer = client.text(&format!("SYNCER.{form} more"));
+                        assert!(answer.starts_with('-') || form == "REFUSED", "SYNCER.{form} more: {answer}");
+                        let by_number = answer.contains("wrong number of arguments");
+                        let by_word = ["PSYNC", "REFUSED"].iter().any(|own| form.starts_with(own));
+                        assert!(by_number || by_word, "SYNCER.{form} more: {answer}");
+                    }
+                }
+            }
+        }
+        for (line, known) in [
+            ("SYNCER.DIGEST x", "SLOTS, KEYS, KEY"),
+            ("SYNCER.SYNC x", "COPY, PREPARE, BEGIN"),
+            ("SYNCER.PEER 2 x", "INFO, POSITION, STATE"),
+            ("SYNCER.SNAPSHOT x 1", "BEGIN, READ"),
+            ("SYNCER.PEER 64 INFO", "1 to 63"),
+            ("SYNCER.WAIT -1 10", "from 0 to"),
+            ("SYNCER.READ 1 x", "from 0 to"),
+        ] {
+            let answer = client.text(line);
+            assert!(answer.starts_with("-ERR") && answer.contains(known), "{line}: {answer}");
         }
     });
 }
@@ -70,15 +136,38 @@ fn settings_are_read_and_set_like_the_servers_own() {
         assert_eq!(client.text("CONFIG GET syncer.instance-id"), "[syncer.instance-id, 1]");
         client.ok("CONFIG SET syncer.backlog-size 2mb");
         assert_eq!(client.text("CONFIG GET syncer.backlog-size"), "[syncer.backlog-size, 2097152]");
-        for wrong in [
-            "CONFIG SET syncer.backlog-size -1",
-            "CONFIG SET syncer.backlog-size many",
-            "CONFIG SET syncer.instance-id 2",
-        ] {
-            assert!(client.text(wrong).starts_with("-ERR"), "{wrong}");
+        for (name, _, min, max) in RANGES {
+            let default = client.text(&format!("CONFIG GET syncer.{name}"));
+            for wrong in [min - 1, max + 1] {
+                let answer = client.text(&format!("CONFIG SET syncer.{name} {wrong}"));
+                let told = answer.contains(&min.to_string()) && answer.contains(&max.to_string());
+                assert!(answer.starts_with("-ERR") && told, "{name} {wrong}: {answer}");
+            }
+            let answer = client.text(&format!("CONFIG SET syncer.{name} many"));
+            assert!(answer.starts_with("-ERR") && answer.contains("must be") || answer.contains("parsed"), "{answer}");
+            assert_eq!(client.text(&format!("CONFIG GET syncer.{name}")), default);
+            for right in [min, max] {
+                client.ok(&format!("CONFIG SET syncer.{name} {right}"));
+                assert_eq!(client.text(&format!("CONFIG GET syncer.{name}")), format!("[syncer.{name}, {right}]"));
+            }
         }
-        assert_eq!(client.text("CONFIG GET syncer.backlog-size"), "[syncer.backlog-size, 2097152]");
+        assert!(client.text("CONFIG SET syncer.instance-id 2").starts_with("-ERR"), "it is who it is");
+        assert!(client.text("CONFIG SET syncer.functions maybe").contains("on or off"));
+        let all = client.text_items("CONFIG GET syncer.*");
+        let numbers = all.chunks(2).filter(|pair| pair[1].parse::<i64>().is_ok()).count();
+        assert_eq!(numbers, RANGES.len() + 1, "a setting has no range here: {all:?}");
     });
+}
+
+/// As arguments of `loadmodule`: the log names the range.
+#[test]
+fn settings_at_load_name_their_ranges() {
+    for (name, wrong, min, max) in RANGES {
+        let log = Server::try_start(ServerKind::Valkey9, ServerOptions::instance(1).module_arg(name, wrong)).err();
+        let log = log.unwrap_or_else(|| panic!("it loads with {name} {wrong}"));
+        let told = format!("{name} is '{wrong}', but must be a number from {min} to {max}");
+        assert!(log.contains(&told), "no {told:?} in:\n{log}");
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ const fn command(
         name,
         entry,
         flags,
-        categories: c"",
+        categories: c"fast",
         arity: -1,
         keys: (0, 0, 0),
         summary: c"Internal: says why this instance takes no writes.",
