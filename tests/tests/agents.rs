@@ -3,11 +3,28 @@
 use std::time::Duration;
 
 use syncer_tests::agent::Agent;
+use syncer_tests::cluster::Cluster;
 use syncer_tests::load::under_load;
 use syncer_tests::{on_all_kinds, wait};
 
 /// Times an agent is killed in a test.
 const KILLS: u64 = 15;
+
+/// An agent ends within a second of its own; the rest is for a machine that has others to run.
+const SIGTERM_MAX: Duration = Duration::from_secs(4);
+
+/// Before that, an agent need not have begun to listen for signals.
+fn streams(cluster: &Cluster) {
+    wait::eventually("the agent streams", || {
+        let log = cluster.site(1).agent.log();
+        log.matches("streaming").count() > log.matches("stopped").count()
+    });
+}
+
+fn ends_on_sigterm(cluster: &mut Cluster) {
+    let status = cluster.site_mut(1).agent.terminate(SIGTERM_MAX);
+    assert!(status.success(), "{status}: {}", cluster.site(1).agent.log());
+}
 
 on_all_kinds! {
     fn killed_agents_lose_and_double_nothing(cluster: 2) {
@@ -55,6 +72,48 @@ on_all_kinds! {
         cluster.client(2).ok("SET k v");
         cluster.site_mut(1).agent.restart();
         cluster.converged();
+    }
+
+    fn an_agent_ends_on_sigterm_under_load(cluster: 2) {
+        under_load(cluster, |cluster, load| {
+            for _ in 0..3 {
+                streams(cluster);
+                load.advance(50);
+                ends_on_sigterm(cluster);
+                cluster.site_mut(1).agent.restart();
+            }
+        });
+    }
+
+    /// Its own server, a peer, or both do not answer, with effects on their way.
+    fn an_agent_ends_on_sigterm_while_servers_hang(cluster: 2) {
+        for hanging in [&[1][..], &[2], &[1, 2]] {
+            streams(cluster);
+            cluster.client(2).pipeline(&(0..500).map(|n| format!("SET k{n} v")).collect::<Vec<_>>());
+            hanging.iter().for_each(|site| cluster.site(*site).server.process().pause());
+            ends_on_sigterm(cluster);
+            hanging.iter().for_each(|site| cluster.site(*site).server.process().resume());
+            cluster.site_mut(1).agent.restart();
+            cluster.converged();
+        }
+    }
+
+    /// Whoever comes up first: an agent waits for its own server, and begins with the peers that are there.
+    fn an_agent_starts_before_its_server_and_its_peers(cluster: 3) {
+        (1..=3).for_each(|site| cluster.site_mut(site).server.kill());
+        (1..=3).for_each(|site| cluster.site_mut(site).agent.restart());
+        wait::eventually("the agent says that its server is not there", || {
+            cluster.site(1).agent.log().contains("local server")
+        });
+        cluster.site_mut(1).server.restart();
+        cluster.client(1).ok("SET k v");
+        cluster.site_mut(2).server.restart();
+        cluster.caught_up(1, 2);
+        assert_eq!(cluster.client(2).text("GET k"), "v", "site 3 is not needed");
+        cluster.client(2).ok("SET k w");
+        cluster.site_mut(3).server.restart();
+        cluster.converged();
+        assert_eq!(cluster.client(3).text("GET k"), "w");
     }
 
     /// Peers come and go for days: a log that tells each change of state is short.
