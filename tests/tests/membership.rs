@@ -94,6 +94,49 @@ on_all_kinds! {
     }
 }
 
+/// M14: two sites forget each other while they cannot talk. Those who have heard of both take both for out; M15: who is out is told so by whoever
+/// has applied it, and nothing flows.
+#[test]
+fn sites_that_forget_each_other_are_both_out() {
+    let cluster = Cluster::new(&ServerKind::mixed(4));
+    cluster.client(1).ok("SET before 1");
+    cluster.converged();
+    cluster.cut_all();
+    assert_eq!(cluster.client(1).text("SYNCER.FORGET 2"), "OK");
+    assert_eq!(cluster.client(2).text("SYNCER.FORGET 1"), "OK");
+    let [mut one, mut two, mut three, mut four] = [1, 2, 3, 4].map(|site| cluster.client(site));
+    // Each has one of the others on its side.
+    cluster.heal_between(1, 3);
+    cluster.heal_between(2, 4);
+    wait::eventually("site 3 is told", || group(&mut three) == "[1, 3, 4]");
+    wait::eventually("site 4 is told", || group(&mut four) == "[2, 3, 4]");
+    cluster.cut_all();
+    one.ok("SET from1 1");
+    two.ok("SET from2 2");
+    cluster.heal_between(3, 4);
+    wait::eventually("the others agree", || group(&mut three) == "[3, 4]" && group(&mut four) == "[3, 4]");
+    cluster.heal();
+    for (client, site) in [(&mut one, 1), (&mut two, 2)] {
+        let refused = format!("-SYNCERFORGOTTEN instance {site} was forgotten by ");
+        wait::eventually("who is out takes no writes", || client.text("SET late v").starts_with(&refused));
+        let told = format!("SYNCERFORGOTTEN instance {site} ");
+        wait::eventually("its agent says why it reads nothing", || client.text("SYNCER.PEERS").contains(&told));
+        assert_eq!(client.text("GET before"), "1", "it keeps what it has");
+    }
+    assert_eq!([one.text("GET from2"), two.text("GET from1")], ["(nil)", "(nil)"]);
+    assert_eq!(three.text("MGET from1 from2 before"), "[(nil), (nil), 1]");
+    three.ok("SET k 3");
+    wait::eventually("the others go on", || four.text("GET k") == "3");
+    // Both join again, with what nobody else had.
+    for site in [1, 2] {
+        let (done, said) = join(cluster.site(site).agent.options(), &[]);
+        assert!(done, "{said}");
+        wait::eventually("it is in", || status(&mut cluster.client(site), "writes") == "taken");
+    }
+    cluster.converged();
+    assert_eq!(one.text("MGET from1 from2 k"), "[1, 2, 3]");
+}
+
 /// A new site beside a running cluster: its server, and the flags for its agent.
 fn newcomer(cluster: &Cluster, instance: u8) -> (Server, AgentOptions) {
     let peers = [1, 2].map(|site| (site, cluster.site(site).server.port()));
@@ -180,6 +223,7 @@ fn a_stock_database_becomes_the_first_instance(kind: ServerKind) {
     let mut one = first.client();
     one.ok("SET k v");
     one.ok("RPUSH l a b");
+    one.ok("RPUSH queue a b c d e");
     let module = artifact::module();
     one.ok(&format!("MODULE LOAD {} instance-id 1", module.display()));
     assert_eq!(status(&mut one, "members"), "[1]");
@@ -189,11 +233,23 @@ fn a_stock_database_becomes_the_first_instance(kind: ServerKind) {
     let flags = AgentOptions::beside(second.port()).peer(1, first.port());
     let (done, said) = join(&flags, &[]);
     assert!(done, "{said}");
-    let _agents = [Agent::start(flags), Agent::start(AgentOptions::beside(first.port()).peer(2, second.port()))];
+    let mut agents = [Agent::start(flags), Agent::start(AgentOptions::beside(first.port()).peer(2, second.port()))];
     let mut two = second.client();
     wait::eventually("the second takes writes", || status(&mut two, "writes") == "taken");
     assert_eq!(two.text("MGET k group"), "[v, of-one]");
     assert_eq!(two.text("LRANGE l 0 -1"), "[a, b]");
+    assert_eq!(two.text("LLEN queue"), "5");
+    // Elements that nobody has ids of (L10), at both sites at once: what both take is taken once, what one changes stays in its place.
+    agents.iter_mut().for_each(Agent::kill);
+    assert_eq!([one.text("LPOP queue"), two.text("LPOP queue")], ["a", "a"], "both get the same element");
+    assert_eq!([one.text("LPOP queue"), two.text("RPOP queue")], ["b", "e"]);
+    one.ok("LINSERT queue AFTER c x");
+    two.ok("LSET queue 1 C");
+    two.ok("RPUSH queue f");
+    agents.iter_mut().for_each(Agent::restart);
+    for client in [&mut one, &mut two] {
+        wait::eventually("each is gone once", || client.text("LRANGE queue 0 -1") == "[C, x, d, f]");
+    }
     two.ok("SET k w");
     wait::eventually("the first has it", || one.text("GET k") == "w");
     let unload = one.text("MODULE UNLOAD syncer");

@@ -156,9 +156,13 @@ impl Shard {
 
     /// M7: a member's answer to a handshake says that this instance is out. Of no meaning from whom this instance has forgotten itself:
     /// two halves that forgot each other both go on (M14).
-    /// Nor is a Forget that its sponsor knew when it let this instance join again: the peer has not heard of that yet.
+    /// Nor is a Forget that is known here and was followed by a Join, or that the sponsor knew when it let this instance join again: the peer
+    /// has not heard of that yet.
     pub fn told_forgotten(&mut self, by: InstanceId, forget: ForgottenError) {
-        if self.joining.as_ref().is_some_and(|joining| joining.via.get(&forget.by) >= forget.at) {
+        let is_known = self.origins.find(&forget.by).is_some_and(|origin| self.clock.has(origin, forget.at));
+        let has_joined_since = is_known && self.membership.contains(self.config.instance);
+        let joins = self.joining.as_ref().is_some_and(|joining| joining.via.get(&forget.by) >= forget.at);
+        if has_joined_since || joins {
             return;
         }
         if forget.instance == self.config.instance && self.membership.contains(by) {

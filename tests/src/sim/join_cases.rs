@@ -151,6 +151,32 @@ fn who_joins_is_not_out_because_a_peer_lags() -> Check {
     is_in(&mut world)
 }
 
+/// A is in again, and lets B in, which had forgotten it and has not heard since: what B says of that is no news to A, on which it depends.
+#[test]
+fn who_is_in_again_is_not_out_because_a_peer_lags() -> Check {
+    let mut world = world(4, Rules::default());
+    world.settle()?;
+    world.forget(A, B)?;
+    world.forget(B, A)?;
+    world.pull(B, C)?;
+    world.pull(A, F)?;
+    world.heal()?;
+    assert_eq!(world.join_by(A, C, JoinData::Refuse, true)?, None);
+    world.heal()?;
+    assert_eq!(world.group(), [A, C, F]);
+    let (id, now_ms) = (world.instances[B].id, world.wall(A));
+    world.instances[A].shard.sponsor(id, now_ms).map_err(|error| error.to_string())?;
+    world.instances[A].take_records(&mut world.registry)?;
+    assert_eq!(world.pull(B, A)?, 0);
+    let link = world.link(B, A);
+    assert!(world.links[link].error.starts_with("SYNCERFORGOTTEN instance 1 "), "{}", world.links[link].error);
+    assert!(world.instances[A].shard.takes_writes());
+    assert_eq!(world.join_by(B, A, JoinData::Refuse, true)?, None);
+    world.heal()?;
+    assert_eq!(world.group(), [A, B, C, F]);
+    Ok(())
+}
+
 /// The first sponsor is dead before anybody knows, and F asks another one: what it had set aside for the first is not lost.
 #[test]
 fn who_joins_by_another_sponsor_keeps_what_it_had_set_aside() -> Check {
