@@ -1,7 +1,9 @@
 //! The agent finds and follows the primary of its own site and of its peers.
 
 use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::chaos::link::Link;
 use syncer_tests::client::Client;
+use syncer_tests::nodes::number;
 use syncer_tests::sentinel::{NAME, Sentinel};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{port, wait};
@@ -66,6 +68,44 @@ fn a_site_without_a_primary_is_watched_until_it_has_one() {
     exchange(&mut right.client(), &mut two.client(), "promoted");
     let lines = agent_one.log().lines().count() + agent_two.log().lines().count();
     assert!(lines < 20, "the agents flood their logs:\n{}\n{}", agent_one.log(), agent_two.log());
+}
+
+/// A replica has followed.
+fn has(replica: &Server, tag: &str) {
+    let all = format!("MGET one:{tag} two:{tag}");
+    wait::eventually("the replica has it", || replica.client().text(&all) == "[1, 2]");
+}
+
+/// One address for a site: the proxy there leads to another server after a failover. The old primary lives on, and nobody hears of it.
+#[test]
+fn a_proxy_that_moves_is_followed_from_both_sides() {
+    for kind in ServerKind::ALL {
+        let (one, two) = (Pair::start(kind, 1), Server::start(kind, ServerOptions::instance(2)));
+        let proxy = Link::start(one.primary.port()).expect("there is a port");
+        let url = format!("redis://127.0.0.1:{}", proxy.port());
+        let _agents = [
+            Agent::start(AgentOptions::at(url.clone()).peer(2, two.port())),
+            Agent::start(AgentOptions::beside(two.port()).peer_url(1, url)),
+        ];
+        exchange(&mut one.primary.client(), &mut two.client(), "first");
+        has(&one.replica, "first");
+        // It hangs, and keeps its connections.
+        one.primary.process().pause();
+        one.replica.client().ok("REPLICAOF NO ONE");
+        proxy.retarget(one.replica.port());
+        exchange(&mut one.replica.client(), &mut two.client(), "second");
+        one.primary.process().resume();
+        // And back, to a server that follows now.
+        one.primary.client().ok(&format!("REPLICAOF 127.0.0.1 {}", one.replica.port()));
+        one.primary.follows();
+        has(&one.primary, "second");
+        one.primary.client().ok("REPLICAOF NO ONE");
+        one.replica.client().ok(&format!("REPLICAOF 127.0.0.1 {}", one.primary.port()));
+        proxy.retarget(one.primary.port());
+        exchange(&mut one.primary.client(), &mut two.client(), "third");
+        let full: u64 = [&one.primary, &one.replica, &two].map(|server| number(server, "sync_full_in")).iter().sum();
+        assert_eq!(full, 0, "a partial sync is all it takes");
+    }
 }
 
 #[test]

@@ -45,6 +45,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
+    target: u16,
     mode: Mode,
     streams: Vec<TcpStream>,
     ended: bool,
@@ -58,9 +59,9 @@ impl Link {
     pub fn start(target: u16) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let port = listener.local_addr()?.port();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { state: Mutex::new(State { target, ..State::default() }) });
         let of_thread = shared.clone();
-        thread::spawn(move || accept(&listener, target, &of_thread));
+        thread::spawn(move || accept(&listener, &of_thread));
         Ok(Self { port, shared })
     }
 
@@ -76,6 +77,13 @@ impl Link {
         if mode == Mode::Cut {
             state.close();
         }
+    }
+
+    /// Leads to another port from now on, as a proxy does after a failover: connections to the old one are closed.
+    pub fn retarget(&self, target: u16) {
+        let mut state = self.shared.state();
+        state.target = target;
+        state.close();
     }
 }
 
@@ -106,7 +114,7 @@ impl State {
     }
 }
 
-fn accept(listener: &TcpListener, target: u16, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for client in listener.incoming() {
         let mut state = shared.state();
         if state.ended {
@@ -115,13 +123,13 @@ fn accept(listener: &TcpListener, target: u16, shared: &Arc<Shared>) {
         let Ok(client) = client else { continue };
         if state.mode != Mode::Cut {
             // A server that is away closes the connection.
-            let _ = join(&mut state, client, target, shared);
+            let _ = join(&mut state, client, shared);
         }
     }
 }
 
-fn join(state: &mut State, client: TcpStream, target: u16, shared: &Arc<Shared>) -> io::Result<()> {
-    let server = TcpStream::connect(("127.0.0.1", target))?;
+fn join(state: &mut State, client: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
+    let server = TcpStream::connect(("127.0.0.1", state.target))?;
     for stream in [&client, &server] {
         stream.set_nodelay(true)?;
         state.streams.push(stream.try_clone()?);
