@@ -1,9 +1,11 @@
 //! A real agent process.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use rustix::process::Resource;
 use tempfile::TempDir;
 
 use crate::artifact;
@@ -81,6 +83,21 @@ impl Agent {
         Self { options, folder, process }
     }
 
+    /// Starts an agent whose files cannot become larger than so many bytes, as on a disk that is full: until [`Process::limit`] says otherwise.
+    ///
+    /// # Panics
+    /// When limits cannot be set.
+    pub fn start_with_small_files(options: AgentOptions, bytes: u64) -> Self {
+        let folder = TempDir::with_prefix("syncer-agent-").expect("a temporary folder can be made");
+        // Who ignores the signal gets an error instead.
+        let words = ["-c", "trap '' XFSZ; exec \"$0\" \"$@\""].map(OsString::from);
+        let words = words.into_iter().chain([artifact::agent().into()]).chain(arguments(&options, folder.path()));
+        let shell = Path::new("/bin/sh");
+        let process = Process::start(&name(&options), shell, &words.collect::<Vec<_>>(), &log(folder.path()));
+        process.limit(Resource::Fsize, Some(bytes));
+        Self { options, folder, process }
+    }
+
     /// How it was started.
     pub fn options(&self) -> &AgentOptions {
         &self.options
@@ -127,11 +144,21 @@ impl Agent {
 }
 
 fn launch(options: &AgentOptions, folder: &Path) -> Process {
-    let server = options.local.rsplit('@').next().unwrap_or_default();
-    let name = format!("syncer-agent of {server}");
-    let mut args = options.command_line();
-    args.extend(["--spool-dir".to_owned(), spool_dir(folder).display().to_string()]);
-    Process::start(&name, &artifact::agent(), &args, &folder.join("agent.log"))
+    let args: Vec<OsString> = arguments(options, folder).collect();
+    Process::start(&name(options), &artifact::agent(), &args, &log(folder))
+}
+
+fn name(options: &AgentOptions) -> String {
+    format!("syncer-agent of {}", options.local.rsplit('@').next().unwrap_or_default())
+}
+
+fn arguments(options: &AgentOptions, folder: &Path) -> impl Iterator<Item = OsString> {
+    let spool = ["--spool-dir".into(), spool_dir(folder).into_os_string()];
+    options.command_line().into_iter().map(OsString::from).chain(spool)
+}
+
+fn log(folder: &Path) -> PathBuf {
+    folder.join("agent.log")
 }
 
 fn spool_dir(folder: &Path) -> PathBuf {

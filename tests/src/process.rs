@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::wait;
 
@@ -91,6 +91,16 @@ impl Process {
         let children = fs::read_to_string(path).unwrap_or_default();
         let pids = children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
         pids.filter(|pid| kill_process(*pid, Signal::KILL).is_ok()).count()
+    }
+
+    /// Sets how much it may have of something from now on; `None`: as much as it likes. Never beyond its hard limit.
+    ///
+    /// # Panics
+    /// When the system does not let it.
+    pub fn limit(&self, what: Resource, most: Option<u64>) {
+        let pid = Pid::from_raw(self.child.id() as i32);
+        let hard = rustix::process::getrlimit(what).maximum;
+        prlimit(pid, what, Rlimit { current: most.or(hard), maximum: hard }).expect("limits can be set");
     }
 
     /// Everything it has printed so far.

@@ -1,8 +1,10 @@
 //! A real server: one of the three pinned kinds, with the module or without.
 
 use std::ffi::OsString;
-use std::fmt;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{fmt, fs};
 
 use tempfile::TempDir;
 
@@ -75,7 +77,11 @@ pub struct ServerOptions {
     module: Option<Vec<String>>,
     config: Vec<String>,
     under: Vec<OsString>,
+    user: Option<u32>,
 }
+
+/// Nobody's, on the machines that tests run on.
+const UNPRIVILEGED: u32 = 61_234;
 
 impl ServerOptions {
     /// The stock server.
@@ -111,11 +117,34 @@ impl ServerOptions {
         self.config("loadmodule", &path.to_string_lossy())
     }
 
+    /// Run as a user that the system's limits bind: root is above them.
+    pub fn unprivileged(mut self) -> Self {
+        self.user = rustix::process::geteuid().is_root().then_some(UNPRIVILEGED);
+        self
+    }
+
     /// Run by another program: its absolute path and arguments, to which the server and its own are added.
     pub fn under(mut self, program: Vec<OsString>) -> Self {
         self.under = program;
         self
     }
+}
+
+/// How a server becomes another user, and still ends with the thread that started it: what a change of user undoes.
+fn as_user(user: u32) -> Vec<OsString> {
+    let id = user.to_string();
+    let words = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--pdeathsig", "KILL", "--"];
+    words.iter().map(OsString::from).collect()
+}
+
+/// A file where the server's user can read it: in the server's own folder.
+fn copied(path: PathBuf, folder: &Path, user: Option<u32>) -> OsString {
+    if user.is_none() {
+        return path.into();
+    }
+    let copy = folder.join(path.file_name().unwrap_or_default());
+    fs::copy(&path, &copy).expect("it can be copied");
+    copy.into()
 }
 
 /// A running server on a loopback port with a folder of its own. Killed and its folder removed when dropped.
@@ -214,6 +243,18 @@ impl Server {
             .unwrap_or_else(|error| panic!("{} on port {}: {error}\n{}", self.kind, self.port, self.process.tail()))
     }
 
+    /// Lets its user have so many processes and threads from now on: for a server that is [`ServerOptions::unprivileged`].
+    ///
+    /// # Panics
+    /// When the system does not let it.
+    pub fn limit_processes(&self, most: u32) {
+        let mut words = self.options.user.map(as_user).unwrap_or_default();
+        words.extend(["prlimit".into(), "--pid".into(), self.process.pid().to_string().into()]);
+        words.push(format!("--nproc={most}:").into());
+        let done = Command::new(&words[0]).args(&words[1..]).status().expect("util-linux has it");
+        assert!(done.success(), "prlimit: {done}");
+    }
+
     /// Everything it has logged.
     pub fn log(&self) -> String {
         self.process.output()
@@ -263,7 +304,7 @@ fn launch(kind: ServerKind, options: &ServerOptions, port: u16, folder: &Path) -
     let mut args: Vec<OsString> = Vec::new();
     if let Some(module) = &options.module {
         // An absolute path: `--dir` changes the folder before modules are loaded.
-        args.extend(["--loadmodule".into(), artifact::module().into()]);
+        args.extend(["--loadmodule".into(), copied(artifact::module(), folder, options.user)]);
         args.extend(module.iter().map(OsString::from));
     }
     let port_text = port.to_string();
@@ -279,8 +320,12 @@ fn launch(kind: ServerKind, options: &ServerOptions, port: u16, folder: &Path) -
     args.extend(["--dir".into(), folder.into()]);
     args.extend(options.config.iter().map(OsString::from));
     let name = format!("{kind} on port {port}");
-    let whole: Vec<OsString> =
-        options.under.iter().cloned().chain([artifact::server(kind).into()]).chain(args).collect();
+    let binary = copied(artifact::server(kind), folder, options.user);
+    if let Some(user) = options.user {
+        chown(folder, Some(user), Some(user)).expect("root may give files away");
+    }
+    let becomes = options.user.map(as_user).unwrap_or_default();
+    let whole: Vec<OsString> = options.under.iter().cloned().chain(becomes).chain([binary]).chain(args).collect();
     Process::start(&name, Path::new(&whole[0]), &whole[1..], &log_of(folder))
 }
 

@@ -114,6 +114,12 @@ impl ContextFlags {
         self.0 & raw::REDISMODULE_CTX_FLAGS_REPLICATED != 0
     }
 
+    /// A child process of the server runs; there is at most one.
+    #[must_use]
+    pub fn has_child(self) -> bool {
+        self.0 & raw::REDISMODULE_CTX_FLAGS_ACTIVE_CHILD != 0
+    }
+
     /// Whether commands go to an append-only file.
     #[must_use]
     pub fn has_aof(self) -> bool {

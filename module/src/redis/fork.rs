@@ -13,18 +13,29 @@ pub struct Child {
     pid: c_int,
 }
 
-/// The server cannot fork: another child runs, or the system refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "TRYAGAIN no snapshot can be taken now: another child process of the server runs (BGSAVE, AOF rewrite), or the fork failed"
-)]
-pub struct CannotFork;
+/// The server cannot fork now.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotFork {
+    /// It has a child, and never a second one.
+    #[error(
+        "TRYAGAIN no snapshot can be taken now: another child process of the server runs (BGSAVE, AOF rewrite); it is waited for"
+    )]
+    HasChild,
+    /// For want of memory or processes.
+    #[error(
+        "TRYAGAIN no snapshot can be taken now: the system lets the server have no child process: {0}; see to free memory, vm.overcommit_memory and the limit of processes"
+    )]
+    System(std::io::Error),
+}
 
 /// Forks. `body` runs in the child, which then ends; whatever it must have is to be made before.
 ///
 /// # Errors
 /// [`CannotFork`].
 pub fn fork(context: &Context, body: impl FnOnce(&Context) -> Result<(), std::io::Error>) -> Result<Child, CannotFork> {
+    if context.flags().has_child() {
+        return Err(CannotFork::HasChild);
+    }
     // SAFETY: needs no data; the callback lives as long as the module.
     match unsafe { api!(RedisModule_Fork)(Some(done), ptr::null_mut()) } {
         0 => {
@@ -34,7 +45,7 @@ pub fn fork(context: &Context, body: impl FnOnce(&Context) -> Result<(), std::io
             unreachable!("the child has ended")
         }
         pid if pid > 0 => Ok(Child { pid }),
-        _ => Err(CannotFork),
+        _ => Err(CannotFork::System(std::io::Error::last_os_error())),
     }
 }
 
