@@ -1,9 +1,14 @@
 //! A backlog that does not reach back: a snapshot of the peer is merged, while clients write at both ends (MERGE_CASES A5, DESIGN 5).
 
+use std::time::Duration;
+
+use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::chaos::link::{Link, Mode};
 use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
 use syncer_tests::load::under_load;
-use syncer_tests::server::ServerKind;
+use syncer_tests::members::{status, tell};
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::wait;
 
 fn small_backlogs(kinds: &[ServerKind]) -> Cluster {
@@ -47,6 +52,18 @@ fn write_all_types(client: &mut Client, tag: &str) {
     }
 }
 
+/// Where a log says that the backlog of the source begins, and what was asked for.
+fn announced(log: &str) -> Option<[u64; 2]> {
+    let line = log.lines().find(|line| line.contains("full sync from instance 1 begins"))?;
+    assert!(line.contains("raise backlog-size"), "{line}");
+    // The replication ID stands before what was asked for.
+    let (_, begins) = line.split_once("backlog begins at ")?;
+    let (begins, asked) = begins.split_once(", asked for ")?;
+    let (_, asked) = asked.split_once(' ')?;
+    let (asked, _) = asked.split_once(';')?;
+    Some([begins.parse().ok()?, asked.parse().ok()?])
+}
+
 fn scenario(kinds: &[ServerKind]) {
     let cluster = small_backlogs(kinds);
     let (mut one, mut two) = (cluster.client(1), cluster.client(2));
@@ -79,7 +96,8 @@ fn scenario(kinds: &[ServerKind]) {
     assert_eq!(two.text("HGET h:before f"), "one");
     assert!(one.text("PTTL t:2").parse::<i64>().is_ok_and(|ttl| ttl > 0));
     let log = cluster.site(2).server.log();
-    assert!(log.contains("full sync from instance 1 begins") && log.contains("raise backlog-size"), "{log}");
+    let reason = announced(&log).unwrap_or_else(|| panic!("no reason with offsets: {log}"));
+    assert!(reason[0] > reason[1], "it begins behind what was asked for: {reason:?}");
     // And on by the stream.
     one.ok("SET on streams");
     two.ok("SET on2 streams");
@@ -210,6 +228,8 @@ fn a_reader_that_falls_behind_is_told_of_before_it_needs_a_full_sync() {
         wait::eventually("the agent of the source warns", || agent.log().contains("backlog: the peer is behind"));
         let peers = one.text("SYNCER.PEERS");
         assert!(peers.contains("reading, 0, headroom_bytes, 3"), "{peers}");
+        let seconds = field(&peers, "headroom_seconds");
+        assert!(seconds.is_some_and(|seconds| seconds < 1_000), "at the rate of these writes: {peers}");
         (7..20).for_each(|key| drop(one.ok(&format!("SET big:{key} {value}"))));
         wait::eventually("and says when it is too late", || {
             agent.log().contains("it needs a full sync; raise backlog-size")
@@ -217,5 +237,62 @@ fn a_reader_that_falls_behind_is_told_of_before_it_needs_a_full_sync() {
         cluster.heal();
         cluster.converged();
         wait::eventually("and when it is over", || agent.log().contains("backlog: the peer has caught up"));
+    }
+}
+
+/// A number in an answer with names before values.
+fn field(answer: &str, name: &str) -> Option<u64> {
+    let (_, rest) = answer.split_once(&format!("{name}, "))?;
+    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
+}
+
+/// How far it is stands in STATUS, in PEERS, in INFO and in what `syncer-agent status` says.
+#[test]
+fn how_far_a_full_sync_is_can_be_seen() {
+    const KEYS: u64 = 10_000;
+    for kind in ServerKind::ALL {
+        let [source, target] =
+            [1, 2].map(|id| Server::start(kind, ServerOptions::instance(id).module_arg("backlog-size", "1mb")));
+        let mut client = target.client();
+        let agents = [(&source, 2, &target), (&target, 1, &source)]
+            .map(|(local, id, peer)| Agent::start(AgentOptions::beside(local.port()).peer(id, peer.port())));
+        source.client().ok("SET own v");
+        wait::eventually("they know each other", || client.text("GET own") == "v");
+        drop(agents);
+        let value = "x".repeat(500);
+        let lines: Vec<String> = (0..KEYS).map(|key| format!("SET key:{key} {value}")).collect();
+        lines.chunks(1_000).for_each(|lines| drop(source.client().pipeline(lines)));
+        let link = Link::start(source.port()).expect("there is a port");
+        link.set(Mode::Slow { bytes_per_second: 1_000_000, latency: Duration::ZERO });
+        let _agent = Agent::start(AgentOptions::beside(target.port()).peer(1, link.port()));
+        wait::eventually("the cause of the full sync tells how far it is", || {
+            client.text("SYNCER.PEERS").contains(" s left")
+        });
+        let peers = client.text("SYNCER.PEERS");
+        for part in ["state, syncing", " of 10001 keys copied (", " %), ", " bytes so far, ", " per second, "] {
+            assert!(peers.contains(part), "{part}: {peers}");
+        }
+        let progress = status(&mut client, "full_sync");
+        let number = |name| field(&progress, name).unwrap_or_else(|| panic!("no {name}: {progress}"));
+        let [keys, total, percent, bytes, rate, left] =
+            ["keys", "keys_total", "percent", "bytes", "keys_per_second", "seconds_left"].map(number);
+        assert!(number("source") == 1 && progress.contains("phase, copying"), "{progress}");
+        assert!(0 < keys && keys < KEYS && total == KEYS + 1 && percent == keys * 100 / total, "{progress}");
+        assert!(bytes > keys * 500 && bytes < keys * 1_000, "{progress}");
+        let expected = (total - keys) / rate.max(1);
+        assert!(rate > 0 && left <= expected + 1 && left + 1 >= expected, "{progress}");
+        assert!(
+            figure(&mut client, "sync_full_keys") >= keys && figure(&mut client, "sync_full_keys_total") == KEYS + 1
+        );
+        let (done, table) = tell(&["status", "--local", &format!("redis://127.0.0.1:{}", target.port())]);
+        assert!(
+            done && table.contains("full sync  from instance 1: ") && table.contains(" of 10001 keys ("),
+            "{table}"
+        );
+        assert!(table.contains(" keys/s, ") && table.contains(" s left"), "{table}");
+        link.set(Mode::Whole);
+        wait::eventually("it is done", || figure(&mut client, "sync_full_in") == 1);
+        assert_eq!(status(&mut client, "full_sync"), "(nil)", "and then nothing goes on");
+        assert_eq!(client.text("DBSIZE"), (KEYS + 1).to_string());
     }
 }

@@ -66,3 +66,57 @@ impl Progress {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use syncer_shared::instance::InstanceId;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("nobody panics").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is told and what is logged of 10,000 of 40,000 keys, after so many seconds.
+    fn after(seconds: u64) -> (Option<String>, String) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let begun = Instant::now().checked_sub(Duration::from_secs(seconds)).expect("the machine runs for longer");
+        let mut progress = Progress { begun, told: begun, logged: begun, ..Progress::new("copied", 40_000) };
+        (progress.keys, progress.bytes) = (10_000, 5_000_000);
+        let peer = InstanceId::new(2).expect("an id");
+        let told = tracing::subscriber::with_default(subscriber, || progress.news(peer, "a reason"));
+        let logged = String::from_utf8(log.0.lock().expect("nobody panics").clone()).expect("text");
+        (told, logged)
+    }
+
+    #[test]
+    fn the_log_says_how_far_it_is_now_and_then() {
+        assert_eq!(after(0), (None, String::new()), "nothing so soon");
+        let (told, logged) = after(5);
+        let told = told.expect("it is told");
+        assert!(told.starts_with("a reason; 10000 of 40000 keys copied (25 %), 5000000 bytes so far, "), "{told}");
+        assert!(told.ends_with(" per second, 15 s left"), "{told}");
+        assert_eq!(logged, "", "more rarely");
+        let (_, logged) = after(20);
+        for part in ["full sync goes on", "peer=2", "keys=10000", "keys_total=40000", "percent=25", "bytes=5000000"] {
+            assert!(logged.contains(part), "{part}: {logged}");
+        }
+        // Of 250,000 bytes and 500 keys a second.
+        assert!(logged.contains("per_second=249") || logged.contains("per_second=250000"), "{logged}");
+        assert!(logged.contains("seconds_left=60") || logged.contains("seconds_left=59"), "{logged}");
+    }
+}
