@@ -260,6 +260,36 @@ on_each_kind! {
         is_completed(&cluster);
     }
 
+    fn the_target_is_killed_while_it_is_copied(kind) {
+        let mut cluster = apart(kind);
+        cluster.heal();
+        copying(&cluster, 2);
+        cluster.site_mut(2).server.kill();
+        cluster.client(1).ok("INCRBY meanwhile 1");
+        cluster.site(2).agent.process().resume();
+        cluster.site_mut(2).server.restart();
+        cluster.client(1).ok("DEL meanwhile");
+        is_completed(&cluster);
+    }
+
+    fn the_link_is_cut_while_it_is_copied(kind) {
+        let cluster = apart(kind);
+        cluster.heal();
+        copying(&cluster, 2);
+        cluster.cut(1, 2);
+        cluster.site(2).agent.process().resume();
+        wait::eventually("the part is removed", || spooled(&cluster.site(2).agent, ".part").is_empty());
+        assert!(spooled(&cluster.site(2).agent, ".snapshot").is_empty(), "it is whole");
+        for site in [1, 2] {
+            cluster.client(site).ok("INCRBY meanwhile 1");
+        }
+        cluster.heal();
+        cluster.converged();
+        cluster.client(2).ok("DEL meanwhile");
+        is_completed(&cluster);
+        assert_eq!(snapshots_of(&cluster, 1), 2);
+    }
+
     /// Each is in the midst of the other's. Neither needs the other to finish.
     fn two_sites_merge_each_others_snapshots_at_once(kind) {
         let cluster = apart(kind);

@@ -31,13 +31,27 @@ impl Two {
         self.agents = flags.map(Agent::start).into();
     }
 
-    /// The file is on its way for seconds: the source waits after each key that it writes.
+    /// The file is on its way for seconds: the source waits after each key that it writes. Its clients go on meanwhile: what they take away is in
+    /// the file.
     fn midway(&mut self) {
-        self.one.client().ok("CONFIG SET rdb-key-save-delay 200000");
+        self.one.client().ok("CONFIG SET rdb-key-save-delay 100000");
         self.start_agents();
         wait::eventually("the file comes in", || number(&self.two, "sync_full_bytes") > 0);
-        self.one.client().ok("CONFIG SET rdb-key-save-delay 0");
+        let mut one = self.one.client();
+        one.ok("CONFIG SET rdb-key-save-delay 0");
+        for line in CHANGES {
+            one.ok(line);
+        }
         assert_eq!(self.two.client().text("DBSIZE"), "0", "nothing is there before all is");
+        assert_eq!(number(&self.two, "sync_full_in"), 0, "it is done already");
+    }
+
+    /// What was changed midway is so at the target.
+    fn has_the_changes(&self) {
+        let mut two = self.two.client();
+        for (line, answer) in CHANGED {
+            assert_eq!(two.text(line), answer, "{line}");
+        }
     }
 
     /// The full sync is done.
@@ -80,6 +94,33 @@ impl Two {
     }
 }
 
+/// Of what [`fill`] has written, and something new.
+const CHANGES: [&str; 12] = [
+    "INCRBY during 5",
+    "INCRBY n 8",
+    "DEL s",
+    "DEL big:1",
+    "SREM set a",
+    "HDEL h f",
+    "HSET h g 9",
+    "ZREM z a",
+    "LPOP l",
+    "LSET l 0 two",
+    "XDEL x 1-1",
+    "PERSIST t",
+];
+
+const CHANGED: [(&str, &str); 8] = [
+    ("MGET during n s big:1", "[5, 50, (nil), (nil)]"),
+    ("SMISMEMBER set a b c", "[0, 1, 1]"),
+    ("HGETALL h", "[g, 9]"),
+    ("ZRANGE z 0 -1 WITHSCORES", "[b, 2.5]"),
+    ("LRANGE l 0 -1", "[two, 3]"),
+    ("XLEN x", "0"),
+    ("TTL t", "-1"),
+    ("PFCOUNT p", "2"),
+];
+
 /// One of every type, and more than a backlog of 1 MB holds.
 fn fill(client: &mut Client) {
     let value = "x".repeat(100_000);
@@ -106,9 +147,10 @@ on_each_kind! {
     fn an_empty_instance_loads_a_file_of_its_peer(kind) {
         let mut two = Two::new([kind; 2], &[]);
         let replica = two.two.replica(ServerOptions::instance(2).module_arg("backlog-size", "1mb"));
-        two.start_agents();
+        two.midway();
         two.synced();
         two.agree();
+        two.has_the_changes();
         assert!(two.was_a_file(), "{}", two.log());
         assert_eq!(number(&two.two, "sync_full_in"), 1);
         assert_eq!(figure(&two.two, "syncer_instance_id").as_deref(), Some("2"));
@@ -116,7 +158,7 @@ on_each_kind! {
         let mut follower = replica.client();
         let same = || follower.text("SYNCER.DIGEST") == two.two.client().text("SYNCER.DIGEST");
         wait::eventually("its replica has begun anew and has it all", same);
-        assert_eq!(replica.client().text("LRANGE l 0 -1"), "[1, 2, 3]");
+        assert_eq!(replica.client().text("LRANGE l 0 -1"), "[two, 3]");
     }
 
     fn an_append_only_file_has_it(kind) {
@@ -143,6 +185,7 @@ on_each_kind! {
         assert!(two.one.process().kill_children() > 0);
         two.synced();
         two.agree();
+        two.has_the_changes();
         assert!(two.agents[0].log().contains("it will be a merge"), "{}", two.agents[0].log());
         assert!(two.was_a_merge(), "{}", two.log());
     }
@@ -168,7 +211,7 @@ on_each_kind! {
         two.two.restart();
         two.synced();
         two.agree();
-        assert_eq!(two.two.client().text("GET s"), "v");
+        two.has_the_changes();
         assert!(two.was_a_file(), "{}", two.log());
     }
 
@@ -214,7 +257,7 @@ on_each_kind! {
             two.start_agents();
             two.synced();
             two.agree();
-assert!(!two.agents[0].log().contains("loads the file"), "{}", two.agents[0].log());
+            assert!(!two.agents[0].log().contains("loads the file"), "{}", two.agents[0].log());
             assert_eq!(number(&two.two, "sync_full_in"), 1);
         }
     }
