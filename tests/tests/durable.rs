@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use syncer_shared::replid::ReplId;
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::members::metadata;
 use syncer_tests::nodes::{Pair, figure, insist, number, save};
@@ -190,6 +191,22 @@ on_each_kind! {
         pair.agree();
     }
 
+    /// With both, what both have: neither a replica that hangs nor a file alone promises anything.
+    fn a_replica_and_a_file_make_durable_what_both_have(kind) {
+        let pair = Pair::start(kind, 2, &[("appendonly", "yes")]);
+        promises(&pair, "replicas-and-aof");
+        write(&pair, "first");
+        wait::eventually("both have it", || behind(&pair) == 0);
+        pair.one.nodes[1].process().pause();
+        wait::eventually("the file alone promises nothing", || {
+            pair.one.nodes[0].client().ok("INCR n");
+            behind(&pair) > 0
+        });
+        pair.one.nodes[1].process().resume();
+        wait::eventually("the replica has caught up", || behind(&pair) == 0);
+        pair.agree();
+    }
+
     /// With save points only, what is saved.
     fn a_save_makes_durable_what_it_has(kind) {
         let pair = Pair::start(kind, 1, &[("save", "3600 1")]);
@@ -218,28 +235,50 @@ fn write_at_two(pair: &Pair, tag: &str) {
     pair.two.client().ok(&format!("INCRBY {tag}:count 7"));
 }
 
-/// One bit of the state is wrong: it is refused whole and loudly, and the data is there.
+/// What the test changes in a file, and what the log then says of the state in it.
+type Damage = (fn(&mut [u8], &[u8; 20]), &'static str);
+
+/// One bit of the state is wrong, near the end of the file, within the backlog: the state is behind the keys.
+const A_BIT: Damage = (
+    |bytes, _| {
+        let at = bytes.len() - 300;
+        bytes[at] ^= 1;
+    },
+    "Active-Active state in this file is refused: ",
+);
+
+/// The state begins with its version, the instance, how that began, and the replication ID.
+const A_LATER_VERSION: Damage = (
+    |bytes, replid| {
+        let head = bytes.windows(23).position(|head| head[..2] == [1, 1] && head[3..] == *replid);
+        bytes[head.expect("the state has a head")] = 9;
+    },
+    "Active-Active state in this file is refused: format version 9 ",
+);
+
+/// It is refused whole and loudly, and the data is there.
 #[test]
-fn a_damaged_state_is_refused_and_the_data_kept() {
-    for kind in ServerKind::ALL {
+fn a_state_that_cannot_be_read_is_refused_and_the_data_kept() {
+    for (kind, (damage, said)) in ServerKind::ALL.into_iter().flat_map(|kind| [(kind, A_BIT), (kind, A_LATER_VERSION)])
+    {
         // Without a checksum of its own the server notices nothing; long texts are not compressed, so that the place is found.
         let config = [("rdbchecksum", "no"), ("rdbcompression", "no")];
         let mut pair = Pair::start(kind, 1, &config);
         write(&pair, "first");
         pair.agree();
+        let replid: ReplId =
+            figure(&pair.one.nodes[0], "syncer_replid").and_then(|id| id.parse().ok()).expect("it has one");
         save(pair.one.primary());
         let path = pair.one.nodes[0].folder().join("dump.rdb");
         pair.stop_agents();
         pair.one.nodes[0].kill();
         let mut bytes = fs::read(&path).expect("saved");
-        // Near the end, within the backlog: the state is behind the keys.
-        let at = bytes.len() - 300;
-        bytes[at] ^= 1;
+        damage(&mut bytes, replid.as_bytes());
         fs::write(&path, bytes).expect("writable");
         pair.one.nodes[0].restart();
         let mut client = pair.one.client();
         assert_eq!(client.text("GET first:count"), "10", "{kind}");
-        for said in ["Active-Active state in this file is refused: ", "that no backlog has"] {
+        for said in [said, "that no backlog has"] {
             wait::eventually(&format!("{kind} says: {said}"), || pair.one.nodes[0].log().contains(said));
         }
     }
