@@ -1,15 +1,18 @@
 //! What was acknowledged, and what must therefore be there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
+use super::order::Order;
 use super::sequence;
 use super::write::{COUNTERS, Deed, LOG_SPAN, WriteId};
 use crate::client::Client;
 use crate::reply;
 
 /// One connection of one writer: its writes 0, 1, 2, ... came to one server, in order.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Epoch {
     /// Write 0 of it.
     pub first: WriteId,
@@ -21,6 +24,21 @@ pub struct Epoch {
     pub acked: u32,
     /// So many were known to be at every other site, as `SYNCER.WAIT` said.
     pub confirmed: u32,
+    /// In which round, from 1.
+    pub round: u64,
+    /// What was so at some moments, rising.
+    pub marks: Vec<Mark>,
+}
+
+/// A moment of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    /// When.
+    pub at: Instant,
+    /// So many had been sent.
+    pub sent: u32,
+    /// So many were known to be at every other site.
+    pub confirmed: u32,
 }
 
 /// All of them.
@@ -28,8 +46,10 @@ pub struct Epoch {
 pub struct History {
     epochs: Mutex<Vec<Epoch>>,
     /// Sites (by instance) and generations that ended in a way that may lose what only they had: acknowledged writes
-    /// that had not left the server that died.
-    lossy: Mutex<BTreeSet<(u8, u64)>>,
+    /// that had not left the server that died; and in which round.
+    lossy: Mutex<BTreeMap<(u8, u64), u64>>,
+    /// The round that goes on. Between two all is healed and compared.
+    round: AtomicU64,
     /// What acknowledged writes popped off queues.
     popped: Mutex<Popped>,
 }
@@ -48,7 +68,17 @@ impl History {
 
     /// The generation of a site ends in a way that may lose its last writes.
     pub fn lossy(&self, site: u8, generation: u64) {
-        self.lossy.lock().unwrap_or_else(PoisonError::into_inner).insert((site, generation));
+        self.lossy.lock().unwrap_or_else(PoisonError::into_inner).insert((site, generation), self.round());
+    }
+
+    /// The next round begins.
+    pub fn next_round(&self) {
+        self.round.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The round that goes on, from 1.
+    pub fn round(&self) -> u64 {
+        self.round.load(Ordering::SeqCst)
     }
 
     /// A write was acknowledged that pops: this.
@@ -70,12 +100,13 @@ impl History {
         let (mut survivors, mut lost) = (Survivors::new(), 0);
         for epoch in &epochs {
             let present = present(client, epoch);
-            lost += check_epoch(epoch, &present, lossy.contains(&(epoch.first.site, epoch.generation)), &mut wrong);
+            lost += check_epoch(epoch, &present, lossy.contains_key(&(epoch.first.site, epoch.generation)), &mut wrong);
             survivors.extend(present.iter().map(|n| WriteId { n: *n, ..epoch.first }));
         }
         check_counters(client, &survivors, &mut wrong);
         check_sets(client, &survivors, &mut wrong);
-        check_registers(client, &survivors, &mut wrong);
+        let rounds = lossy.iter().map(|((site, _), round)| (*site, *round)).collect();
+        check_registers(client, &survivors, &Order::new(&epochs, rounds), &mut wrong);
         let popped = self.popped.lock().unwrap_or_else(PoisonError::into_inner).clone();
         sequence::check(client, &survivors, &popped, &mut wrong);
         let expiring = client.args(&["KEYS", "tmp:*"]);
@@ -100,7 +131,7 @@ fn present(client: &mut Client, epoch: &Epoch) -> BTreeSet<u32> {
 /// The writes of a connection survive up to some point and no further (I-2), and that is behind all that may not be lost.
 /// Returns how many were lost that may.
 fn check_epoch(epoch: &Epoch, present: &BTreeSet<u32>, may_lose: bool, wrong: &mut Vec<String>) -> u64 {
-    let Epoch { first, sent, acked, confirmed, generation } = *epoch;
+    let Epoch { first, sent, acked, confirmed, generation, .. } = *epoch;
     let survived = present.len() as u32;
     let hole = (0..survived).find(|n| !present.contains(n));
     if let Some(hole) = hole {
@@ -169,8 +200,8 @@ fn check_sets(client: &mut Client, survivors: &Survivors, wrong: &mut Vec<String
     }
 }
 
-/// A register shows a write that survived, and no later one over the same connection did.
-fn check_registers(client: &mut Client, survivors: &Survivors, wrong: &mut Vec<String>) {
+/// A register shows a write that survived, and none that another one which survived had seen.
+fn check_registers(client: &mut Client, survivors: &Survivors, order: &Order, wrong: &mut Vec<String>) {
     let mut writes: BTreeMap<(String, String), Vec<WriteId>> = BTreeMap::new();
     for id in survivors {
         match id.deed() {
@@ -194,6 +225,9 @@ fn check_registers(client: &mut Client, survivors: &Survivors, wrong: &mut Vec<S
         if let Some(later) = ids.iter().filter(same).find(|id| id.n > shown.n) {
             wrong.push(format!("{key} {field}: {shown}, which {later} of the same connection had replaced"));
         }
+        if let Some(later) = ids.iter().find(|id| order.has_seen(id, &shown)) {
+            wrong.push(format!("{key} {field}: {shown}, which was at every site before {later} was sent"));
+        }
     }
 }
 
@@ -203,7 +237,7 @@ mod tests {
 
     fn judge(present: &[u32], acked: u32, confirmed: u32, may_lose: bool) -> (usize, u64) {
         let first = WriteId { site: 1, writer: 0, epoch: 0, n: 0 };
-        let epoch = Epoch { first, generation: 0, sent: 10, acked, confirmed };
+        let epoch = Epoch { first, generation: 0, sent: 10, acked, confirmed, round: 1, marks: Vec::new() };
         let mut wrong = Vec::new();
         let lost = check_epoch(&epoch, &present.iter().copied().collect(), may_lose, &mut wrong);
         (wrong.len(), lost)

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`mod@write`] | what the writers write: a function of who writes it |
 //! | [`writer`] | the connections that do |
-//! | [`history`], `sequence` | what was acknowledged, and what must therefore be there |
+//! | [`history`], `sequence`, `order` | what was acknowledged, and what must therefore be there |
 //! | [`fault`] | what is done to the sites |
 //! | [`site`], [`link`] | servers, agents and the links between them |
 //! | [`evidence`] | what is kept of a failure |
@@ -14,6 +14,7 @@ pub mod evidence;
 pub mod fault;
 pub mod history;
 pub mod link;
+mod order;
 mod sequence;
 pub mod site;
 pub mod write;
@@ -153,6 +154,7 @@ impl Chaos {
     /// Writes and faults for a while, then all is healed and nobody writes.
     fn round(&mut self, duration: Duration, random: &mut fastrand::Rng) {
         let (stop, end) = (Arc::new(AtomicBool::new(false)), Instant::now() + duration);
+        self.history.next_round();
         let writers = self.start_writers(&stop);
         let Self { sites, history, timeline, options, tally, .. } = self;
         let mut patients = Patients::new(sites, history, random);

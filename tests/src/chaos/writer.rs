@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::history::{Epoch, History};
+use super::history::{Epoch, History, Mark};
 use super::write::{Deed, WriteId};
 use crate::client::Client;
 use crate::reply;
@@ -55,7 +55,9 @@ impl Writer {
                 Ok(mut client) => {
                     client.patience(PATIENCE);
                     let first = WriteId { site: self.site, writer: self.number, epoch, n: 0 };
-                    let mut record = Epoch { first, generation, sent: 0, acked: 0, confirmed: 0 };
+                    let (round, marks) =
+                        (self.history.round(), vec![Mark { at: Instant::now(), sent: 0, confirmed: 0 }]);
+                    let mut record = Epoch { first, generation, sent: 0, acked: 0, confirmed: 0, round, marks };
                     self.write(&mut client, &mut record);
                     if record.sent > 0 {
                         self.history.ended(record);
@@ -104,6 +106,8 @@ impl Writer {
         if reply::text(&answer).parse::<u32>().is_ok_and(|count| count >= self.others) {
             record.confirmed = record.acked;
         }
+        let Epoch { sent, confirmed, .. } = *record;
+        record.marks.push(Mark { at: Instant::now(), sent, confirmed });
         true
     }
 }
