@@ -195,6 +195,7 @@ impl World {
         let first = match self.plan.failover {
             Failover::Never => return Ok(()),
             Failover::LosesUnreported => safe.max(FOUNDED),
+            Failover::LosesAnything if self.needs_all() => all,
             Failover::LosesAnything => self.whole_since(instance).max(FOUNDED),
         };
         let len = self.random.usize(first.min(all)..=all);

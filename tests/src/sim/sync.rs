@@ -62,6 +62,13 @@ impl SyncRun {
         self.stage != Stage::Idle
     }
 
+    /// The spool that a sync goes on with.
+    fn of(&self, head: &SnapshotHead) -> Option<usize> {
+        let same = self.spools.iter().position(|spool| spool.head == *head);
+        // What has all of it does as well.
+        same.or_else(|| self.spools.iter().rposition(|spool| spool.head.applied().covers(&head.applied())))
+    }
+
     /// The time of the newest effect that the snapshots have.
     #[must_use]
     pub fn newest_ms(&self) -> u64 {
@@ -84,6 +91,15 @@ impl World {
     pub fn whole_since(&self, instance: usize) -> usize {
         let lost = |synced: &&Synced| self.instances[synced.source].reigns() != synced.reigns;
         self.instances[instance].synced.iter().filter(lost).map(|synced| synced.logged).max().unwrap_or(0)
+    }
+
+    /// Nor may anybody lose anything while an old backup from the middle of a sync, whose file is gone, has not taken a snapshot again.
+    #[must_use]
+    pub fn needs_all(&self) -> bool {
+        let is_alone = |(instance, run): (&super::instance::Instance, &SyncRun)| {
+            instance.shard.syncing_head().is_some_and(|head| run.of(head).is_none())
+        };
+        self.instances.iter().zip(&self.syncs).any(is_alone)
     }
 
     /// Takes a snapshot at the source of a link, for its target. Returns whether there is one.
@@ -134,10 +150,7 @@ impl World {
     pub fn resume_sync(&mut self, target: usize) -> Result<bool, String> {
         let Some(head) = self.instances[target].shard.syncing_head() else { return Ok(false) };
         let run = &self.syncs[target];
-        let same = run.spools.iter().position(|spool| spool.head == *head);
-        // What has all of it does as well.
-        let has_all = || run.spools.iter().rposition(|spool| spool.head.applied().covers(&head.applied()));
-        match same.or_else(has_all) {
+        match run.of(head) {
             Some(spool) if !run.is_under_way() => self.begin_merge(target, spool),
             _ => Ok(false),
         }
