@@ -1,8 +1,8 @@
 //! One execution unit as the filter and the events see it: staged commands and what happened, in order.
 
 use std::collections::HashSet;
-use syncer_shared::effect::FlushScope;
 
+use syncer_shared::effect::FlushScope;
 use syncer_shared::list::End;
 
 use super::arguments::StageArgs;
