@@ -12,7 +12,7 @@ use crate::dot::{Dot, Seen};
 use crate::effect::{Kind, Path, StreamOp, TtlNote, Value};
 use crate::keyspace::Keyspace;
 use crate::metadata::{Assigned, KeyMeta, PathMeta, Payload};
-use crate::origin::Origin;
+use crate::origin::{Origin, Origins};
 use crate::stream::{self, LAST_NAME, Part, PartName, StreamId, entry_id, entry_name};
 use crate::timestamp::Timestamp;
 
@@ -40,6 +40,11 @@ fn removed(meta: &KeyMeta, op: StreamOp<'_>) -> Vec<Box<[u8]>> {
         }
         StreamOp::Deliver { .. } => Vec::new(),
     }
+}
+
+/// Whether it is a delivery that the dataset does not hold.
+fn is_left_out(meta: &PathMeta, origins: &Origins) -> bool {
+    matches!(meta.payload(meta.top(origins)), Some(Payload::Owner(_)))
 }
 
 fn is_of(name: &[u8], group: &[u8]) -> bool {
@@ -144,6 +149,7 @@ impl<K: Keyspace> Merge<'_, K> {
             }
         }
         if let StreamOp::Deliver { group, position, .. } = op {
+            self.show_group(key, group, before);
             self.late_after_move(key, group, before, position, seen);
         }
         self.remote_note(key, note, dot, seen, native);
@@ -275,6 +281,7 @@ impl<K: Keyspace> Merge<'_, K> {
             (Some(Part::Group(group)), Value::Id(position)) => {
                 let before = self.position(key, group);
                 self.remote_change(key, Path::Stream(name), change, note, dot, seen);
+                self.show_group(key, group, before);
                 self.late_after_move(key, group, before, position, seen);
             }
             _ => self.remote_change(key, Path::Stream(name), change, note, dot, seen),
@@ -285,12 +292,28 @@ impl<K: Keyspace> Merge<'_, K> {
     pub(super) fn show_deliveries(&mut self, key: KeyRef<'_>, id: StreamId) {
         let kind = self.table.find(key.db, key.name).and_then(|at| self.table.meta(at).kind(Kind::Stream));
         let Some(paths) = kind.map(|kind| &kind.paths) else { return };
-        let is_left_out = |meta: &PathMeta| matches!(meta.payload(meta.top(self.origins)), Some(Payload::Owner(_)));
+        let is_left_out = |meta: &PathMeta| is_left_out(meta, self.origins);
         let groups = paths.with_prefix(stream::GROUPS_PREFIX);
         let deliveries =
             groups.iter().filter_map(|name| Some(Part::Delivery { group: Part::parse(name)?.group()?, id }.name()));
         let left_out = deliveries.filter(|name| paths.get(Path::Stream(name)).is_some_and(is_left_out));
         let left_out: SmallVec<[PartName; 1]> = left_out.collect();
+        if self.shows_stream(key) {
+            for name in left_out {
+                let meta = self.take_path(key, Path::Stream(&name));
+                self.show(key, Path::Stream(&name), meta);
+            }
+        }
+    }
+
+    /// The same of a group that is there again, if it was not `before`: no server holds deliveries without their group.
+    fn show_group(&mut self, key: KeyRef<'_>, group: &[u8], before: Option<StreamId>) {
+        let kind = self.table.find(key.db, key.name).and_then(|at| self.table.meta(at).kind(Kind::Stream));
+        let Some(paths) = kind.map(|kind| &kind.paths).filter(|_| before.is_none()) else { return };
+        let names = stream::group_prefixes(group).into_iter().flat_map(|prefix| paths.with_prefix(&prefix));
+        let is_left_out =
+            |name: &[u8]| paths.get(Path::Stream(name)).is_some_and(|meta| is_left_out(meta, self.origins));
+        let left_out: Vec<Box<[u8]>> = names.filter(|name| is_of(name, group) && is_left_out(name)).collect();
         if self.shows_stream(key) {
             for name in left_out {
                 let meta = self.take_path(key, Path::Stream(&name));

@@ -242,3 +242,31 @@ fn a_delivery_that_came_before_its_entry_is_shown_when_a_snapshot_brings_that() 
     assert_eq!(world.instances[C].keyspace.stream_part(0, b"x", delivery), Some(owner));
     world.heal()
 }
+
+/// Found by the simulation (seed 1035779): a delivery that the dataset had left out, since its entry was gone. That came back while the group was gone,
+/// too, which came back last.
+#[test]
+fn a_delivery_shows_again_with_its_group() -> Check {
+    let mut world = world(3, Rules::default());
+    let group = || Command::Stream(StreamCommand::Group("g".into(), true));
+    world.command(C, "x", add(100))?;
+    world.command(B, "x", add(100))?;
+    world.command(A, "x", add(300))?;
+    world.command(A, "x", group())?;
+    world.pull(B, A)?;
+    world.pull(A, B)?;
+    // The entry is late for the group: that is delivered, and the group is left where it is.
+    world.command(A, "x", read("g", Some("c")))?;
+    world.command(B, "x", Command::Stream(StreamCommand::Destroy("g".into())))?;
+    world.command(B, "x", delete(0))?;
+    world.pull(A, B)?;
+    world.pull(C, B)?;
+    world.pull(B, A)?;
+    world.pull(C, A)?;
+    world.command(A, "x", group())?;
+    world.pull(A, B)?;
+    let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
+    let owner = world.instances[B].keyspace.stream_part(0, b"x", delivery);
+    assert_eq!(owner, Some(Payload::Owner(b"c"[..].into())));
+    world.heal()
+}

@@ -257,20 +257,23 @@ pub fn shown(keyspace: &MemoryKeyspace) -> impl Iterator<Item = (&(u32, Vec<u8>)
     keyspace.entries().iter().filter_map(|(name, entry)| Some((name, shown_of(entry)?)))
 }
 
-/// What of a key is compared. Deliveries of entries that are not there are not: servers keep those that they have, but take no new ones, so it depends
-/// on what came first.
+/// What of a key is compared. Deliveries of entries or groups that are not there are not: servers keep those of entries that they have, but take no new
+/// ones, so it depends on what came first; without its group there is none.
 pub fn shown_of(entry: &Entry) -> Option<Cow<'_, Entry>> {
     if entry.kind != Kind::Stream {
         return Some(Cow::Borrowed(entry));
     }
     let mut shown = entry.clone();
     shown.elements.retain(|name, payload| match Part::parse(name) {
-        Some(Part::Delivery { id, .. }) => {
-            *payload != Payload::Late && entry.elements.contains_key(&entry_name(id)[..])
-        }
+        Some(Part::Delivery { group, id }) => *payload != Payload::Late && !is_lone(entry, group, id),
         _ => true,
     });
     (!shown.elements.is_empty()).then_some(Cow::Owned(shown))
+}
+
+fn is_lone(entry: &Entry, group: &[u8], id: StreamId) -> bool {
+    let has = |name: &[u8]| entry.elements.contains_key(name);
+    !has(&entry_name(id)) || !has(&Part::Group(group).name())
 }
 
 /// The dataset without deliveries of entries that are gone: whether a rewrite keeps one depends on what was pruned by then.
@@ -278,11 +281,11 @@ pub fn shown_of(entry: &Entry) -> Option<Cow<'_, Entry>> {
 pub fn without_lone_deliveries(keyspace: &MemoryKeyspace) -> BTreeMap<(u32, Vec<u8>), Entry> {
     let mut entries = keyspace.entries().clone();
     for entry in entries.values_mut().filter(|entry| entry.kind == Kind::Stream) {
-        let is_lone = |name: &&Vec<u8>| match Part::parse(name) {
-            Some(Part::Delivery { id, .. }) => !entry.elements.contains_key(&entry_name(id)[..]),
+        let is_out = |name: &&Vec<u8>| match Part::parse(name) {
+            Some(Part::Delivery { group, id }) => is_lone(entry, group, id),
             _ => false,
         };
-        let lone: Vec<Vec<u8>> = entry.elements.keys().filter(is_lone).cloned().collect();
+        let lone: Vec<Vec<u8>> = entry.elements.keys().filter(is_out).cloned().collect();
         lone.iter().for_each(|name| drop(entry.elements.remove(name)));
     }
     entries
