@@ -59,6 +59,8 @@ struct Measured {
     source_bytes: Rounds,
     /// At most, in all.
     target_bytes: Rounds,
+    /// Of that, what the target did not take before.
+    target_more: Rounds,
 }
 
 /// Measures and prints; returns what was to be reached.
@@ -83,8 +85,17 @@ fn measure(options: &Options, shape: &Shape) -> Vec<Target> {
     let [stock, empty, merge] = &measured;
     let mb = |bytes: &Rounds| figure(bytes.median() / 1e6);
     let head = format!("{keys} {}", shape.name);
-    let mut table =
-        Table::new(&[&head, "seconds", "noise", "/ stock", "CPU s", "/ stock", "source: more MB", "target: peak MB"]);
+    let mut table = Table::new(&[
+        &head,
+        "seconds",
+        "noise",
+        "/ stock",
+        "CPU s",
+        "/ stock",
+        "source: more MB",
+        "target: peak MB",
+        "more MB",
+    ]);
     for (name, ways) in [("stock replica", stock), ("Syncer, into an empty target", empty), ("Syncer, by merge", merge)]
     {
         table.row(vec![
@@ -96,6 +107,7 @@ fn measure(options: &Options, shape: &Shape) -> Vec<Target> {
             figure(ways.cpu.ratio(&stock.cpu).median()),
             mb(&ways.source_bytes),
             mb(&ways.target_bytes),
+            mb(&ways.target_more),
         ]);
     }
     println!("{table}");
@@ -183,8 +195,10 @@ impl Watched {
         let used = self.pids.map(cpu::used_by_family).iter().sum::<Duration>() + agents;
         measured.cpu.push((used - self.used).as_secs_f64());
         let peaks = self.peaks.end();
-        let [(before, source), (_, target)] = self.pids.map(|pid| peaks.get(&pid).copied().unwrap_or_default());
+        let [(before, source), (target_before, target)] =
+            self.pids.map(|pid| peaks.get(&pid).copied().unwrap_or_default());
         measured.source_bytes.push((source - before) as f64);
         measured.target_bytes.push(target as f64);
+        measured.target_more.push((target - target_before) as f64);
     }
 }
