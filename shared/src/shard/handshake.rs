@@ -180,6 +180,10 @@ impl Shard {
         if self.membership.contains(hello.instance) {
             return Ok(());
         }
+        if self.joining.is_some() {
+            // It has been somebody here, perhaps, and was forgotten since: only who has read the group can tell.
+            return Err(HandshakeError::NotYet(self.config.instance, hello.instance));
+        }
         if !self.has_evidence(hello) {
             if hello.standing == Standing::Group && !self.membership.is_group() {
                 return Err(HandshakeError::NotYet(self.config.instance, hello.instance));
