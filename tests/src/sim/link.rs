@@ -22,6 +22,8 @@ pub struct Link {
     pub wanted: InstanceSet,
     /// The handshake said that only a full sync helps.
     pub needs_full: bool,
+    /// Who was forgotten and has not been told takes one that has joined again for another server with its id: plans in which that may happen.
+    pub has_strangers: bool,
     /// The last error, for people.
     pub error: String,
     connection: Option<Connection>,
@@ -64,7 +66,20 @@ impl Link {
     pub fn new(source: usize, target: usize, wanted: InstanceSet) -> Self {
         let (is_up, needs_full, error, connection) = (true, false, String::new(), None);
         let (positioned_for, by_clock, flights) = (wanted, false, VecDeque::new());
-        Self { source, target, is_up, wanted, needs_full, error, connection, positioned_for, by_clock, flights }
+        let has_strangers = false;
+        Self {
+            source,
+            target,
+            is_up,
+            wanted,
+            needs_full,
+            has_strangers,
+            error,
+            connection,
+            positioned_for,
+            by_clock,
+            flights,
+        }
     }
 
     /// The source has taken in by a full sync what its backlog does not have: `SYNCERNOTHELD`, and the agent goes by the clock.
@@ -223,6 +238,7 @@ impl Link {
                 self.restart();
                 target.check()?;
                 match error {
+                    ApplyError::Identity(_) if self.has_strangers => Ok(Delivered::Refused),
                     ApplyError::Position { .. }
                     | ApplyError::Drift { .. }
                     | ApplyError::Fenced(_)

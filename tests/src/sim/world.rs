@@ -51,7 +51,8 @@ impl World {
         let links = pairs
             .filter(|(source, target)| source != target)
             .map(|(source, target)| Link::new(source, target, only(source)));
-        let links = links.collect();
+        let mut links: Vec<Link> = links.collect();
+        links.iter_mut().for_each(|link| link.has_strangers = plan.rejoins);
         let random = fastrand::Rng::with_seed(plan.seed);
         let syncs = (0..count).map(|_| SyncRun::default()).collect();
         let mut world = Self { plan: plan.clone(), random, instances, links, now_ms, syncs, registry, trace, step: 0 };
