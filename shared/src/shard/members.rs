@@ -194,7 +194,12 @@ impl Shard {
 
     /// M4: settles whom every member is known to have forgotten. `own` is this instance's durable clock. Several together: through
     /// one that is forgotten later, a member can still have taken effects of one that was forgotten before.
+    ///
+    /// Not while this instance joins: it reads the history of its group, in which more of who was forgotten may come behind the `Forget`.
     pub(super) fn settle_forgotten(&mut self, own: &VectorClock) {
+        if self.joining.is_some() {
+            return;
+        }
         let unsettled = self.membership.unsettled();
         let of = |instance| self.membership.forgotten(instance).map_or(&[][..], |f| &f.forgets);
         let forgets: Vec<Dot> = unsettled.iter().flat_map(of).copied().collect();
