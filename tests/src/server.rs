@@ -313,6 +313,7 @@ fn launch(kind: ServerKind, options: &ServerOptions, port: u16, folder: &Path) -
         ("--bind", "127.0.0.1"),
         ("--save", ""),
         ("--enable-debug-command", "yes"),
+        ("--enable-module-command", "yes"),
         ("--repl-diskless-sync-delay", "0"),
     ] {
         args.extend([name.into(), value.into()]);

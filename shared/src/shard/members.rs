@@ -228,9 +228,12 @@ impl Shard {
         self.drop_reports(instance);
     }
 
+    /// Those of which something was applied here: of one that a handshake has named, or a report, nothing may have been, since it began after
+    /// what is about to end the others.
     fn reigns_of(&self, instance: InstanceId) -> Vec<Origin> {
         let mine = |origin: &Origin| self.origins.instance(*origin) == instance && Some(*origin) != self.me;
-        self.origins.iter().map(|(origin, ..)| origin).filter(mine).collect()
+        let begun = |origin: &Origin| self.clock.get(*origin) > Timestamp::ZERO;
+        self.origins.iter().map(|(origin, ..)| origin).filter(|origin| mine(origin) && begun(origin)).collect()
     }
 
     /// M6: whether a group can come only from who was restored from before a settled `Forget`.

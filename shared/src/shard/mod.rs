@@ -16,6 +16,7 @@ mod peers;
 mod replay;
 mod report;
 pub(crate) mod saved;
+mod snapshot;
 mod status;
 mod stream;
 mod succeed;

@@ -20,7 +20,7 @@ use crate::metadata::{KeyMeta, KindMeta, PathMeta};
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
 use crate::replid::ReplId;
-use crate::snapshot::{SnapshotForgotten, SnapshotHead, SnapshotKey, SnapshotReign, key, rest};
+use crate::snapshot::{SnapshotHead, SnapshotKey, SnapshotReign, key, rest};
 use crate::timestamp::Timestamp;
 use crate::wire::{Reader, WireError};
 
@@ -107,58 +107,6 @@ impl Syncing {
 }
 
 impl Shard {
-    /// What a snapshot taken now begins with.
-    #[must_use]
-    pub fn snapshot_head(&self) -> SnapshotHead {
-        let reigns = self.origins.iter().map(|(origin, replid, instance)| SnapshotReign {
-            replid,
-            instance,
-            applied: self.clock.get(origin),
-            stable: self.stability.stable().get(origin),
-            start: self.stability.start(origin).unwrap_or_default(),
-            context: self.context_change(origin),
-        });
-        let joins = |instance| self.membership.joins(instance).iter().map(move |dot| (instance, *dot));
-        SnapshotHead {
-            instance: self.config.instance,
-            replid: self.replid,
-            offset: self.backlog.end_offset(),
-            reigns: reigns.collect(),
-            joins: self.membership.members().iter().flat_map(joins).collect(),
-            forgotten: self
-                .membership
-                .all_forgotten()
-                .map(|(i, f)| (i, f.clone()))
-                .map(SnapshotForgotten::from)
-                .collect(),
-            frozen: self.membership.frozen().to_vec(),
-        }
-    }
-
-    fn context_change(&self, origin: Origin) -> Vec<u8> {
-        let mut out = Vec::new();
-        let entries = self.streams.get(origin.index()).map_or(&[][..], |s| s.context.entries());
-        StreamContext::new().encode_change(entries.iter().copied(), &mut out);
-        out
-    }
-
-    /// The complete state of a key, with dots of this shard's reigns.
-    pub fn snapshot_key<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) -> KeyMeta {
-        self.merge(keyspace).exposed(key)
-    }
-
-    /// Appends the complete state of a key, as [`Shard::snapshot_key`] gives it. Whether there is anything to say of it.
-    pub fn encode_snapshot_key<K: Keyspace>(&mut self, out: &mut Vec<u8>, key: KeyRef<'_>, keyspace: &mut K) -> bool {
-        if self.table(keyspace).find(key.db, key.name).is_none() && rest::encode(out, key, keyspace) {
-            return true;
-        }
-        let state = self.snapshot_key(key, keyspace);
-        if !state.is_empty() {
-            key::encode(out, key.db, key.name, &state);
-        }
-        !state.is_empty()
-    }
-
     /// Whether a full sync goes on, or was broken off.
     #[must_use]
     pub fn is_syncing(&self) -> bool {

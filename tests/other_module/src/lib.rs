@@ -9,6 +9,7 @@
 //! | `OTHER.RAW key value` | a string through the key API, and replicates itself verbatim |
 //! | `OTHER.RAWLATER key value` | the same from a timer, replicated as `SET`, with an event |
 //! | `OTHER.SILENTLATER key field value` | a field of a hash from a timer, replicated as `HSET`, without an event |
+//! | `OTHER.DROPLATER key` | deletes it from a timer, without an event, and does not replicate that |
 //! | `OTHER.PUT key item`, `OTHER.TAKE key item`, `OTHER.SHOW key` | a type of its own (`bag.rs`) |
 
 #![allow(missing_docs, reason = "what the macro makes has none")]
@@ -87,6 +88,15 @@ fn silent_later(context: &Context, args: Vec<RedisString>) -> RedisResult {
     OK
 }
 
+fn drop_later(context: &Context, args: Vec<RedisString>) -> RedisResult {
+    let key = args.into_iter().skip(1).next_string()?;
+    let delete = |context: &Context, key: String| {
+        tell(context, context.open_key_writable(&context.create_string(key)).delete());
+    };
+    context.create_timer(LATER, delete, key);
+    OK
+}
+
 /// A command and its arguments, as bytes that may go to another thread.
 fn words(args: Vec<RedisString>) -> Result<Vec<Vec<u8>>, RedisError> {
     let words: Vec<Vec<u8>> = args.iter().skip(1).map(|arg| arg.as_slice().to_vec()).collect();
@@ -129,6 +139,7 @@ redis_module! {
         ["other.raw", raw, "write deny-oom", 1, 1, 1, ""],
         ["other.rawlater", raw_later, "", 0, 0, 0, ""],
         ["other.silentlater", silent_later, "", 0, 0, 0, ""],
+        ["other.droplater", drop_later, "", 0, 0, 0, ""],
         ["other.put", put, "write deny-oom", 1, 1, 1, ""],
         ["other.take", take, "write", 1, 1, 1, ""],
         ["other.show", show, "readonly", 1, 1, 1, ""],
