@@ -121,9 +121,6 @@ const GROUP: u8 = 3;
 const CONSUMER: u8 = 4;
 const DELIVERY: u8 = 5;
 
-/// What the names of all groups begin with.
-pub const GROUPS_PREFIX: &[u8] = &[GROUP];
-
 /// The name of [`Part::Last`].
 pub const LAST_NAME: &[u8] = &[LAST];
 
@@ -148,6 +145,17 @@ pub fn entry_id(name: &[u8]) -> Option<StreamId> {
 #[must_use]
 pub fn group_prefixes(group: &[u8]) -> [PartName; 2] {
     [scoped(CONSUMER, group), scoped(DELIVERY, group)]
+}
+
+/// With what the deliveries begin.
+pub const DELIVERIES_PREFIX: &[u8] = &[DELIVERY];
+
+/// A name behind those of all deliveries of a group, and before those of the next one.
+#[must_use]
+pub fn behind_deliveries(group: &[u8]) -> PartName {
+    let mut name = scoped(DELIVERY, group);
+    name.extend_from_slice(&[u8::MAX; size_of::<u128>() + 1]);
+    name
 }
 
 fn scoped(tag: u8, group: &[u8]) -> PartName {

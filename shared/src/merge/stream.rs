@@ -293,11 +293,16 @@ impl<K: Keyspace> Merge<'_, K> {
         let kind = self.table.find(key.db, key.name).and_then(|at| self.table.meta(at).kind(Kind::Stream));
         let Some(paths) = kind.map(|kind| &kind.paths) else { return };
         let is_left_out = |meta: &PathMeta| is_left_out(meta, self.origins);
-        let groups = paths.with_prefix(stream::GROUPS_PREFIX);
-        let deliveries =
-            groups.iter().filter_map(|name| Some(Part::Delivery { group: Part::parse(name)?.group()?, id }.name()));
-        let left_out = deliveries.filter(|name| paths.get(Path::Stream(name)).is_some_and(is_left_out));
-        let left_out: SmallVec<[PartName; 1]> = left_out.collect();
+        let mut left_out: SmallVec<[PartName; 1]> = SmallVec::new();
+        let mut from = PartName::from_slice(stream::DELIVERIES_PREFIX);
+        // By group, of which the metadata may know nothing else.
+        while let Some(Part::Delivery { group, .. }) = paths.first_from(&from).and_then(Part::parse) {
+            let name = Part::Delivery { group, id }.name();
+            from = stream::behind_deliveries(group);
+            if paths.get(Path::Stream(&name)).is_some_and(is_left_out) {
+                left_out.push(name);
+            }
+        }
         if self.shows_stream(key) {
             for name in left_out {
                 let meta = self.take_path(key, Path::Stream(&name));

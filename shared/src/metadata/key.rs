@@ -298,6 +298,13 @@ impl Paths {
         range.map(|(name, _)| name).take_while(|name| name.starts_with(prefix)).cloned().collect()
     }
 
+    /// The first name that is not before `from`, of a type whose paths are in order.
+    #[must_use]
+    pub fn first_from(&self, from: &[u8]) -> Option<&[u8]> {
+        let Paths::Ordered(map) = self else { return None };
+        map.range::<[u8], _>((Bound::Included(from), Bound::Unbounded)).next().map(|(name, _)| &**name)
+    }
+
     /// Whether some entry is as `test` says.
     #[must_use]
     pub fn any(&self, mut test: impl FnMut(&PathMeta) -> bool) -> bool {

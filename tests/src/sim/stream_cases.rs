@@ -270,3 +270,23 @@ fn a_delivery_shows_again_with_its_group() -> Check {
     assert_eq!(owner, Some(Payload::Owner(b"c"[..].into())));
     world.heal()
 }
+
+/// The same, but the group is there, and pruned.
+#[test]
+fn a_delivery_shows_again_with_its_entry_in_a_group_without_metadata() -> Check {
+    let mut world = world(3, Rules::default());
+    world.command(B, "x", add(100))?;
+    world.command(A, "x", add(300))?;
+    world.command(A, "x", Command::Stream(StreamCommand::Group("g".into(), true)))?;
+    world.settle()?;
+    world.command(A, "x", read("g", Some("c")))?;
+    world.command(B, "x", delete(0))?;
+    world.pull(A, B)?;
+    world.fail_over(C, 1)?;
+    world.command(C, "x", add(100))?;
+    world.pull(C, B)?;
+    let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
+    let owner = world.instances[B].keyspace.stream_part(0, b"x", delivery);
+    assert_eq!(owner, Some(Payload::Owner(b"c"[..].into())));
+    world.heal()
+}
