@@ -56,6 +56,24 @@ fn elements(client: &mut Client, key: &str) -> Vec<String> {
 }
 
 on_all_kinds! {
+    fn what_moves_between_lists_one_of_which_is_written_whole_leaves_and_arrives(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("RPUSH a 1 2 3");
+        one.ok("RPUSH last 0");
+        one.ok("RPUSH b 9");
+        cluster.converged();
+        one.multi(&["LMOVE a b RIGHT LEFT", "SORT b ALPHA STORE b"]);
+        one.multi(&["RPOPLPUSH last b", "SORT b ALPHA STORE b"]);
+        cluster.converged();
+        assert_eq!((two.text("LRANGE a 0 -1"), two.text("LRANGE b 0 -1")), ("[1, 2]".into(), "[0, 3, 9]".into()));
+        one.multi(&["SORT b DESC STORE b", "LMOVE b a LEFT RIGHT"]);
+        cluster.converged();
+        assert_eq!((two.text("LRANGE a 0 -1"), two.text("LRANGE b 0 -1")), ("[1, 2, 9]".into(), "[3, 0]".into()));
+        two.ok("RPOP a");
+        cluster.converged();
+        assert_eq!((one.text("LRANGE a 0 -1"), one.text("EXISTS last")), ("[1, 2]".into(), "0".into()));
+    }
+
     /// What each site pushes stays together, however often they take turns.
     fn pushes_do_not_mix(cluster: 3) {
         let mut clients: Vec<Client> = (1..=3).map(|id| cluster.client(id)).collect();

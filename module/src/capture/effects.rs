@@ -78,7 +78,10 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             }
             Item::Staged { stage, key, db, at: arg, created } => {
                 let write = Write { db, key: self.unit.bytes(key), created };
-                if !self.emptied(at, db, write.key) || matches!(self.unit.shape(stage), Shape::SMove) {
+                if self.leaves_for_whole(stage, arg, db, seals) {
+                    let end = end_of(self.unit.args(stage).get(3), End::Tail);
+                    self.list(write, Edit::Pop(end, Some(1)));
+                } else if !self.emptied(at, db, write.key) || matches!(self.unit.shape(stage), Shape::SMove) {
                     self.staged(stage, arg, write, at);
                 }
             }
@@ -118,6 +121,12 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
                 self.flush(FlushScope::Db(b));
             }
         }
+    }
+
+    /// Whether an element went from here to a list that is captured whole, which does not say where it came from.
+    fn leaves_for_whole(&self, stage: usize, arg: usize, db: u32, seals: &Seals<'_>) -> bool {
+        let is_source = self.unit.shape(stage) == Shape::ListMove && arg == 1;
+        is_source && self.unit.args(stage).get(2).is_some_and(|target| seals.is_whole(db, target))
     }
 
     /// Whether the next thing that happened is that the key went away: then its `Clear` says more than removes do.
