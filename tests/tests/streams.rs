@@ -94,6 +94,33 @@ on_all_kinds! {
         }
     }
 
+    fn what_had_not_seen_the_end_of_a_group_is_in_the_next_one_of_its_name(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        for id in ["1-1", "2-1"] {
+            one.ok(&format!("XADD x {id} f v"));
+        }
+        one.ok("XGROUP CREATE x g 0");
+        assert_eq!(read(&mut one, "alice", "STREAMS x >"), ["1-1", "2-1"]);
+        cluster.converged();
+        cluster.cut(1, 2);
+        one.ok("XCLAIM x g bob 0 1-1");
+        two.ok("XGROUP DESTROY x g");
+        two.ok("XGROUP CREATE x g 0");
+        cluster.heal();
+        cluster.converged();
+        let claimed = BTreeMap::from([("1-1".to_owned(), "bob".to_owned())]);
+        assert_eq!((pending(&mut one, "x"), pending(&mut two, "x")), (claimed.clone(), claimed));
+        // Who has seen all of it begins anew.
+        cluster.cut(1, 2);
+        one.ok("XCLAIM x g carol 0 1-1");
+        two.ok("XGROUP DESTROY x g");
+        cluster.heal();
+        cluster.converged();
+        one.ok("XGROUP CREATE x g 0");
+        cluster.converged();
+        assert_eq!((pending(&mut one, "x").len(), pending(&mut two, "x").len()), (0, 0));
+    }
+
     fn whose_a_delivery_is_outlives_its_entry_and_a_rewrite_of_the_key(cluster: 2) {
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));
         one.ok("XADD x 1-1 f v");

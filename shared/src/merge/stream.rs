@@ -235,7 +235,28 @@ impl<K: Keyspace> Merge<'_, K> {
         for name in parts.iter().filter(|name| ***name != *own) {
             self.remove_element(key, Path::Stream(name), seen);
         }
+        let group_meta = self.table.find(key.db, key.name).and_then(|id| self.table.meta(id).path(Path::Stream(&own)));
+        if !group_meta.is_some_and(|meta| meta.survives(seen)) {
+            self.expose_deliveries(key, group);
+        }
         self.remove_element(key, Path::Stream(&own), seen);
+    }
+
+    /// What is known of deliveries of a group.
+    fn deliveries(&self, key: KeyRef<'_>, group: &[u8]) -> Vec<Box<[u8]>> {
+        let kind = self.table.find(key.db, key.name).and_then(|id| self.table.meta(id).kind(Kind::Stream));
+        let [_, prefix] = stream::group_prefixes(group);
+        let names = kind.map(|kind| kind.paths.with_prefix(&prefix)).unwrap_or_default();
+        names.into_iter().filter(|name| is_of(name, group)).collect()
+    }
+
+    /// The group is about to go from the dataset, which then says no more whose they are.
+    fn expose_deliveries(&mut self, key: KeyRef<'_>, group: &[u8]) {
+        for name in self.deliveries(key, group) {
+            let mut meta = self.take_path(key, Path::Stream(&name));
+            self.explain(key, Path::Stream(&name), &mut meta);
+            self.return_path(key, Path::Stream(&name), meta);
+        }
     }
 
     fn remote_delivery(&mut self, key: KeyRef<'_>, op: StreamOp<'_>, dot: Dot, seen: &Seen<'_>) {

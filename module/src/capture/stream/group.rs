@@ -67,6 +67,10 @@ fn of_group(
     let mut changes = Changes::new(2);
     let consumer = args.bytes(4).map(|name| Part::Consumer { group, name });
     if is(args, 1, b"create") || is(args, 1, b"setid") {
+        if is(args, 1, b"create") {
+            // A new group begins with nothing of one that had its name: of that, only what was not seen here survives.
+            changes.push(Op::Stream(StreamOp::Ungroup { group }));
+        }
         changes.assign(Part::Group(group), Value::Id(position(keyspace, db, key, group)?));
         // So that there is a stream wherever there is a group.
         changes.assign(Part::Last, Value::Id(last_id(keyspace, db, key)?));
