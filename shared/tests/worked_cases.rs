@@ -264,6 +264,26 @@ mod unknown_values {
         )
     }
 
+    /// Once its server can read them, stable or not, a site shows what the others show.
+    #[test]
+    fn show_when_the_server_has_come_to_know_their_type() {
+        for is_stable in [false, true] {
+            let (mut a, mut b) = met();
+            whole(b"X1")(&mut a);
+            a.expire(NOW as i64 + 1_000_000);
+            exchange(&mut a, &mut b);
+            if is_stable {
+                rest(&mut a, &mut b);
+            }
+            assert_eq!((b.shard.show_unknown(&mut b.data), b.shard.status().unknown), (0, 1), "not yet");
+            b.data.unknown = None;
+            assert_eq!((b.shard.show_unknown(&mut b.data), b.shard.status().unknown), (1, 0));
+            settle(&mut a, &mut b);
+            prune(&mut a, &mut b);
+            assert_eq!(b.data.payload(0, K), Some(b"X1".to_vec()));
+        }
+    }
+
     #[test]
     fn stay_also_when_they_are_stable() {
         let (mut a, mut b) = met();

@@ -32,6 +32,8 @@ pub struct ClusterOptions {
     pub config: Vec<(&'static str, &'static str)>,
     /// Further arguments of every agent.
     pub agent: Vec<&'static str>,
+    /// Instances whose servers have the module of `tests/other_module`, too.
+    pub other_module: Vec<u8>,
     /// Which sites know each other's addresses; everybody everybody's if there are none.
     pub edges: Vec<(u8, u8)>,
 }
@@ -324,7 +326,8 @@ fn mesh(ports: &[u16]) -> Vec<LinkOptions> {
 fn server_options(instance: u8, options: &ClusterOptions) -> ServerOptions {
     let with_module =
         options.module.iter().fold(ServerOptions::instance(instance), |all, (name, value)| all.module_arg(name, value));
-    options.config.iter().fold(with_module, |all, (name, value)| all.config(name, value))
+    let with_others = if options.other_module.contains(&instance) { with_module.other_module() } else { with_module };
+    options.config.iter().fold(with_others, |all, (name, value)| all.config(name, value))
 }
 
 fn agent_options(instance: u8, ports: &[u16], proxy: &Proxy, options: &ClusterOptions) -> AgentOptions {

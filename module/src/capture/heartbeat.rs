@@ -20,6 +20,16 @@ const PRUNE_STEPS: usize = 2000;
 /// Keys that a joining instance writes again in one tick.
 const RENEWALS: usize = 500;
 
+crate::redis::server_local! {
+    /// Whether the server may know other types of values than when it was last tried.
+    static TYPES_ARE_NEW: Cell<bool> = const { Cell::new(true) };
+}
+
+/// A module has come or gone, or a state was loaded.
+pub fn saw_types() {
+    TYPES_ARE_NEW.set(true);
+}
+
 /// The beat.
 struct Heartbeat;
 
@@ -56,6 +66,21 @@ impl Tick for Heartbeat {
             if role::mode() == role::Mode::Primary {
                 replication::drain(context, &mut shard);
             }
+        }
+    }
+}
+
+/// What the server could not read, it may now. Only from a client's command: a server that fails to read a value while it serves nobody takes
+/// that for a broken file, and exits.
+pub fn show_unknown(context: &Context) {
+    let is_ready = matches!(role::mode(), role::Mode::Primary | role::Mode::Replica);
+    if !is_ready || !TYPES_ARE_NEW.replace(false) {
+        return;
+    }
+    if let Ok(mut shard) = state::shard() {
+        let shown = with_keyspace(context, |keyspace| shard.show_unknown(keyspace));
+        if shown > 0 {
+            log::notice(&format!("syncer: {shown} values that this server could not read before show now"));
         }
     }
 }

@@ -44,6 +44,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 pub use dataset::ServerDataset;
+pub use heartbeat::show_unknown;
 pub use published::{set_channels as set_published, set_functions};
 pub use role::Mode;
 pub use touch::flush as flush_touches;
@@ -214,6 +215,7 @@ pub fn on_server_event(context: &Context, event: ServerEvent) {
             // No events tell of the TTLs in a file.
             saw_ttl();
             field_ttls::saw();
+            heartbeat::saw_types();
             role::loading(load);
         }
         ServerEvent::Forked => {
@@ -221,7 +223,10 @@ pub fn on_server_event(context: &Context, event: ServerEvent) {
             durable::forked();
             aof::look(context);
         }
-        ServerEvent::Modules => drop(with(|capture| capture.table = catalogue::read(context))),
+        ServerEvent::Modules => {
+            heartbeat::saw_types();
+            with(|capture| capture.table = catalogue::read(context));
+        }
         ServerEvent::Gone(client) => {
             with(|capture| capture.gone(client));
             crate::commands::forget(client);

@@ -159,6 +159,12 @@ impl<K: Keyspace> Merge<'_, K> {
         }
     }
 
+    /// Writes a key anew, all of it, for the dataset may hold what it could not.
+    pub fn show_again(&mut self, key: KeyRef<'_>) {
+        let meta = self.take_exposed(key, |_, _| true);
+        self.restore(key, meta);
+    }
+
     fn show_element(&mut self, key: KeyRef<'_>, path: Path<'_>, meta: &mut PathMeta) {
         if let Some(shown) = view::view(meta, path.kind(), self.origins) {
             self.put_view(key, path, &shown, meta);

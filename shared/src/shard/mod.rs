@@ -22,6 +22,7 @@ mod stream;
 mod succeed;
 mod sync;
 mod tail;
+mod unknown;
 
 pub use crate::record::Before;
 pub use batch::{Applied, ApplyError, Batch, Outcome};
