@@ -229,7 +229,10 @@ fn a_reader_that_falls_behind_is_told_of_before_it_needs_a_full_sync() {
         let peers = one.text("SYNCER.PEERS");
         assert!(peers.contains("reading, 0, headroom_bytes, 3"), "{peers}");
         let is_told = |peers: &str| field(peers, "headroom_seconds").is_some_and(|seconds| seconds < 1_000);
-        wait::eventually("at the rate of these writes", || is_told(&one.text("SYNCER.PEERS")));
+        wait::eventually("at the rate of the writes", || {
+            one.ok(&format!("SET small {}", "x".repeat(1_000)));
+            is_told(&one.text("SYNCER.PEERS"))
+        });
         (7..20).for_each(|key| drop(one.ok(&format!("SET big:{key} {value}"))));
         wait::eventually("and says when it is too late", || {
             agent.log().contains("it needs a full sync; raise backlog-size")

@@ -179,8 +179,13 @@ impl Shard {
     pub(super) fn join_applied(&mut self, instance: InstanceId, dot: Dot, seen: &Seen<'_>) {
         let has_left = self.membership.forgotten(instance).is_some();
         if self.membership.join(instance, dot, seen) && has_left {
-            // All that anybody had of it before is here: its sponsor had it settled.
-            let reigns: Vec<Origin> = self.reigns_of(instance);
+            // All that anybody had of it before is here: its sponsor had it settled. What it has begun since may be here, too: it begins without
+            // having seen anything, so who reads it first, and joins itself, takes that first.
+            let from_before = |origin: &Origin| {
+                let start = self.stability.start(*origin).unwrap_or_default();
+                seen.has(&Dot { ts: start, index: 0, origin: *origin })
+            };
+            let reigns: Vec<Origin> = self.reigns_of(instance).into_iter().filter(from_before).collect();
             self.membership.freeze(reigns.into_iter());
             self.drop_reports(instance);
         }
