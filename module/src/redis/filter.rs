@@ -69,7 +69,7 @@ impl Call {
     }
 }
 
-/// Registers the filter. It passes over our own calls (see [`super::call`]).
+/// Registers the filter. It passes over our own calls (see [`mod@super::call`]).
 pub fn register(context: &Context) -> Option<()> {
     // SAFETY: the context is valid and the callback lives as long as the module, which is never unloaded.
     let filter = unsafe { api!(RedisModule_RegisterCommandFilter)(context.raw(), Some(filtered), 0) };

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::ops::Deref;
 
-/// A value of whoever holds the server's lock. Made by [`server_local!`].
+/// A value of whoever holds the server's lock. Made by `server_local!`.
 pub struct ServerLocal<T>(T);
 
 // SAFETY: every entry from the server comes with its lock held, which passes from thread to thread like a mutex; so no two threads
@@ -15,7 +15,7 @@ pub struct ServerLocal<T>(T);
 unsafe impl<T> Sync for ServerLocal<T> {}
 
 impl<T> ServerLocal<T> {
-    /// For [`server_local!`].
+    /// For `server_local!`.
     pub const fn new(value: T) -> Self {
         Self(value)
     }
