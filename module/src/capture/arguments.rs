@@ -29,6 +29,12 @@ impl<'a> StageArgs<'a> {
         pairs.map(move |pair| (unit.bytes(pair[0]), unit.bytes(pair[1])))
     }
 
+    /// What stands behind `FIELDS count`.
+    pub fn fields(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let word = (2..self.len()).find(|at| self.get(*at).is_some_and(|a| a.eq_ignore_ascii_case(b"fields")));
+        self.from(word.map_or(self.len(), |at| at + 2))
+    }
+
     /// What a look or the reply told.
     pub fn told(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
         let unit = self.unit;

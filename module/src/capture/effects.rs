@@ -276,8 +276,8 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             Shape::HSet => self.push_all(write, args.pairs(2).map(|(field, value)| set_field(field, value))),
             Shape::HDel => self.push_all(write, args.from(2).map(|field| remove(Path::Field(field)))),
             Shape::HGetDel => self.push_all(write, args.from(4).map(|field| remove(Path::Field(field)))),
-            Shape::HTtl => self.fields(write, fields(&args).step_by(1), true),
-            Shape::HSetEx => self.fields(write, fields(&args).step_by(2), false),
+            Shape::HTtl => self.fields(write, args.fields(), true),
+            Shape::HSetEx => self.fields(write, args.fields().step_by(2), false),
             Shape::HIncrBy | Shape::HIncrFloat if self.began_anew(write, args.get(2), at) => {
                 self.fields(write, args.get(2).into_iter(), false);
             }
@@ -443,12 +443,6 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             }
         }
     }
-}
-
-/// What stands behind `FIELDS count`.
-fn fields<'a>(args: &StageArgs<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-    let word = (2..args.len()).find(|at| args.get(*at).is_some_and(|a| a.eq_ignore_ascii_case(b"fields")));
-    args.from(word.map_or(args.len(), |at| at + 2))
 }
 
 /// A key that a command wrote.
