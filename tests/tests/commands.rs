@@ -163,6 +163,15 @@ fn settings_are_read_and_set_like_the_servers_own() {
     });
 }
 
+#[test]
+fn the_table_of_settings_has_each_with_its_range() {
+    let page = include_str!("../../docs/COMMANDS.md");
+    for (name, _, min, max) in RANGES {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `syncer.{name}` |")));
+        assert!(row.is_some_and(|row| row.contains(&format!("| {min} to {max} |"))), "{name}: {row:?}");
+    }
+}
+
 /// As arguments of `loadmodule`: the log names the range.
 #[test]
 fn settings_at_load_name_their_ranges() {
