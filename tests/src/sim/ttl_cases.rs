@@ -3,9 +3,9 @@
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::Rules;
 
-use super::Check;
 use super::cases::{A, B, C, check, set, world};
 use super::client::Command;
+use super::{Check, World};
 
 /// MERGE_RULES T1: a TTL that was set, shorter or not, counts more than the one that a concurrent write has seen.
 #[test]
@@ -101,21 +101,27 @@ fn t7_what_is_asserted_again_ranks_below_what_clients_write() {
     check(steps, |rules| rules.reassert_flag = false);
 }
 
+/// A has expired what C had extended, of which B alone has heard.
+fn expired_against_one_that_is_lost(rules: Rules) -> Result<World, String> {
+    let mut world = world(3, rules);
+    world.settle()?;
+    let at = world.now_ms as i64 + 10_000;
+    world.command(A, "k", Command::Set("v".into(), Some(at)))?;
+    world.pull(A, B)?;
+    world.pull(A, C)?;
+    world.command(C, "k", Command::ExpireAt(at + 4_000_000))?;
+    world.pull(C, B)?;
+    world.tick(10_100);
+    world.expire(A)?;
+    world.pull(A, B)?;
+    Ok(world)
+}
+
 /// MERGE_RULES T8: C extended what A expires, and is lost after B alone has heard of it.
 #[test]
 fn t8_what_a_lost_instance_had_extended_lives_on() {
     let steps = |rules: Rules| {
-        let mut world = world(3, rules);
-        world.settle()?;
-        let at = world.now_ms as i64 + 10_000;
-        world.command(A, "k", Command::Set("v".into(), Some(at)))?;
-        world.pull(A, B)?;
-        world.pull(A, C)?;
-        world.command(C, "k", Command::ExpireAt(at + 4_000_000))?;
-        world.pull(C, B)?;
-        world.tick(10_100);
-        world.expire(A)?;
-        world.pull(A, B)?;
+        let mut world = expired_against_one_that_is_lost(rules)?;
         world.shows(B, "k", None)?;
         world.forget(A, C)?;
         world.heal()?;
@@ -131,17 +137,7 @@ fn t8_what_a_lost_instance_had_extended_lives_on() {
 #[test]
 fn what_was_written_since_outranks_what_a_lost_instance_had_extended() -> Check {
     for since in [set("new"), Command::SAdd("m".into())] {
-        let mut world = world(3, Rules::default());
-        world.settle()?;
-        let at = world.now_ms as i64 + 10_000;
-        world.command(A, "k", Command::Set("v".into(), Some(at)))?;
-        world.pull(A, B)?;
-        world.pull(A, C)?;
-        world.command(C, "k", Command::ExpireAt(at + 4_000_000))?;
-        world.pull(C, B)?;
-        world.tick(10_100);
-        world.expire(A)?;
-        world.pull(A, B)?;
+        let mut world = expired_against_one_that_is_lost(Rules::default())?;
         world.command(B, "k", since)?;
         let written = world.instances[B].keyspace.clone();
         world.forget(A, C)?;
