@@ -50,6 +50,7 @@ pub fn load(context: &Context, args: Args<'_>) -> Result<(), LoadError> {
     settings_changed();
 
     crate::redis::signal_explicitly(context);
+    crate::redis::know_encodings(context);
     for command in capture::COMMANDS.iter().chain(crate::commands::COMMANDS) {
         register(context, command)?;
     }

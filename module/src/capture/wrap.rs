@@ -13,13 +13,13 @@ use super::table::Spec;
 use super::{Capture, ServerDataset, call, published};
 use crate::redis::client::{self, User};
 use crate::redis::filter::Call;
-use crate::redis::server::Info;
+use crate::redis::server;
 use crate::redis::{Command, Context, OwnedText, Text, detached, timer};
 
 /// Whether COPY and MOVE to another database leave the client there: Valkey 8.1 with any subscriber of keyspace events.
 #[must_use]
 pub fn has_copy_bug(context: &Context) -> bool {
-    Info::section(context, c"server").text(c"valkey_version").is_some_and(|version| version.starts_with("8."))
+    server::valkey_version(context).is_some_and(|version| version.starts_with("8."))
 }
 
 impl Capture {

@@ -14,7 +14,7 @@ use redis_module::raw;
 use redis_module::raw::{RedisModuleKey, RedisModuleString};
 
 use super::expiry::ExpiryOff;
-use super::server::Info;
+use super::server::valkey_version;
 use super::{Context, OwnedText, Text, ok};
 
 /// The type of the value that a key holds.
@@ -77,7 +77,7 @@ impl EventClass {
     }
 }
 
-thread_local! {
+crate::redis::server_local! {
     /// Strings from this length on are always raw-encoded, so that their bytes can be looked at in place. Shorter ones may be
     /// integers or embedded, which `RM_StringDMA` converts for good. Redis embeds up to 44 bytes; Valkey up to 64 with header and key, since 9.1 up
     /// to 128 (`object.c`).
@@ -402,14 +402,18 @@ unsafe extern "C" fn visited(
 /// Asks the server not to take every key opened for writing as changed: [`signal_modified`] says what was. Once, while
 /// loading.
 ///
-/// Also: what strings look like inside is found out, the module notices when a file or a full sync breaks off, and a replica may serve its old dataset until the new one is complete.
+/// Also: the module notices when a file or a full sync breaks off, and a replica may serve its old dataset until the new one is complete.
 pub fn signal_explicitly(context: &Context) {
     const OPTIONS: c_int = (raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED
         | raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS
         | raw::REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD) as c_int;
     // SAFETY: the context is valid.
     unsafe { api!(RedisModule_SetModuleOptions)(context.raw(), OPTIONS) };
-    if Info::section(context, c"server").text(c"valkey_version").is_none() {
+}
+
+/// Finds out how this server stores strings. Once, while loading.
+pub fn know_encodings(context: &Context) {
+    if valkey_version(context).is_none() {
         RAW_FROM.set(64);
     }
 }

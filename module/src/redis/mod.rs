@@ -52,7 +52,7 @@ pub use context::{Context, ContextFlags, detached, is_handing_over, log, random_
 pub use events::ServerEvent;
 pub use expiry::{ExpiryOff, without_expiry};
 pub use guard::panics;
-pub use key::{EventClass, Key, KeyType, notify, signal_explicitly, signal_modified};
+pub use key::{EventClass, Key, KeyType, know_encodings, notify, signal_explicitly, signal_modified};
 pub use pubsub::publish;
 pub use reply::{Answer, Replier};
 pub use scan::KeyScan;

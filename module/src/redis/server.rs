@@ -80,6 +80,12 @@ pub fn key_counts(context: &Context, databases: u32) -> (u64, u64) {
     (keys, volatile)
 }
 
+/// The version of the server if it is Valkey.
+#[must_use]
+pub fn valkey_version(context: &Context) -> Option<String> {
+    Info::section(context, c"server").text(c"valkey_version")
+}
+
 /// The name and version of a server that is older than what the module needs.
 #[must_use]
 pub fn too_old(context: &Context) -> Option<String> {
