@@ -23,11 +23,15 @@ pub fn module() -> PathBuf {
 /// # Panics
 /// When there is none, with the command that builds it.
 pub fn other_module() -> PathBuf {
-    const HOW: &str = "cargo build --profile ci -p syncer-other-module";
-    let path = env::var_os("SYNCER_OTHER_MODULE").map(PathBuf::from);
-    let path = path.unwrap_or_else(|| module().with_file_name("libother_module.so"));
-    assert!(path.is_file(), "{} is missing: build it with `{HOW}` or name it in SYNCER_OTHER_MODULE", path.display());
-    path.canonicalize().expect("a file has a canonical path")
+    beside_module("SYNCER_OTHER_MODULE", "libother_module.so", "cargo build --profile ci -p syncer-other-module")
+}
+
+/// The module of `tests/listener`: `SYNCER_LISTENER`, or what lies beside [`module`].
+///
+/// # Panics
+/// When there is none, with the command that builds it.
+pub fn listener() -> PathBuf {
+    beside_module("SYNCER_LISTENER", "liblistener.so", "cargo build --release -p syncer-listener")
 }
 
 /// The agent: `SYNCER_AGENT`, or the newest build of profile `ci` or `release`.
@@ -46,6 +50,12 @@ pub fn server(kind: ServerKind) -> PathBuf {
     let path = workspace().join(".cache/servers").join(kind.folder()).join(kind.binary());
     assert!(path.is_file(), "{} is missing: get it with ./run servers", path.display());
     path
+}
+
+fn beside_module(variable: &str, file: &str, how: &str) -> PathBuf {
+    let path = env::var_os(variable).map_or_else(|| module().with_file_name(file), PathBuf::from);
+    assert!(path.is_file(), "{} is missing: build it with `{how}` or name it in {variable}", path.display());
+    path.canonicalize().expect("a file has a canonical path")
 }
 
 fn built(variable: &str, file: &str, how: &str) -> PathBuf {

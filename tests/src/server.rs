@@ -117,6 +117,12 @@ impl ServerOptions {
         self.config("loadmodule", &path.to_string_lossy())
     }
 
+    /// With the module of `tests/listener`: called as Syncer is, it does nothing.
+    pub fn listener(self) -> Self {
+        let path = artifact::listener();
+        self.config("loadmodule", &path.to_string_lossy())
+    }
+
     /// Run as a user that the system's limits bind: root is above them.
     pub fn unprivileged(mut self) -> Self {
         self.user = rustix::process::geteuid().is_root().then_some(UNPRIVILEGED);

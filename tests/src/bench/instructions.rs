@@ -1,4 +1,4 @@
-//! Instructions per operation, of the stock server, the stock pair, the module alone and two sites: figures that other
+//! Instructions per operation, of the stock server, the stock pair, a module that only listens, Syncer alone and two sites: figures that other
 //! programs on the machine do not change, so that a regression shows anywhere.
 //!
 //! Only user space is counted, so the cost of sockets, the same for all, is not in it; nor is what servers and module do by
@@ -39,6 +39,7 @@ struct Row {
     workload: Workload,
     stock: f64,
     pair: [f64; 2],
+    listener: f64,
     alone: f64,
     sites: [f64; 2],
 }
@@ -50,21 +51,24 @@ pub fn run(options: &Options) -> Vec<Target> {
     let stock = start(ServerOptions::stock());
     let pair = [ServerOptions::stock(), ServerOptions::stock()].map(start);
     follow(&pair[1].server, &pair[0].server);
+    let listener = start(ServerOptions::stock().listener());
     let alone = start(ServerOptions::instance(1));
     let mut sites = Sites::start(kind);
     let rows = options.commands.iter().map(|&workload| {
         eprintln!("bench: instructions of {}", workload.name);
         let [stock] = measure(workload, [&stock], |_| {});
+        let [listener] = measure(workload, [&listener], |_| {});
         let [alone] = measure(workload, [&alone], |_| {});
         let [primary, replica] = &pair;
         let settle = follower(&primary.server);
         let pair = measure(workload, [primary, replica], settle);
-        Row { workload, stock, alone, pair, sites: sites.measure(workload) }
+        Row { workload, stock, listener, alone, pair, sites: sites.measure(workload) }
     });
     let rows: Vec<Row> = rows.collect();
     if let Some(folder) = &options.keep {
         let [primary, replica] = &pair;
-        let named = [("stock", &stock), ("primary", primary), ("replica", replica), ("alone", &alone)];
+        let named =
+            [("stock", &stock), ("primary", primary), ("replica", replica), ("listener", &listener), ("alone", &alone)];
         let named = named.into_iter().chain([("origin", &sites.origin), ("target", &sites.target)]);
         named.for_each(|(name, counted)| counted.keep(&folder.join(name)));
     }
@@ -77,21 +81,25 @@ fn table(rows: &[Row]) -> Table {
         "command",
         "stock",
         "pair: primary + replica",
+        "listener",
         "module alone",
         "sites: origin + target",
+        "stock / listener",
         "stock / alone",
         "stock / origin",
         "sites / pair",
     ];
     let mut table = Table::new(&heads);
-    for Row { workload, stock, pair, alone, sites } in rows {
+    for Row { workload, stock, pair, listener, alone, sites } in rows {
         let sum = |parts: &[f64; 2]| parts.iter().sum::<f64>();
         table.row(vec![
             workload.name.to_owned(),
             figure(*stock),
             pair.map(figure).join(" + "),
+            figure(*listener),
             figure(*alone),
             sites.map(figure).join(" + "),
+            figure(stock / listener),
             figure(stock / alone),
             figure(stock / sites[0]),
             figure(sum(sites) / sum(pair)),
