@@ -78,6 +78,30 @@ on_all_kinds! {
         cluster.converged();
     }
 
+    /// Strings of a transaction are looked at together when it has ended: each is what it is then, whatever else was done.
+    fn a_transaction_of_strings_arrives_as_it_ends(cluster: 2) {
+        let long = "x".repeat(300);
+        let value = |n: usize| [n.to_string(), format!("text{n}"), format!("{long}{n}")][n % 3].clone();
+        let mut lines: Vec<String> = (0..200).map(|n| format!("SET k{} {}", n % 150, value(n))).collect();
+        lines.extend(["SELECT 1".to_owned(), "SET other 1".to_owned(), "SELECT 0".to_owned()]);
+        lines.extend(["SET counted 5", "INCR counted", "SET gone 1", "DEL gone", "SET moved 1", "MOVE moved 2"].map(str::to_owned));
+        lines.extend(["SETEX short 1000 v", "SET ttl v PX 1000000", "SET ttl w KEEPTTL", "MSET a 1 b 2", "SET a 3", "APPEND b x"].map(str::to_owned));
+        let mut one = cluster.client(1);
+        let answer = one.multi(&lines);
+        assert!(!reply::items(&answer).iter().any(reply::is_error), "{}", reply::text(&answer));
+        cluster.converged();
+        let mut two = cluster.client(2);
+        for key in ["k0", "k49", "k50", "k149", "counted", "a"] {
+            let looks = [format!("GET {key}"), format!("OBJECT ENCODING {key}")];
+            assert_eq!(looks.each_ref().map(|line| two.text(line)), looks.each_ref().map(|line| one.text(line)), "{key}");
+        }
+        assert_eq!([two.text("GET k0"), two.text("GET counted"), two.text("GET b")], ["150", "6", "2x"]);
+        assert!(two.text("PTTL short") != "-1" && two.text("PTTL ttl") != "-1");
+        one.multi(&["SET lost 1", "SET lost2 2", "FLUSHDB", "SET after 1", "SET later 2", "SWAPDB 0 1"]);
+        cluster.converged();
+        assert_eq!([two.text("DBSIZE"), two.text("GET other")], ["1", "1"]);
+    }
+
     /// A transaction that is discarded, aborted or refused leaves nothing to replicate.
     fn what_does_not_happen_is_not_replicated(cluster: 2) {
         let mut client = cluster.client(1);

@@ -45,6 +45,10 @@ impl Keyspace for ServerDataset<'_> {
         self.look(|keyspace| keyspace.string(db, key))
     }
 
+    fn strings(&mut self, db: u32, keys: &[&[u8]], visit: &mut dyn FnMut(Option<&[u8]>)) {
+        self.look(|keyspace| keyspace.strings(db, keys, visit));
+    }
+
     fn string_len(&mut self, db: u32, key: &[u8]) -> u64 {
         self.look(|keyspace| keyspace.string_len(db, key))
     }

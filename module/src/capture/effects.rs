@@ -14,6 +14,7 @@ use syncer_shared::wire::Reader;
 
 use super::arguments::StageArgs;
 use super::event::Event;
+use super::finals::Finals;
 use super::patch;
 use super::seals::{Seals, Unstaged, unstaged};
 use super::shape::Shape;
@@ -37,7 +38,7 @@ pub trait Sink {
 /// Turns a unit into effects. `volatile`: whether any key may have a TTL; when not, looking for TTLs is saved (T2).
 pub fn resolve<D: Keyspace, S: Sink>(unit: &Unit, dataset: &mut D, volatile: bool, sink: &mut S) {
     let seals = Seals::of(unit);
-    let mut resolver = Resolver { unit, dataset, volatile, sink };
+    let mut resolver = Resolver { unit, dataset, volatile, sink, finals: Finals::default() };
     for (at, item) in unit.items().iter().enumerate() {
         resolver.item(at, item, &seals);
     }
@@ -63,6 +64,7 @@ struct Resolver<'a, D, S> {
     dataset: &'a mut D,
     volatile: bool,
     sink: &'a mut S,
+    finals: Finals,
 }
 
 impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
@@ -87,7 +89,7 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             }
             Item::Event { event, key, db, created } => {
                 let write = Write { db, key: self.unit.bytes(key), created };
-                self.event(event, write, at);
+                self.event(event, write, at, seals);
             }
             Item::Effects { body, key, db, created } => {
                 let write = Write { db, key: self.unit.bytes(key), created };
@@ -150,7 +152,7 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         self.sink.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Flush { scope } }, None);
     }
 
-    fn event(&mut self, event: Event, write: Write<'a>, at: usize) {
+    fn event(&mut self, event: Event, write: Write<'a>, at: usize, seals: &Seals<'_>) {
         match unstaged(event) {
             Unstaged::Clear(reason) => self.push(write, TtlNote::None, Op::Clear { reason }),
             Unstaged::Ttl if event == Event::Persist => self.push(write, TtlNote::None, Op::Persist),
@@ -159,7 +161,12 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
                     self.push(write, TtlNote::None, Op::Expire { at });
                 }
             }
-            Unstaged::Final => self.final_string(event, write, at),
+            Unstaged::Final if event == Event::Set => {
+                let Some(value) = self.finals.take(self.unit, seals, self.dataset, at) else { return };
+                let expire_at = if self.volatile { self.dataset.expire_at(write.db, write.key) } else { None };
+                self.push(write, TtlNote::None, Op::Set { value: &value, expire_at });
+            }
+            Unstaged::Final => self.final_string(write, at),
             Unstaged::Pop(end) if !self.emptied(at, write.db, write.key) => self.list(write, Edit::Pop(end, None)),
             Unstaged::Push(end) => {
                 let index =
@@ -173,20 +180,14 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
     }
 
     /// The string as it is now; once, however often it was patched in the unit.
-    fn final_string(&mut self, event: Event, write: Write<'a>, at: usize) {
+    fn final_string(&mut self, write: Write<'a>, at: usize) {
         let later = self.unit.items().get(at + 1..).unwrap_or_default().iter().any(|item| {
             matches!(*item, Item::Event { event: other, key, db, .. }
                 if db == write.db && unstaged(other) == Unstaged::Final && self.unit.bytes(key) == write.key)
         });
-        if later && event != Event::Set && !write.created {
-            return;
+        if !later || write.created {
+            self.assign_string(write);
         }
-        if event != Event::Set {
-            return self.assign_string(write);
-        }
-        let Some(value) = self.dataset.string(write.db, write.key) else { return };
-        let expire_at = self.dataset.expire_at(write.db, write.key);
-        self.push(write, TtlNote::None, Op::Set { value: &value, expire_at });
     }
 
     /// `Clear`, every element, and the TTL.

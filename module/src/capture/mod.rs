@@ -6,6 +6,7 @@
 //! | `name`, `shape`, `table`, `catalogue` | which command is this, and what is to be done with it |
 //! | `event`, `unit`, `item`, `arguments` | what happened in one execution unit |
 //! | `effects/`, `seals`, `group`, `dataset` | what that means as effects |
+//! | `finals` | strings that are looked at when the unit has ended |
 //! | `patch` | strings that are changed in part |
 //! | `wrap`, `stream/`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
 //! | `coalesce` | large values that are written again and again |
@@ -21,6 +22,7 @@ mod coalesce;
 mod dataset;
 mod effects;
 mod event;
+mod finals;
 mod group;
 mod heartbeat;
 mod item;
@@ -275,6 +277,8 @@ impl Capture {
             Class::StagePlain(shape) if self.in_multi(call) || shape::has_flags(call.bytes(2)) => {
                 self.wrap_or_stage(call, spec, shape);
             }
+            // It runs later, without the filter: its events and looks tell what it did.
+            Class::StageOnly(_) if self.in_multi(call) => {}
             Class::Stage(shape) | Class::StagePlain(shape) | Class::StageOnly(shape) => self.stage(call, shape),
             Class::Call(Shape::BitOp) if !patch::is_in_place(call) => {}
             Class::Call(_) => drop(self.wrap(call, spec)),

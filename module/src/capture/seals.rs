@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use syncer_shared::effect::ClearReason;
 use syncer_shared::list::End;
 
@@ -51,10 +52,13 @@ fn concerned_later(unit: &Unit, at: usize, name: (u32, &[u8])) -> bool {
     })
 }
 
+/// Keys to make room for at once.
+const ROOM: usize = 64;
+
 /// Keys whose final state was looked at, so that no other effect of the unit may count on top of it.
 #[derive(Default)]
 pub struct Seals<'a> {
-    keys: HashMap<(u32, &'a [u8]), Seal>,
+    keys: HashMap<(u32, &'a [u8]), Seal, RandomState>,
     order: Vec<(u32, &'a [u8])>,
 }
 
@@ -87,6 +91,9 @@ impl<'a> Seals<'a> {
                 way => way,
             };
             if matches!(way, Unstaged::Final | Unstaged::Whole) {
+                if seals.keys.is_empty() {
+                    seals.keys.reserve((unit.items().len() - at).min(ROOM));
+                }
                 let seal = seals.keys.entry((db, unit.bytes(key))).or_default();
                 seal.whole |= way == Unstaged::Whole;
                 seal.finals += u32::from(way == Unstaged::Final);
@@ -141,7 +148,7 @@ impl<'a> Seals<'a> {
 
     /// Whether the key is captured whole at the end of the group, and its other effects are dropped.
     pub fn is_whole(&self, db: u32, key: &[u8]) -> bool {
-        !self.keys.is_empty() && self.keys.get(&(db, key)).is_some_and(|seal| seal.whole)
+        !self.order.is_empty() && self.keys.get(&(db, key)).is_some_and(|seal| seal.whole)
     }
 
     /// Those keys.

@@ -9,6 +9,7 @@ mod open;
 mod payload;
 mod server;
 mod stream;
+mod string;
 mod tail;
 mod whole;
 

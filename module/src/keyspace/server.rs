@@ -168,14 +168,11 @@ impl Keyspace for ServerKeyspace<'_> {
     }
 
     fn string(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>> {
-        let open = self.key(db, key);
-        if open.key_type() != KeyType::String {
-            return None;
-        }
-        if let Some(bytes) = open.long_string() {
-            return Some(bytes.to_vec());
-        }
-        self.call(db, key, c"GET", &[]).bytes().map(<[u8]>::to_vec)
+        self.read_string(db, key)
+    }
+
+    fn strings(&mut self, db: u32, keys: &[&[u8]], visit: &mut dyn FnMut(Option<&[u8]>)) {
+        self.read_strings(db, keys, visit);
     }
 
     fn string_len(&mut self, db: u32, key: &[u8]) -> u64 {
@@ -183,16 +180,7 @@ impl Keyspace for ServerKeyspace<'_> {
     }
 
     fn string_range(&mut self, db: u32, key: &[u8], start: u64, len: usize) -> Vec<u8> {
-        let part = |text: &[u8]| {
-            let rest = usize::try_from(start).ok().and_then(|start| text.get(start..)).unwrap_or_default();
-            rest.get(..len).unwrap_or(rest).to_vec()
-        };
-        let open = self.key(db, key);
-        match open.long_string() {
-            Some(text) => part(text),
-            None if open.string_len() == 0 => Vec::new(),
-            None => part(&self.string(db, key).unwrap_or_default()),
-        }
+        self.read_range(db, key, start, len)
     }
 
     fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>> {

@@ -172,6 +172,24 @@ fn patches_of_a_string_are_one_assign_of_what_it_is_now() {
     case.makes(&["0:k assign abc"]);
 }
 
+/// More than are fetched at once, some of them twice, some in another database, one of them gone.
+#[test]
+fn strings_of_a_transaction_are_what_each_is_at_the_end() {
+    let mut case = Case::new();
+    let mut expected = Vec::new();
+    for n in 0..200 {
+        let (key, value) = (format!("k{}", n % 150), format!("v{}", n % 150));
+        if n % 7 == 0 {
+            case.unit.event(Event::Set, 3, b"elsewhere", NOW_MS);
+            expected.push("3:elsewhere set there None".to_owned());
+        }
+        case = case.event(Event::Set, &key).string(&key, &value, Some(i64::from(n % 150)));
+        expected.push(format!("0:{key} set {value} Some({})", n % 150));
+    }
+    case.data.set_string(3, b"elsewhere", b"there", SetTtl::Clear);
+    case.event(Event::Set, "gone").makes(&expected.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_key_that_was_looked_at_and_changed_otherwise_is_captured_whole_at_the_end() {
     let case = Case::new().command(Shape::Set, "SET k a").event(Event::Set, "k").event(Event::Patched, "k");

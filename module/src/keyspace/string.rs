@@ -1,0 +1,47 @@
+//! Strings, read.
+
+use syncer_shared::keyspace::Keyspace;
+
+use super::server::ServerKeyspace;
+use crate::redis::KeyType;
+
+impl ServerKeyspace<'_> {
+    /// See [`Keyspace::string`].
+    pub(super) fn read_string(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>> {
+        let open = self.key(db, key);
+        if open.key_type() != KeyType::String {
+            return None;
+        }
+        if let Some(bytes) = open.long_string() {
+            return Some(bytes.to_vec());
+        }
+        self.call(db, key, c"GET", &[]).bytes().map(<[u8]>::to_vec)
+    }
+
+    /// See [`Keyspace::strings`]. Where one command cannot name them all, as in a cluster, each is read for itself.
+    pub(super) fn read_strings(&mut self, db: u32, keys: &[&[u8]], visit: &mut dyn FnMut(Option<&[u8]>)) {
+        if let [first, rest @ ..] = keys
+            && !rest.is_empty()
+        {
+            let reply = self.call(db, first, c"MGET", rest);
+            if let Some(values) = reply.root().filter(|values| values.len() == keys.len()) {
+                return values.each(&mut |value| visit(value.bytes()));
+            }
+        }
+        keys.iter().for_each(|key| visit(self.string(db, key).as_deref()));
+    }
+
+    /// See [`Keyspace::string_range`].
+    pub(super) fn read_range(&mut self, db: u32, key: &[u8], start: u64, len: usize) -> Vec<u8> {
+        let part = |text: &[u8]| {
+            let rest = usize::try_from(start).ok().and_then(|start| text.get(start..)).unwrap_or_default();
+            rest.get(..len).unwrap_or(rest).to_vec()
+        };
+        let open = self.key(db, key);
+        match open.long_string() {
+            Some(text) => part(text),
+            None if open.string_len() == 0 => Vec::new(),
+            None => part(&self.string(db, key).unwrap_or_default()),
+        }
+    }
+}
