@@ -31,6 +31,9 @@ pub trait Sink {
     /// Takes new elements of a list.
     fn list_push<'v>(&mut self, write: (u32, &[u8]), ttl: TtlNote, end: End, values: impl Iterator<Item = &'v [u8]>);
 
+    /// The next change of a list is told by what it looks like now.
+    fn guess(&mut self);
+
     /// Takes any other change of a list.
     fn list(&mut self, write: (u32, &[u8]), ttl: TtlNote, edit: Edit<'_>);
 }
@@ -172,6 +175,7 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
                 let index =
                     if end == End::Head { 0 } else { self.dataset.list_len(write.db, write.key).saturating_sub(1) };
                 if let Some(element) = self.dataset.list_get(write.db, write.key, index) {
+                    self.sink.guess();
                     self.list_push(write, end, std::iter::once(&element[..]));
                 }
             }

@@ -59,6 +59,10 @@ impl Sink for Group {
         self.drafts.push(self.builder.count(), write, ttl, end, values);
     }
 
+    fn guess(&mut self) {
+        self.drafts.guess();
+    }
+
     #[inline]
     fn list(&mut self, (db, key): (u32, &[u8]), ttl: TtlNote, edit: Edit<'_>) {
         self.drafts.add(&Draft { place: self.builder.count(), db, key, ttl, edit });

@@ -5,12 +5,11 @@ use syncer_shared::keyspace::place;
 
 use super::event::Event;
 use super::server::ServerKeyspace;
-use crate::redis::{KeyType, OwnedText};
+use crate::redis::{Key, KeyType, OwnedText};
 
 impl ServerKeyspace<'_> {
     pub(super) fn length_of_list(&mut self, db: u32, name: &[u8]) -> usize {
-        let key = self.key(db, name);
-        if key.key_type() == KeyType::List { key.value_len() } else { 0 }
+        length(self.key(db, name))
     }
 
     pub(super) fn element_of_list(&mut self, db: u32, name: &[u8], index: usize) -> Option<Vec<u8>> {
@@ -29,8 +28,9 @@ impl ServerKeyspace<'_> {
     }
 
     pub(super) fn insert_into_list(&mut self, db: u32, name: &[u8], index: usize, value: &[u8]) {
-        let len = self.length_of_list(db, name);
-        let is_in = self.key(db, name).insert_element(index, OwnedText::new(value).text());
+        let key = self.key(db, name);
+        let len = length(key);
+        let is_in = key.insert_element(index, OwnedText::new(value).text());
         if index > 0 && index < len {
             self.release();
         }
@@ -44,15 +44,16 @@ impl ServerKeyspace<'_> {
     }
 
     pub(super) fn remove_from_list(&mut self, db: u32, name: &[u8], index: usize, count: usize) {
-        let len = self.length_of_list(db, name);
-        let is_tail = index + count == len;
         let key = self.key(db, name);
-        for _ in 0..count {
-            if !key.remove_element(index) {
-                break;
-            }
+        let len = length(key);
+        let is_tail = index + count == len;
+        if index == 0 || is_tail {
+            // An end is nearer than an index.
+            let _ = (0..count).all(|_| key.pop_element(index == 0));
+        } else {
+            let _ = (0..count).all(|_| key.remove_element(index));
+            self.release();
         }
-        self.release();
         let event = match index {
             0 => Event::LPOP,
             _ if is_tail => Event::RPOP,
@@ -72,4 +73,8 @@ impl ServerKeyspace<'_> {
             self.changed(Event::LSET);
         }
     }
+}
+
+fn length(key: &Key) -> usize {
+    if key.key_type() == KeyType::List { key.value_len() } else { 0 }
 }

@@ -11,6 +11,7 @@ use super::field_ttls;
 use super::functions;
 use super::open::OpenKey;
 use super::payload;
+use super::string::is_stored_as_integer;
 use crate::capture;
 use crate::redis::{Context, Element, ExpiryOff, KeyScan, KeyType, OwnedText, Reply, call, publish};
 
@@ -131,31 +132,20 @@ impl<'a> ServerKeyspace<'a> {
 /// For so many fields the TTLs are asked for in one command.
 const FIELDS_AT_ONCE: usize = 128;
 
-/// Whether servers store the string as an integer: up to 20 bytes, a 64-bit integer as `ll2string` prints it.
-fn is_stored_as_integer(text: &[u8]) -> bool {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    match digits {
-        b"0" => text.len() == 1,
-        [b'1'..=b'9', ..] if digits.len() <= 19 => {
-            digits.iter().all(u8::is_ascii_digit)
-                && std::str::from_utf8(text).is_ok_and(|text| text.parse::<i64>().is_ok())
-        }
-        _ => false,
-    }
-}
-
 impl Keyspace for ServerKeyspace<'_> {
     fn kind(&mut self, db: u32, key: &[u8]) -> Option<Kind> {
         if functions::is(db) {
             return functions::code(self.context, key).map(|_| Kind::Opaque);
         }
-        if self.at(db, key).is_growing_set() {
+        let (context, expiry) = (self.context, self.expiry);
+        let open = self.at(db, key);
+        if open.is_growing_set() {
             return Some(Kind::Set);
         }
-        if self.at(db, key).has_late() {
+        if open.has_late() {
             return Some(Kind::Stream);
         }
-        match self.key(db, key).key_type() {
+        match open.key(context, expiry).key_type() {
             KeyType::Empty => None,
             KeyType::String => Some(Kind::String),
             KeyType::Hash => Some(Kind::Hash),
@@ -469,20 +459,5 @@ impl Keyspace for ServerKeyspace<'_> {
 impl Drop for ServerKeyspace<'_> {
     fn drop(&mut self) {
         self.finish();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_stored_as_integer;
-
-    #[test]
-    fn integers_are_told_as_servers_tell_them() {
-        for text in ["0", "7", "-1", "9223372036854775807", "-9223372036854775808"] {
-            assert!(is_stored_as_integer(text.as_bytes()), "{text}");
-        }
-        for text in ["", "-", "-0", "00", "+1", "1 ", "1.0", "9223372036854775808", "-9223372036854775809", "12a"] {
-            assert!(!is_stored_as_integer(text.as_bytes()), "{text}");
-        }
     }
 }

@@ -1,6 +1,6 @@
-//! Strings, read.
+//! Strings on the server, read, and how it stores them.
 
-use syncer_shared::keyspace::Keyspace;
+use syncer_shared::keyspace::Keyspace as _;
 
 use super::server::ServerKeyspace;
 use crate::redis::KeyType;
@@ -42,6 +42,34 @@ impl ServerKeyspace<'_> {
             Some(text) => part(text),
             None if open.string_len() == 0 => Vec::new(),
             None => part(&self.string(db, key).unwrap_or_default()),
+        }
+    }
+}
+
+/// Whether servers store the string as an integer: up to 20 bytes, a 64-bit integer as `ll2string` prints it.
+pub(super) fn is_stored_as_integer(text: &[u8]) -> bool {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    match digits {
+        b"0" => text.len() == 1,
+        [b'1'..=b'9', ..] if digits.len() <= 19 => {
+            digits.iter().all(u8::is_ascii_digit)
+                && std::str::from_utf8(text).is_ok_and(|text| text.parse::<i64>().is_ok())
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_stored_as_integer;
+
+    #[test]
+    fn integers_are_told_as_servers_tell_them() {
+        for text in ["0", "7", "-1", "9223372036854775807", "-9223372036854775808"] {
+            assert!(is_stored_as_integer(text.as_bytes()), "{text}");
+        }
+        for text in ["", "-", "-0", "00", "+1", "1 ", "1.0", "9223372036854775808", "-9223372036854775809", "12a"] {
+            assert!(!is_stored_as_integer(text.as_bytes()), "{text}");
         }
     }
 }

@@ -345,6 +345,16 @@ impl Key {
         ok(unsafe { api!(RedisModule_ListDelete)(self.raw(), index) }).is_some()
     }
 
+    /// Removes the first or the last element of a list, and the key with its last one. Whether there was one. The server has nowhere to be
+    /// afterwards, so the key may stay open.
+    pub fn pop_element(&mut self, is_first: bool) -> bool {
+        let end = if is_first { raw::REDISMODULE_LIST_HEAD } else { raw::REDISMODULE_LIST_TAIL };
+        // SAFETY: the key is open for writing; the server makes a string for us.
+        let element = unsafe { api!(RedisModule_ListPop)(self.raw(), end as i32) };
+        // SAFETY: as above: ours to free.
+        NonNull::new(element).map(|element| unsafe { OwnedText::adopt(element) }).is_some()
+    }
+
     /// Replaces an element of a list. Whether it was there.
     pub fn set_element(&mut self, index: usize, element: Text<'_>) -> bool {
         let Ok(index) = index.try_into() else { return false };

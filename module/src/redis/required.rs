@@ -77,6 +77,7 @@ pub(in crate::redis) fn missing_functions() -> Vec<&'static str> {
         RedisModule_ListDelete,
         RedisModule_ListGet,
         RedisModule_ListInsert,
+        RedisModule_ListPop,
         RedisModule_ListSet,
         RedisModule_LoadConfigs,
         RedisModule_LoadStringBuffer,

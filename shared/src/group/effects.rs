@@ -6,6 +6,7 @@ use crate::list::{Ranges, RunName, RunRef, Values, position};
 use crate::metadata::Class;
 use crate::number::Number;
 use crate::patch::{Patch, Prior};
+use crate::shard::may_wait;
 use crate::wire::{Reader, WireError, limits};
 
 /// Checks a body from elsewhere; returns how many effects it has.
@@ -25,6 +26,8 @@ pub(super) struct Survey {
     pub db_max: u32,
     /// Whether one of them lets an instance join.
     pub joins: bool,
+    /// Whether one of them needs the metadata, whatever its author had seen.
+    pub urgent: bool,
 }
 
 /// Checks a body from elsewhere and looks at all of it.
@@ -34,6 +37,7 @@ pub(super) fn survey(body: &[u8]) -> Result<Survey, WireError> {
     while let Some(effect) = effects.next_checked()? {
         survey.effects += 1;
         survey.joins |= matches!(effect.op, Op::Join { .. });
+        survey.urgent |= !may_wait(&effect);
         let db = match effect.op {
             Op::Flush { scope: FlushScope::Db(db) } => db,
             _ => effect.db,

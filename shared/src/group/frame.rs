@@ -56,6 +56,8 @@ pub struct GroupView<'a> {
     pub db_max: u32,
     /// Whether an effect lets an instance join, of a group from elsewhere.
     pub joins: bool,
+    /// Whether an effect is known to need the metadata, of a group from elsewhere.
+    pub urgent: bool,
 }
 
 /// What the backlog needs to know of a frame, read without checking the rest.
@@ -105,7 +107,7 @@ impl<'a> GroupView<'a> {
         Ok((parse_group(frame)?, rest))
     }
 
-    /// The same for a frame that was checked before: its `db_max` and `joins` are not told again.
+    /// The same for a frame that was checked before: its `db_max`, `joins` and `urgent` are not told again.
     ///
     /// # Errors
     /// The bytes are no group.
@@ -155,8 +157,8 @@ fn frame_len(reader: &mut Reader<'_>) -> Result<usize, WireError> {
 
 fn parse_group(frame: &[u8]) -> Result<GroupView<'_>, WireError> {
     let group = read_group(frame)?;
-    let effects::Survey { db_max, joins, .. } = effects::survey(group.body)?;
-    Ok(GroupView { db_max, joins, ..group })
+    let effects::Survey { db_max, joins, urgent, .. } = effects::survey(group.body)?;
+    Ok(GroupView { db_max, joins, urgent, ..group })
 }
 
 fn read_group(frame: &[u8]) -> Result<GroupView<'_>, WireError> {
@@ -172,7 +174,7 @@ fn read_group(frame: &[u8]) -> Result<GroupView<'_>, WireError> {
     let ts = reader.timestamp_above(prev, "timestamp")?;
     let change = context::take_change(&mut reader)?;
     let body = reader.rest();
-    Ok(GroupView { instance, replid, prev, ts, change, body, frame, db_max: 0, joins: false })
+    Ok(GroupView { instance, replid, prev, ts, change, body, frame, db_max: 0, joins: false, urgent: false })
 }
 
 fn parse_skip(frame: &[u8]) -> Result<Skip, WireError> {

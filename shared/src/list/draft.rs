@@ -44,6 +44,7 @@ pub struct Drafts {
     arena: Vec<u8>,
     indexes: Vec<u64>,
     list: Vec<Kept>,
+    is_guessed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +82,18 @@ impl Drafts {
         self.indexes.shrink_to(KEPT_MAX / 8);
         self.list.clear();
         self.list.shrink_to(KEPT_MAX / size_of::<Kept>());
+        self.is_guessed = false;
+    }
+
+    /// What the next edit did is told by what the list looks like, not by a command.
+    pub fn guess(&mut self) {
+        self.is_guessed = true;
+    }
+
+    /// The only edit, if a command has told it.
+    #[must_use]
+    pub fn only(&self) -> Option<Draft<'_>> {
+        if self.list.len() == 1 && !self.is_guessed { self.iter().next() } else { None }
     }
 
     fn keep(&mut self, bytes: &[u8]) -> Range<usize> {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::chunk::{Chunk, Id};
+use super::position::End;
 
 /// See the module's documentation. No chunk is empty.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +53,41 @@ impl Ids {
     pub fn get(&self, index: usize) -> Option<Id> {
         let (chunk, offset) = self.locate(index)?;
         self.chunks.get(chunk)?.get(offset)
+    }
+
+    /// The id at an end.
+    #[must_use]
+    pub fn end(&self, end: End) -> Option<Id> {
+        match end {
+            End::Head => self.chunks.front()?.get(0),
+            End::Tail => self.chunks.back().and_then(|last| last.get(last.len() - 1)),
+        }
+    }
+
+    /// Puts an id at an end.
+    pub fn push(&mut self, end: End, id: Id) {
+        self.len += 1;
+        match end {
+            End::Head => self.push_front(id),
+            End::Tail => self.push_back(id),
+        }
+    }
+
+    /// Takes the id at an end out.
+    pub fn pop(&mut self, end: End) -> Option<Id> {
+        let id = self.end(end)?;
+        let chunk = if end == End::Head { self.chunks.front_mut() } else { self.chunks.back_mut() }?;
+        if end == End::Head {
+            chunk.remove(0..1);
+            chunk.start += 1;
+        } else {
+            chunk.remove(chunk.len() - 1..chunk.len());
+        }
+        if chunk.len() == 0 {
+            drop(if end == End::Head { self.chunks.pop_front() } else { self.chunks.pop_back() });
+        }
+        self.len -= 1;
+        Some(id)
     }
 
     /// All of a range.
@@ -203,11 +239,16 @@ mod tests {
         Id { run, at: At { ts: Timestamp::from_bits(ts), index } }
     }
 
+    fn end(tail: bool) -> End {
+        if tail { End::Tail } else { End::Head }
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Insert(prop::sample::Index, Id),
         Ends(bool, u8, u64, u32),
         Remove(prop::sample::Index, usize),
+        Pop(bool, u16),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -217,6 +258,7 @@ mod tests {
             4 => (any::<prop::sample::Index>(), one).prop_map(|(at, (run, ts, index))| Step::Insert(at, id(run, ts, index))),
             3 => (any::<bool>(), any::<u8>(), 0..1_u64 << 40, 0..2_u32).prop_map(|(end, n, ts, run)| Step::Ends(end, n, ts, run)),
             3 => (any::<prop::sample::Index>(), prop_oneof![1..4_usize, 1..600_usize]).prop_map(|(at, n)| Step::Remove(at, n)),
+            2 => (any::<bool>(), 1..300_u16).prop_map(|(tail, n)| Step::Pop(tail, n)),
         ]
     }
 
@@ -234,7 +276,7 @@ mod tests {
                     Step::Ends(tail, count, ts, run) => for n in 0..u64::from(count) {
                         let id = id(run, ts + n * 90_000, 0);
                         let at = if tail { plain.len() } else { 0 };
-                        ids.insert(at, id);
+                        ids.push(end(tail), id);
                         plain.insert(at, id);
                     },
                     Step::Remove(at, count) if !plain.is_empty() => {
@@ -244,6 +286,11 @@ mod tests {
                         plain.drain(at..end);
                     }
                     Step::Remove(..) => {}
+                    Step::Pop(tail, count) => for _ in 0..count {
+                        let gone = if tail { plain.pop() } else { (!plain.is_empty()).then(|| plain.remove(0)) };
+                        prop_assert_eq!(ids.end(end(tail)), gone);
+                        prop_assert_eq!(ids.pop(end(tail)), gone);
+                    }
                 }
                 prop_assert_eq!(ids.len(), plain.len());
                 let all: Vec<Id> = ids.range(0..ids.len()).collect();

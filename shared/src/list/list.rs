@@ -110,6 +110,21 @@ impl List {
         self.odd.get(&id).cloned().unwrap_or_else(|| self.implied(&id))
     }
 
+    /// Whether something of the element at an index is unseen.
+    #[must_use]
+    pub fn survives(&self, index: usize, seen: &Seen<'_>) -> bool {
+        let Some(id) = self.ids.get(index) else { return false };
+        if !self.odd.is_empty()
+            && let Some(meta) = self.odd.get(&id)
+        {
+            return meta.survives(seen);
+        }
+        match self.run(&id).and_then(|run| run.origin) {
+            Some(origin) => !seen.has(&Dot { ts: id.at.ts, index: id.at.index, origin }),
+            None => !seen.has_stable(),
+        }
+    }
+
     fn implied(&self, id: &Id) -> PathMeta {
         match self.run(id).and_then(|run| run.origin) {
             Some(origin) => PathMeta::shown(Dot { ts: id.at.ts, index: id.at.index, origin }),
@@ -137,8 +152,50 @@ impl List {
         }
     }
 
+    /// The run that `me` may go on with at an end, as [`List::run_for`] would say: its number, and when it began.
+    #[must_use]
+    pub fn own_run_at(&self, end: End, me: Reign) -> Option<(u32, Timestamp)> {
+        let id = self.ids.end(end)?;
+        let run = self.run(&id).filter(|run| run.side == end.side() && run.name.anchor().is_empty())?;
+        let (_, begun) = run.name.beginning().filter(|(reign, _)| *reign == me)?;
+        Some((id.run, begun))
+    }
+
+    /// Puts `count` new elements of a run at the end where it grows, one after the other.
+    pub fn push(&mut self, end: End, run: u32, first: At, count: u32) {
+        self.runs.grow(run, None, first.ts, count);
+        for at in 0..count {
+            self.ids.push(end, Id { run, at: At { index: first.index + at, ..first } });
+        }
+    }
+
+    /// Run and time of the element at an end.
+    #[must_use]
+    pub fn end(&self, end: End) -> Option<(&RunName, At)> {
+        let id = self.ids.end(end)?;
+        Some((&self.run(&id)?.name, id.at))
+    }
+
+    /// Forgets the element at an end.
+    pub fn pop(&mut self, end: End) {
+        if let Some(id) = self.ids.pop(end) {
+            self.runs.release(id.run, 1);
+            if !self.odd.is_empty() {
+                self.odd.remove(&id);
+            }
+            if !self.hidden.is_empty() {
+                self.hidden.retain(|hidden| *hidden != id);
+            }
+        }
+    }
+
     /// Forgets a range.
     pub fn remove(&mut self, range: Range<usize>) {
+        match range {
+            Range { start: 0, end: 1 } => return self.pop(End::Head),
+            Range { start, end } if start + 1 == end && end == self.len() => return self.pop(End::Tail),
+            _ => {}
+        }
         let mut gone: Option<(u32, u32)> = None;
         for id in self.ids.range(range.clone()) {
             if !self.odd.is_empty() {
@@ -171,8 +228,7 @@ impl List {
         let right = if end == Some(End::Tail) { None } else { id(Some(index)) };
         let depth = |element: Option<(&RunName, At)>| element.map_or(0, |(run, _)| run.depth());
         let side = match end {
-            Some(End::Head) => Side::After,
-            Some(End::Tail) => Side::Before,
+            Some(end) => end.side(),
             None if depth(left) <= depth(right) => Side::After,
             None => Side::Before,
         };
@@ -282,6 +338,12 @@ impl List {
         let mut hidden: Vec<usize> = self.hidden.iter().filter_map(index).collect();
         hidden.sort_unstable();
         hidden
+    }
+
+    /// Whether the dataset has all elements.
+    #[must_use]
+    pub fn is_all_shown(&self) -> bool {
+        self.hidden.is_empty()
     }
 
     /// How many elements the dataset has.

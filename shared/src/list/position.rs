@@ -34,6 +34,17 @@ pub enum Side {
     After,
 }
 
+impl End {
+    /// How runs grow that are anchored at this end.
+    #[must_use]
+    pub const fn side(self) -> Side {
+        match self {
+            End::Head => Side::After,
+            End::Tail => Side::Before,
+        }
+    }
+}
+
 /// When an element was made: the timestamp of its group, and which of the elements that the group made it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct At {
@@ -92,16 +103,22 @@ impl RunName {
     /// The run that `reign` began at `begun`, anchored at the element whose segments `anchor` has, or at an end of the list.
     #[must_use]
     pub fn new(anchor: &[u8], side: Side, begun: Timestamp, reign: Reign) -> Self {
-        let high = (side == Side::Before) == anchor.is_empty();
-        let mut bytes: SmallVec<[u8; 32]> = SmallVec::from_slice(anchor);
-        bytes.push(if high { HIGH } else { LOW });
-        let run = bytes.len();
-        bytes.extend_from_slice(&begun.bits().to_be_bytes());
-        bytes.push(reign.instance.get());
-        bytes.extend_from_slice(reign.replid.as_bytes());
+        let mut last = [0; 1 + RUN];
+        let (high, run) = last.split_at_mut(1);
+        let (ts, run_by) = run.split_at_mut(8);
+        let (instance, replid) = run_by.split_at_mut(1);
+        high.fill(if (side == Side::Before) == anchor.is_empty() { HIGH } else { LOW });
+        ts.copy_from_slice(&begun.bits().to_be_bytes());
+        instance.fill(reign.instance.get());
+        replid.copy_from_slice(reign.replid.as_bytes());
         if side == Side::After {
-            flip(bytes.get_mut(run..).unwrap_or_default());
+            flip(run);
         }
+        if anchor.is_empty() {
+            return Self(SmallVec::from_slice(&last));
+        }
+        let mut bytes = SmallVec::from_slice(anchor);
+        bytes.extend_from_slice(&last);
         Self(bytes)
     }
 
@@ -147,15 +164,22 @@ impl RunName {
     /// When it began; zero for the base.
     #[must_use]
     pub fn begun(&self) -> Timestamp {
-        self.run().first_chunk().map_or(Timestamp::ZERO, |bits| Timestamp::from_bits(u64::from_be_bytes(*bits)))
+        self.beginning().map_or(Timestamp::ZERO, |(_, begun)| begun)
     }
 
     /// Who began it; none for the base.
     #[must_use]
     pub fn reign(&self) -> Option<Reign> {
+        self.beginning().map(|(reign, _)| reign)
+    }
+
+    /// Who began it, and when; none for the base.
+    #[must_use]
+    pub fn beginning(&self) -> Option<(Reign, Timestamp)> {
         let run = self.run();
         let instance = InstanceId::new(run[8])?;
-        Some(Reign { instance, replid: ReplId::from_bytes(*run.last_chunk()?) })
+        let begun = Timestamp::from_bits(u64::from_be_bytes(*run.first_chunk()?));
+        Some((Reign { instance, replid: ReplId::from_bytes(*run.last_chunk()?) }, begun))
     }
 
     /// The name of one of its elements.

@@ -66,12 +66,17 @@ impl Runs {
     /// Counts new elements in; the run is made if need be.
     pub fn add(&mut self, name: &RunName, origin: Option<Origin>, newest: Timestamp, count: u32) -> u32 {
         let at = self.find(name).unwrap_or_else(|| self.make(name, origin));
+        self.grow(at, origin, newest, count);
+        at
+    }
+
+    /// Counts new elements of a known run in.
+    pub fn grow(&mut self, at: u32, origin: Option<Origin>, newest: Timestamp, count: u32) {
         if let Some(run) = self.slots.get_mut(at as usize) {
             run.count += count;
             run.newest = run.newest.max(newest);
             run.origin = run.origin.or(origin);
         }
-        at
     }
 
     fn make(&mut self, name: &RunName, origin: Option<Origin>) -> u32 {

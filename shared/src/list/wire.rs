@@ -41,11 +41,11 @@ impl<'a> RunRef<'a> {
     /// As `me` names it in a group at `now`.
     #[must_use]
     pub fn of(run: &'a RunName, me: Reign, now: Timestamp) -> Self {
-        let begun = match run.reign() {
+        let begun = match run.beginning() {
             None => Begun::Base,
-            Some(reign) if reign == me && run.begun() == now => Begun::Now,
-            Some(reign) if reign == me => Begun::Own(run.begun()),
-            Some(reign) => Begun::Other(reign, run.begun()),
+            Some((reign, begun)) if reign == me && begun == now => Begun::Now,
+            Some((reign, begun)) if reign == me => Begun::Own(begun),
+            Some((reign, begun)) => Begun::Other(reign, begun),
         };
         Self { anchor: run.anchor(), side: run.side(), begun }
     }

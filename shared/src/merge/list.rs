@@ -92,13 +92,14 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// Nothing is left of a list that is empty.
     fn drop_empty_list(&mut self, key: KeyRef<'_>) {
-        if let Some(id) = self.table.find(key.db, key.name) {
-            let meta = self.table.meta_mut(id);
-            if meta.list().is_some_and(List::is_empty) {
-                meta.kinds.retain(|kind| kind.kind != Kind::List);
-            }
-            self.table.remove_if_empty(id);
+        let Some(id) = self.table.find(key.db, key.name) else { return };
+        let meta = self.table.meta_mut(id);
+        match meta.list() {
+            Some(list) if !list.is_empty() => return,
+            Some(_) => meta.kinds.retain(|kind| kind.kind != Kind::List),
+            None => {}
         }
+        self.table.remove_if_empty(id);
     }
 
     /// A local effect on a list, which the dataset shows already. `base`: how many elements it had if nobody had ids of them.
@@ -238,24 +239,21 @@ impl<K: Keyspace> Merge<'_, K> {
     /// Removes what was seen of a span. What others have put between its elements stays.
     fn remove_span(&mut self, key: KeyRef<'_>, span: &Span, seen: &Seen<'_>, native: Native) {
         let (first, last) = span.ends();
-        let is_one = first == last;
-        let end = (!is_one).then(|| span.run.element(last));
-        let mut index = match self.shown_list(key).find(&span.run, first) {
-            Spot::At(index) => index,
-            Spot::Before(_) if is_one => return,
-            Spot::Before(index) => index,
-        };
+        if first == last {
+            return self.remove_one(key, &span.run, first, seen, native);
+        }
+        let end = span.run.element(last);
+        let (Spot::At(mut index) | Spot::Before(mut index)) = self.shown_list(key).find(&span.run, first);
         let mut gone = index..index;
         loop {
             let list = self.shown_list(key);
             let Some((run, at)) = list.id(index) else { break };
             let is_of = *run == span.run;
-            let is_past =
-                if is_of { !span.times.contains(&at) } else { end.as_ref().is_none_or(|end| run.element(at) > *end) };
+            let is_past = if is_of { !span.times.contains(&at) } else { run.element(at) > end };
             if is_past {
                 break;
             }
-            if is_of && !list.meta(index).survives(seen) {
+            if is_of && !list.survives(index, seen) {
                 gone.end += 1;
             } else {
                 let cut = gone.len();
@@ -267,11 +265,21 @@ impl<K: Keyspace> Merge<'_, K> {
                 gone = index + 1..index + 1;
             }
             index += 1;
-            if is_one {
-                break;
-            }
         }
         self.remove_indexes(key, gone, native);
+    }
+
+    /// What a queue does: one element, mostly at an end.
+    fn remove_one(&mut self, key: KeyRef<'_>, run: &RunName, at: At, seen: &Seen<'_>, native: Native) {
+        let list = self.shown_list(key);
+        let Spot::At(index) = list.find(run, at) else { return };
+        if list.survives(index, seen) {
+            return self.remove_seen_at(key, index, seen, native);
+        }
+        list.remove(index..index + 1);
+        if native == Native::Follows {
+            self.keyspace.list_remove(key.db, key.name, index, 1);
+        }
     }
 
     fn remove_indexes(&mut self, key: KeyRef<'_>, gone: std::ops::Range<usize>, native: Native) {

@@ -210,7 +210,7 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// T2 and T3 by a write that has an entry in no pruning queue otherwise.
-    pub(super) fn note_local(&mut self, key: KeyRef<'_>, dot: Dot, note: TtlNote) {
+    pub fn note_local(&mut self, key: KeyRef<'_>, dot: Dot, note: TtlNote) {
         if note == TtlNote::None || !self.rules.weak_ttl {
             return;
         }

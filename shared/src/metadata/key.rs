@@ -115,6 +115,14 @@ impl KeyMeta {
         self.kinds.iter_mut().find_map(|k| if let Paths::List(list) = &mut k.paths { Some(&mut **list) } else { None })
     }
 
+    /// The list that the dataset shows, if it shows all of its elements and no other type is known of the key.
+    pub fn plain_list_mut(&mut self) -> Option<&mut List> {
+        match self.kinds.as_mut_slice() {
+            [KindMeta { kind: Kind::List, paths: Paths::List(list) }] if list.is_all_shown() => Some(list),
+            _ => None,
+        }
+    }
+
     /// Whether it is a value that the dataset cannot hold.
     #[must_use]
     pub fn keeps_unknown(&self) -> bool {

@@ -265,7 +265,8 @@ impl Shard {
         keyspace: &mut K,
         budget: &mut dyn FnMut() -> bool,
     ) -> bool {
-        let is_sequel = group.change.len() <= StreamContext::EMPTY_CHANGE.len() && self.has_seen_all(origin);
+        let is_sequel =
+            !group.urgent && group.change.len() <= StreamContext::EMPTY_CHANGE.len() && self.has_seen_all(origin);
         while !is_sequel && self.metadata.waiting() > 0 {
             self.take_in_some(keyspace);
             if self.metadata.waiting() > 0 && !budget() {

@@ -43,6 +43,9 @@ impl Shard {
         let ts = self.hlc.tick(now_ms);
         let Some(me) = self.me else { return &[] };
         self.take_in_tail(keyspace);
+        if self.commit_end(group, drafts, keyspace, ts) {
+            return &self.frame;
+        }
         let reign = Reign { instance: self.config.instance, replid: self.replid };
         let mut out = std::mem::take(&mut self.edited);
         out.clear();

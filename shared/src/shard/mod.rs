@@ -13,6 +13,7 @@ mod handshake;
 mod join;
 mod members;
 mod peers;
+mod queue;
 mod replay;
 mod report;
 pub(crate) mod saved;
@@ -202,6 +203,8 @@ pub struct Shard {
     own_group: GroupBuilder,
     edited: GroupBuilder,
     ranges: Vec<u8>,
+    /// Edits at an end of a list so far.
+    ends: u32,
 }
 
 impl Shard {
@@ -245,6 +248,7 @@ impl Shard {
             own_group: GroupBuilder::new(),
             edited: GroupBuilder::new(),
             ranges: Vec::new(),
+            ends: 0,
         };
         if start != Start::Replica {
             shard.reign(replid, now_ms, |out| Record::founded(out, start));

@@ -377,7 +377,7 @@ impl Shard {
     ) -> Result<(), u32> {
         // The controls of these rules need the metadata to break anything.
         let has_rules = self.config.rules.group_sees_itself && self.config.rules.types_conflict;
-        if !has_rules || !self.has_room(group.frame.len()) || !self.has_seen_all(origin) {
+        if group.urgent || !has_rules || !self.has_room(group.frame.len()) || !self.has_seen_all(origin) {
             return Err(0);
         }
         let mut effects = group::effects(group.body);

@@ -102,18 +102,31 @@ impl<'a> Reader<'a> {
     /// [`WireError::Truncated`], [`WireError::Varint`].
     #[inline]
     pub fn varint(&mut self, what: &'static str) -> Result<u64, WireError> {
-        let mut value = 0_u64;
-        for i in 0..limits::VARINT_BYTES_MAX {
-            let byte = self.u8(what)?;
-            let bits = u64::from(byte & 0x7f);
-            let fits = i + 1 < limits::VARINT_BYTES_MAX || byte <= 1;
-            if !fits || (byte == 0 && i > 0) {
-                return Err(WireError::Varint { what });
+        match *self.rest {
+            [byte @ 0..0x80, ref rest @ ..] => {
+                self.rest = rest;
+                Ok(u64::from(byte))
             }
-            value |= bits << (7 * i);
+            _ => self.long_varint(what),
+        }
+    }
+
+    fn long_varint(&mut self, what: &'static str) -> Result<u64, WireError> {
+        let (mut value, mut shift) = (0, 0);
+        for (at, &byte) in self.rest.iter().enumerate().take(limits::VARINT_BYTES_MAX) {
+            value |= u64::from(byte & 0x7f) << shift;
+            shift += 7;
             if byte < 0x80 {
+                let fits = at + 1 < limits::VARINT_BYTES_MAX || byte <= 1;
+                if byte == 0 || !fits {
+                    break;
+                }
+                self.rest = self.rest.get(at + 1..).unwrap_or_default();
                 return Ok(value);
             }
+        }
+        if self.rest.len() < limits::VARINT_BYTES_MAX && self.rest.iter().all(|byte| *byte >= 0x80) {
+            return Err(WireError::Truncated { what });
         }
         Err(WireError::Varint { what })
     }

@@ -6,7 +6,8 @@ use syncer_shared::effect::{ClearReason, Effect, FlushScope, Op, Path, TtlNote, 
 use syncer_shared::group::GroupBuilder;
 use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::keyspace::{Keyspace, SetTtl};
-use syncer_shared::list::{Drafts, End};
+use syncer_shared::list::draft::Draft;
+use syncer_shared::list::{Drafts, Edit, End};
 use syncer_shared::memory::MemoryKeyspace;
 use syncer_shared::number::Number;
 use syncer_shared::replid::ReplId;
@@ -66,13 +67,32 @@ impl Site {
     }
 
     pub fn rpush(&mut self, value: &[u8]) {
+        self.push(End::Tail, value);
+    }
+
+    /// Returns the record for replicas, like [`Site::pop`].
+    pub fn push(&mut self, end: End, value: &[u8]) -> Vec<u8> {
         let note = if self.data.kind(0, K).is_none() { TtlNote::Created } else { self.kept() };
-        let len = self.data.list_len(0, K);
-        self.data.list_insert(0, K, len, value);
+        let index = if end == End::Head { 0 } else { self.data.list_len(0, K) };
+        self.data.list_insert(0, K, index, value);
         let mut drafts = Drafts::default();
-        drafts.push(0, (0, K), note, End::Tail, [value].into_iter());
+        drafts.push(0, (0, K), note, end, [value].into_iter());
+        self.edit(&drafts)
+    }
+
+    /// Of a list with more than one element.
+    pub fn pop(&mut self, end: End) -> Vec<u8> {
+        let ttl = self.kept();
+        let last = self.data.list_len(0, K) - 1;
+        self.data.list_remove(0, K, if end == End::Head { 0 } else { last }, 1);
+        let mut drafts = Drafts::default();
+        drafts.add(&Draft { place: 0, db: 0, key: K, ttl, edit: Edit::Pop(end, Some(1)) });
+        self.edit(&drafts)
+    }
+
+    fn edit(&mut self, drafts: &Drafts) -> Vec<u8> {
         self.now += 10;
-        self.shard.commit_edits(&GroupBuilder::new(), &Vec::new(), &drafts, &mut self.data, self.now);
+        self.shard.commit_edits(&GroupBuilder::new(), &Vec::new(), drafts, &mut self.data, self.now).to_vec()
     }
 
     pub fn del(&mut self) {

@@ -52,6 +52,8 @@ impl Sink for Told {
         ));
     }
 
+    fn guess(&mut self) {}
+
     fn list(&mut self, write: (u32, &[u8]), ttl: TtlNote, edit: Edit<'_>) {
         let edit = match edit {
             Edit::Set(index, value) => format!("Set({index}, {})", String::from_utf8_lossy(value)),

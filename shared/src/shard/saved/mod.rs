@@ -83,6 +83,7 @@ impl Shard {
             own_group: _,
             edited: _,
             ranges: _,
+            ends: _,
         } = self;
         let mut pieces = Pieces::new(sink);
         pieces.item(Tag::Head, |out| {
