@@ -1,8 +1,12 @@
 //! Broken, truncated, reordered and replayed input is refused with a clear error and changes nothing (I-10).
 
 use redis::Value;
+use syncer_shared::effect::{Effect, Op, Path, TtlNote, Value as Payload};
+use syncer_shared::group::{GroupBuilder, GroupView, encode_frame};
+use syncer_shared::timestamp::Timestamp;
 
 use syncer_tests::client::Client;
+use syncer_tests::figures::figure;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::stream::{Chunk, Position, Source};
 use syncer_tests::{dataset, reply};
@@ -241,5 +245,73 @@ fn a_database_that_the_target_does_not_have_is_refused() {
         let chunk = pair.write(&["SELECT 20", "SET k there", "FLUSHDB"]);
         refused(&mut client, &chunk, &["SYNCERDATABASE"]);
         assert_eq!(client.text("GET k"), "here");
+    }
+}
+
+/// What `DUMP` writes, less its footer: the type, which module's it is if it is a module's, and the value.
+fn whole_value(type_byte: u8, id: &[u8], rest: &[u8]) -> Vec<u8> {
+    [&[b'D', 11, 0, type_byte], id, rest].concat()
+}
+
+/// How values name a module's type: six bits for each character, then the version of its encoding.
+fn module_id(name: &str) -> Vec<u8> {
+    const CHARACTERS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits = |character| CHARACTERS.find(character).expect("one of them") as u64;
+    let id = name.chars().fold(0, |id, character| id << 6 | bits(character)) << 10;
+    [&[0x81], &id.to_be_bytes()[..]].concat()
+}
+
+/// No value that is broken is ever read: not from the network, not from the append-only file, where a server would exit over it, and not by
+/// clients: what is broken in one of a server's own types could crash it later. (A module's own values are its own business, as with `RESTORE`.)
+#[test]
+fn whole_values_that_are_broken_cost_nobody_its_life() {
+    for kind in ServerKind::ALL {
+        let source = Server::start(kind, ServerOptions::instance(1));
+        let mut target = Server::start(kind, ServerOptions::instance(2).config("appendonly", "yes"));
+        let mut stream = Source::handshake(source.client(), 1, &mut target.client());
+        source.client().ok("SET k v");
+        let chunk = stream.read();
+        let mut last = &chunk.frames[..];
+        let mut groups = Vec::new();
+        while !last.is_empty() {
+            let (group, rest) = GroupView::parse(last).expect("a group");
+            groups.push((group.instance, group.replid, group.ts));
+            last = rest;
+        }
+        let (instance, replid, mut prev) = groups.pop().expect("there is one");
+        let mut client = target.client();
+        assert!(done(&chunk.apply(&mut client)));
+        let mut from = chunk.next;
+        let broken = [
+            // A hash, a sorted set and a stream that say how long they are, and are not; a type that nobody has.
+            ("hash", whole_value(16, &[], &[7, 9, 0, 0, 0, 1, 0, 0xff])),
+            ("zset", whole_value(17, &[], &[200, 1, 2, 3])),
+            ("stream", whole_value(21, &[], &[1, 1, 1])),
+            ("none", whole_value(99, &[], &[1, 1, 1])),
+            ("missing", whole_value(7, &module_id("nobodyhas"), &[0])),
+        ];
+        for (key, payload) in &broken {
+            let mut group = GroupBuilder::new();
+            let op = Op::Assign { path: Path::Opaque, value: Payload::Payload(payload), reasserted: false };
+            group.push(&Effect { db: 0, key: key.as_bytes(), ttl: TtlNote::Created, op });
+            let ts = Timestamp::from_bits(prev.bits() + 1);
+            let mut frames = Vec::new();
+            encode_frame(&mut frames, instance, &replid, prev, ts, &[0], group.body());
+            let next = from + frames.len() as i64;
+            let chunk = Chunk { from, next, end: next, frames, ..chunk.clone() };
+            let answer = chunk.apply(&mut client);
+            assert!(done(&answer), "{key}: {}", reply::text(&answer));
+            (prev, from) = (ts, next);
+        }
+        for again in [false, true] {
+            if again {
+                target.restart();
+                client = target.client();
+            }
+            for (key, _) in &broken {
+                assert_eq!(client.text(&format!("TYPE {key}")), "none", "{kind}: {key}, restarted: {again}");
+            }
+            assert_eq!(figure(&mut client, "payloads_unknown"), broken.len() as u64, "{kind}, restarted: {again}");
+        }
     }
 }

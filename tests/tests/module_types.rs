@@ -1,9 +1,12 @@
 //! Values of a module's own type (`tests/other_module`): whole, the last writer wins, and a site without the module keeps and passes them on.
 
+use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
 use syncer_tests::figures::figure;
+use syncer_tests::members::{forget, join, takes_writes};
 use syncer_tests::on_each_kind;
-use syncer_tests::server::{ServerKind, ServerOptions};
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::wait;
 
 /// Three sites in a row, the one in the middle without the module.
@@ -15,6 +18,27 @@ fn around_a_site_without_the_module(kind: ServerKind) -> Cluster {
         ..ClusterOptions::default()
     };
     Cluster::with(&[kind; 3], &options)
+}
+
+/// A site to be that has the module, and the flags for its agent.
+fn newcomer_with(kind: ServerKind, options: ServerOptions, ports: [u16; 2]) -> (Server, AgentOptions) {
+    let server = Server::start(kind, options);
+    let flags = AgentOptions::beside(server.port()).peer(1, ports[0]).peer(2, ports[1]);
+    (server, flags)
+}
+
+/// Restarts a server that has no values of the module any more, without it.
+fn without_the_module(server: &mut Server, options: ServerOptions) {
+    rewrite(&mut server.client());
+    server.restart_with(options);
+}
+
+fn rewrite(client: &mut Client) {
+    client.ok("BGREWRITEAOF");
+    wait::eventually("the file is rewritten", || {
+        let info = client.text("INFO persistence");
+        info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+    });
 }
 
 on_each_kind! {
@@ -59,11 +83,7 @@ on_each_kind! {
             cluster.settled();
             assert_eq!(one.text("OTHER.SHOW bag"), "[a, b, c]", "and back");
             if rewritten {
-                two.ok("BGREWRITEAOF");
-                wait::eventually("the file is rewritten", || {
-                    let info = two.text("INFO persistence");
-                    info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
-                });
+                rewrite(&mut two);
             }
             let with_it = ServerOptions::instance(2).config("appendonly", "yes").other_module();
             cluster.site_mut(2).server.restart_with(with_it);
@@ -78,5 +98,62 @@ on_each_kind! {
             cluster.converged();
             assert_eq!(three.text("EXISTS bag"), "0");
         }
+    }
+
+    /// Servers exit over a value that they cannot read while they serve nobody: what a joining site had set aside must not be written by a timer.
+    fn a_site_that_lost_the_module_while_it_joined_keeps_what_it_had_set_aside(kind) {
+        let cluster = Cluster::with(&[kind; 2], &ClusterOptions { other_module: vec![1], ..ClusterOptions::default() });
+        let ports = [1, 2].map(|site| cluster.site(site).server.port());
+        let options = ServerOptions::instance(3).config("appendonly", "yes");
+        let (mut server, flags) = newcomer_with(kind, options.clone().other_module(), ports);
+        let mut three = server.client();
+        for line in ["OTHER.PUT bag a", "SET k 3"] {
+            three.ok(line);
+        }
+        let (done, said) = join(&flags, &["--data", "merge"]);
+        assert!(done, "{said}");
+        without_the_module(&mut server, options);
+        let beside = |site: usize| Agent::start(AgentOptions::beside(ports[site]).peer(3, server.port()));
+        let _agents = [Agent::start(flags), beside(0), beside(1)];
+        three = server.client();
+        takes_writes(&mut three);
+        let mut one = cluster.client(1);
+        wait::eventually("what it had set aside is in", || one.text("OTHER.SHOW bag") == "[a]" && one.text("GET k") == "3");
+        assert_eq!((three.text("EXISTS bag"), three.text("GET k"), figure(&mut three, "payloads_unknown")), ("0".into(), "3".into(), 1));
+        assert_eq!(cluster.client(2).text("EXISTS bag"), "0");
+    }
+
+    /// T8: nobody is left to write an expired key again but a site that cannot read it any more.
+    fn a_site_that_lost_the_module_writes_again_what_a_lost_site_had_extended(kind) {
+        let options = ClusterOptions {
+            config: vec![("appendonly", "yes")],
+            other_module: vec![1, 2, 3],
+            ..ClusterOptions::default()
+        };
+        let mut cluster = Cluster::with(&[kind; 3], &options);
+        let mut one = cluster.client(1);
+        one.ok("OTHER.PUT bag a");
+        cluster.converged();
+        // Site 1 never hears that site 3 extends what expires there.
+        cluster.cut_all();
+        cluster.client(3).ok("PEXPIREAT bag 4000000000000");
+        cluster.heal_between(2, 3);
+        cluster.caught_up(3, 2);
+        cluster.cut(2, 3);
+        cluster.site_mut(3).agent.kill();
+        cluster.site_mut(3).server.kill();
+        one.ok("PEXPIRE bag 1");
+        wait::eventually("it expires", || one.text("EXISTS bag") == "0");
+        cluster.heal_between(1, 2);
+        cluster.caught_up(1, 2);
+        assert_eq!(cluster.client(2).text("EXISTS bag"), "0");
+        let options = ServerOptions::instance(2).config("appendonly", "yes");
+        without_the_module(&mut cluster.site_mut(2).server, options);
+        let (done, said) = forget(cluster.site(1).server.port(), 3);
+        assert!(done, "{said}");
+        wait::eventually("it is back", || one.text("OTHER.SHOW bag") == "[a]");
+        assert_eq!(one.text("PEXPIRETIME bag"), "4000000000000");
+        let mut two = cluster.client(2);
+        assert_eq!((two.text("EXISTS bag"), figure(&mut two, "payloads_unknown")), ("0".into(), 1));
     }
 }

@@ -17,8 +17,8 @@ const PERIOD_MS: u32 = 100;
 /// Queue entries pruned in one tick: some 100 us.
 const PRUNE_STEPS: usize = 2000;
 
-/// Keys that a joining instance writes again in one tick.
-const RENEWALS: usize = 500;
+/// Keys that a joining instance writes again at a report of its agent, every 25 ms.
+const RENEWALS: usize = 100;
 
 crate::redis::server_local! {
     /// Whether the server may know other types of values than when it was last tried.
@@ -56,10 +56,7 @@ impl Tick for Heartbeat {
         if let Ok(mut shard) = state::shard() {
             headroom::beat(shard.backlog().end_offset(), Instant::now());
             shard.prune(PRUNE_STEPS);
-            if shard.renewals_left().is_some() && role::mode() == role::Mode::Primary {
-                with_keyspace(context, |keyspace| shard.go_on_joining(keyspace, timer::now_ms(), RENEWALS));
-            }
-            with_keyspace(context, |keyspace| shard.revive_orphans(keyspace, timer::now_ms()));
+            shard.drop_passed(timer::now_ms());
             shard.recheck_behind(timer::now_ms());
             refuse::recheck(&shard);
             warn_if_superseded(context, &mut shard);
@@ -70,9 +67,24 @@ impl Tick for Heartbeat {
     }
 }
 
-/// What the server could not read, it may now. Only from a client's command: a server that fails to read a value while it serves nobody takes
-/// that for a broken file, and exits.
-pub fn show_unknown(context: &Context) {
+/// What this server is to write by itself, and may be unable to read. Only from a client's command: a server that fails to read a value while it
+/// serves nobody takes that for a broken file, and exits.
+pub fn go_on(context: &Context) {
+    show_unknown(context);
+    if role::mode() != role::Mode::Primary || is_handing_over() {
+        return;
+    }
+    if let Ok(mut shard) = state::shard() {
+        if shard.renewals_left().is_some() {
+            with_keyspace(context, |keyspace| shard.go_on_joining(keyspace, timer::now_ms(), RENEWALS));
+        }
+        with_keyspace(context, |keyspace| shard.revive_orphans(keyspace, timer::now_ms()));
+        replication::drain(context, &mut shard);
+    }
+}
+
+/// What the server could not read, it may now.
+fn show_unknown(context: &Context) {
     let is_ready = matches!(role::mode(), role::Mode::Primary | role::Mode::Replica);
     if !is_ready || !TYPES_ARE_NEW.replace(false) {
         return;

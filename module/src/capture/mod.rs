@@ -46,7 +46,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 pub use dataset::ServerDataset;
-pub use heartbeat::show_unknown;
+pub use heartbeat::{go_on, saw_types};
 pub use published::{set_channels as set_published, set_functions};
 pub use role::Mode;
 pub use touch::flush as flush_touches;

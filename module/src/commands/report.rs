@@ -25,7 +25,7 @@ struct Report;
 impl Run for Report {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
         let args = Arguments(args);
-        crate::capture::show_unknown(context);
+        crate::capture::go_on(context);
         let mut shard = state::shard()?;
         if !shard.is_primary() {
             return Err(CommandError::Replica.into());

@@ -1,12 +1,12 @@
 //! Types of other modules in serialised values: whether this server has them.
 //!
 //! A server that reads a value of a type it does not have answers with an error, but **exits** when that happens while it loads its
-//! append-only file, since it takes the file for corrupt. So then we must know beforehand.
+//! append-only file, since it takes the file for corrupt. So then we must know beforehand. (What a module itself refuses to read cannot be known.)
 
 use crate::redis::{Context, Element, OwnedText, call};
 
-/// `RDB_TYPE_MODULE_PRE_GA` and `RDB_TYPE_MODULE_2`.
-const RDB_MODULE_TYPES: [u8; 2] = [6, 7];
+/// `RDB_TYPE_MODULE_2`.
+pub const RDB_MODULE_TYPE: u8 = 7;
 /// A 64-bit number follows, big endian.
 const RDB_64_BITS: u8 = 0x81;
 /// Of the name of a type, six bits each, above ten bits of encoding version.
@@ -18,7 +18,7 @@ const NAME_LEN: usize = 9;
 pub fn of(dump: &[u8]) -> Option<String> {
     let (kind, rest) = dump.split_first()?;
     let id = rest.strip_prefix(&[RDB_64_BITS]).and_then(|rest| rest.first_chunk::<8>());
-    let id = RDB_MODULE_TYPES.contains(kind).then_some(u64::from_be_bytes(*id?) >> 10)?;
+    let id = (*kind == RDB_MODULE_TYPE).then_some(u64::from_be_bytes(*id?) >> 10)?;
     let character = |at: usize| CHARACTERS.get((id >> (6 * (NAME_LEN - 1 - at)) & 63) as usize);
     (0..NAME_LEN).map(|at| character(at).map(|byte| char::from(*byte))).collect()
 }

@@ -3,11 +3,18 @@
 //! - `D` version body: what `DUMP` gives without its footer (RDB version and CRC64), the version little-endian.
 //!   `RESTORE` refuses a dump of a newer RDB version than its own, though streams and module values are encoded
 //!   alike since version 11 (Redis 7.2, Valkey 8.0): these get a footer that says 11.
+//!
+//! Nobody sends a value of a type that servers have by themselves: those are merged by element. So one that comes is broken, and is not read:
+//! servers do not look closely at what they restore (`sanitize-dump-payload`), and some would crash over it later.
+
+use super::module_type::RDB_MODULE_TYPE;
 
 /// The RDB version of Redis 7.2 and Valkey 8.0, which every supported server reads.
 const PORTABLE_VERSION: u16 = 11;
 /// RDB types up to this one (`RDB_TYPE_STREAM_LISTPACKS_3`) exist since that version.
 const PORTABLE_TYPE_MAX: u8 = 21;
+/// The highest RDB type of the servers there are. Below and up to it are their own, but for one.
+const OWN_TYPE_MAX: u8 = 25;
 /// Version and CRC64 at the end of a dump.
 const FOOTER_LEN: usize = 10;
 
@@ -40,7 +47,11 @@ pub fn decode(payload: &[u8]) -> Option<Payload> {
 fn decode_dump(dump: &[u8]) -> Option<Vec<u8>> {
     let (version, body) = dump.split_first_chunk::<2>()?;
     let version = u16::from_le_bytes(*version);
-    let version = if *body.first()? <= PORTABLE_TYPE_MAX { version.min(PORTABLE_VERSION) } else { version };
+    let kind = *body.first()?;
+    if kind <= OWN_TYPE_MAX && kind != RDB_MODULE_TYPE {
+        return None;
+    }
+    let version = if kind <= PORTABLE_TYPE_MAX { version.min(PORTABLE_VERSION) } else { version };
     let mut restore = Vec::with_capacity(body.len() + FOOTER_LEN);
     restore.extend_from_slice(body);
     restore.extend_from_slice(&version.to_le_bytes());
@@ -88,17 +99,25 @@ mod tests {
     }
 
     #[test]
+    fn what_servers_have_by_themselves_is_not_read() {
+        for kind in (0..=OWN_TYPE_MAX).filter(|kind| *kind != RDB_MODULE_TYPE) {
+            let dump = [&[kind, 1, 2, 3][..], &11_u16.to_le_bytes(), &[0; 8]].concat();
+            assert_eq!(decode(&encode_dump(&dump).unwrap()), None, "{kind}");
+        }
+    }
+
+    #[test]
     fn a_dump_of_a_portable_type_gets_the_portable_version() {
-        let dump = [&[21_u8, 1, 2, 3][..], &80_u16.to_le_bytes(), &[0; 8]].concat();
+        let dump = [&[7_u8, 1, 2, 3][..], &80_u16.to_le_bytes(), &[0; 8]].concat();
         let payload = encode_dump(&dump).unwrap();
         let Some(Payload::Dump(restore)) = decode(&payload) else { panic!("no dump") };
-        assert_eq!(restore[..6], [21, 1, 2, 3, 11, 0]);
+        assert_eq!(restore[..6], [7, 1, 2, 3, 11, 0]);
         assert_eq!(restore[6..], crc64(&restore[..6]).to_le_bytes());
     }
 
     #[test]
     fn a_dump_of_a_new_type_keeps_its_version() {
-        let dump = [&[22_u8, 1][..], &80_u16.to_le_bytes(), &[0; 8]].concat();
+        let dump = [&[26_u8, 1][..], &80_u16.to_le_bytes(), &[0; 8]].concat();
         let payload = encode_dump(&dump).unwrap();
         let Some(Payload::Dump(restore)) = decode(&payload) else { panic!("no dump") };
         assert_eq!(restore[2..4], 80_u16.to_le_bytes());

@@ -8,6 +8,8 @@ use syncer_shared::keyspace::Keyspace;
 use super::module_type;
 use super::payload::{self, Payload};
 use super::server::ServerKeyspace;
+use crate::capture;
+use crate::redis::command::is_running;
 use crate::redis::{OwnedText, call, log};
 
 /// How many whole values no command of this server could take.
@@ -73,13 +75,26 @@ impl ServerKeyspace<'_> {
 
     /// Returns why the server does not take it.
     fn restore(&mut self, db: u32, name: &[u8], dump: &[u8]) -> Option<String> {
-        if self.context.flags().is_loading()
-            && let Some(kind) = module_type::of(dump)
-            && !module_type::is_known(self.context, &kind)
-        {
-            return Some(format!("there is no module for values of type {kind}"));
+        let refused = self.refuses_to_try(dump);
+        if refused.is_some() { refused } else { self.call(db, name, c"RESTORE", &[b"0", dump, b"REPLACE"]).error() }
+    }
+
+    /// Who serves a client answers it with an error when it cannot read a value. But while a server serves nobody, since it loads a file or a timer
+    /// runs, it takes the value for one of a broken file, and **exits**.
+    fn refuses_to_try(&self, dump: &[u8]) -> Option<String> {
+        if self.context.flags().is_loading() {
+            return match module_type::of(dump) {
+                Some(kind) if module_type::is_known(self.context, &kind) => None,
+                Some(kind) => Some(format!("there is no module for values of type {kind}")),
+                None => Some("it is of a type that this version of Syncer does not know".to_owned()),
+            };
         }
-        self.call(db, name, c"RESTORE", &[b"0", dump, b"REPLACE"]).error()
+        if is_running() {
+            return None;
+        }
+        // What has to be written may be such a value, so it is done from an agent's command (`capture::go_on`), and nothing gets here.
+        capture::saw_types();
+        Some("no client is served now; the next report of the agent tries again".to_owned())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Registering commands: handler, flags, ACL categories, keys and `COMMAND DOCS`, in one record each.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::ffi::{CStr, CString, c_int};
 use std::ptr;
@@ -63,6 +64,17 @@ pub const fn entry<T: Run>() -> Entry {
     Entry(enter::<T>)
 }
 
+crate::redis::server_local! {
+    /// Whether a command of ours runs.
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the server runs one of our commands: for a client, a primary, or from a file. Not so for timers and events.
+#[must_use]
+pub fn is_running() -> bool {
+    RUNNING.get()
+}
+
 unsafe extern "C" fn enter<T: Run>(
     context: *mut RedisModuleCtx,
     argv: *mut *mut RedisModuleString,
@@ -73,7 +85,10 @@ unsafe extern "C" fn enter<T: Run>(
         return raw::REDISMODULE_ERR as c_int;
     };
     let bug = Err("ERR syncer: internal error, see the server log".into());
-    if let Err(error) = guard("command", bug, || T::run(&context, args)) {
+    let outer = RUNNING.replace(true);
+    let result = guard("command", bug, || T::run(&context, args));
+    RUNNING.set(outer);
+    if let Err(error) = result {
         reply_error(&context, &error.to_string());
     }
     raw::REDISMODULE_OK as c_int

@@ -135,10 +135,15 @@ impl Shard {
         self.aside.retain(|aside| may_be_orphan(aside, membership) || !is_settled(aside, stable, membership));
     }
 
-    /// T8: what nobody is left to write again. All that its authors had written has come, so whoever has kept it aside does: twice the same does
-    /// no harm, and who hears of it first has nothing left to do. What would be gone again is kept no longer, on replicas neither. Now and then.
-    pub fn revive_orphans<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
+    /// T8: what would be gone again is kept no longer, on replicas neither. Now and then.
+    pub fn drop_passed(&mut self, now_ms: u64) {
         self.aside.retain(|aside| !has_passed(aside.revival.expire_at, now_ms));
+    }
+
+    /// T8: what nobody is left to write again. All that its authors had written has come, so whoever has kept it aside does: twice the same does
+    /// no harm, and who hears of it first has nothing left to do. Now and then.
+    pub fn revive_orphans<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
+        self.drop_passed(now_ms);
         if self.aside.is_empty() || !self.is_primary() || !self.config.rules.orphans_are_revived {
             return;
         }
