@@ -19,6 +19,7 @@
 //! | [`headroom`] | warns before a peer needs a full sync |
 //! | [`peer`], [`local`], [`run`] | tasks around them |
 //! | [`board`] | what the tasks tell each other |
+//! | [`stop`] | ending, whatever hangs |
 //! | [`status`], [`check`], [`verify`] | the other subcommands |
 //!
 //! The agent takes no merge decision and keeps no state but snapshots that it brings (I-11, [`spool`]): it may be killed, doubled or moved at any
@@ -41,5 +42,6 @@ pub mod resp;
 pub mod run;
 pub mod spool;
 pub mod status;
+pub mod stop;
 pub mod stream;
 pub mod verify;

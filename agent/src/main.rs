@@ -9,9 +9,9 @@ use syncer_agent::check::{Level, check};
 use syncer_agent::config::{Config, LocalFlags, Settings, SiteFlags};
 use syncer_agent::membership::{self, JoinOptions};
 use syncer_agent::status::Status;
+use syncer_agent::stop::stopped;
 use syncer_agent::verify::{VerifyOptions, verify};
 use syncer_shared::instance::InstanceId;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Carries effects from every peer to the primary beside it.
@@ -180,17 +180,6 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(u8::from(findings.iter().any(|finding| finding.level == Level::Fail))))
         }
     }
-}
-
-/// Done upon SIGTERM or SIGINT.
-fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-    })
 }
 
 fn start_log(cli: &Cli) -> anyhow::Result<()> {

@@ -90,11 +90,18 @@ impl Agent {
     pub fn start_with_small_files(options: AgentOptions, bytes: u64) -> Self {
         let folder = TempDir::with_prefix("syncer-agent-").expect("a temporary folder can be made");
         // Who ignores the signal gets an error instead.
-        let words = ["-c", "trap '' XFSZ; exec \"$0\" \"$@\""].map(OsString::from);
-        let words = words.into_iter().chain([artifact::agent().into()]).chain(arguments(&options, folder.path()));
-        let shell = Path::new("/bin/sh");
-        let process = Process::start(&name(&options), shell, &words.collect::<Vec<_>>(), &log(folder.path()));
+        let process = through_shell(&options, folder.path(), "trap '' XFSZ; exec \"$@\"");
         process.limit(Resource::Fsize, Some(bytes));
+        Self { options, folder, process }
+    }
+
+    /// Starts an agent whose log goes into a pipe that is full and never read: it hangs at its first line.
+    pub fn start_with_log_that_nobody_reads(options: AgentOptions) -> Self {
+        let folder = TempDir::with_prefix("syncer-agent-").expect("a temporary folder can be made");
+        // Open for reading in the agent itself.
+        let script =
+            "mkfifo \"$0\"; exec 3<>\"$0\"; dd if=/dev/zero of=\"$0\" oflag=nonblock bs=4096; exec \"$@\" 2>&3";
+        let process = through_shell(&options, folder.path(), script);
         Self { options, folder, process }
     }
 
@@ -146,6 +153,13 @@ impl Agent {
 fn launch(options: &AgentOptions, folder: &Path) -> Process {
     let args: Vec<OsString> = arguments(options, folder).collect();
     Process::start(&name(options), &artifact::agent(), &args, &log(folder))
+}
+
+/// Lets a shell become the agent: `"$@"`. `$0` is a path at which nothing is yet.
+fn through_shell(options: &AgentOptions, folder: &Path, script: &str) -> Process {
+    let words = ["-c".into(), script.into(), folder.join("pipe").into_os_string(), artifact::agent().into()];
+    let words: Vec<OsString> = words.into_iter().chain(arguments(options, folder)).collect();
+    Process::start(&name(options), Path::new("/bin/sh"), &words, &log(folder))
 }
 
 fn name(options: &AgentOptions) -> String {

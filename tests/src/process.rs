@@ -103,6 +103,11 @@ impl Process {
         prlimit(pid, what, Rlimit { current: most.or(hard), maximum: hard }).expect("limits can be set");
     }
 
+    /// The system call that its first thread waits in, by number and arguments in hexadecimal; `running` if in none.
+    pub fn system_call(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/syscall", self.pid())).unwrap_or_default()
+    }
+
     /// Everything it has printed so far.
     pub fn output(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
