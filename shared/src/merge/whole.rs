@@ -177,7 +177,8 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 }
 
-/// The type of the key, by its place among those that live: that of its highest live dot; one without dots ranks last.
+/// The type of the key, by its place among those that live: that of its highest live dot; one without dots ranks last. Deliveries and consumers do
+/// not count: alone they are no stream, and would hide what another type has.
 pub(crate) fn winner(meta: &KeyMeta, origins: &Origins) -> Option<usize> {
     if meta.kinds.len() == 1 {
         return Some(0);
@@ -188,10 +189,16 @@ pub(crate) fn winner(meta: &KeyMeta, origins: &Origins) -> Option<usize> {
             let dots = (0..list.len()).flat_map(|index| ranked(&list.meta(index)).collect::<Vec<_>>());
             dots.max_by(|a, b| rank(*a, *b))
         }
-        paths => paths.iter().flat_map(|(_, path)| ranked(path)).max_by(|a, b| rank(*a, *b)),
+        paths => {
+            let counted = paths.iter().filter(|(name, _)| makes_type(kind.kind, name));
+            counted.flat_map(|(_, path)| ranked(path)).max_by(|a, b| rank(*a, *b))
+        }
     };
-    let with_best = meta.kinds.iter().enumerate().map(|(i, kind)| (i, best(kind), kind.kind));
-    let order = |a: &(usize, Option<(bool, Dot)>, Kind), b: &(usize, Option<(bool, Dot)>, Kind)| match (a.1, b.1) {
+    let is_one =
+        |kind: &KindMeta| kind.kind != Kind::Stream || kind.paths.iter().any(|(name, _)| makes_type(kind.kind, name));
+    let with_best = meta.kinds.iter().enumerate().map(|(i, kind)| (i, best(kind), (is_one(kind), kind.kind)));
+    type Best = (usize, Option<(bool, Dot)>, (bool, Kind));
+    let order = |a: &Best, b: &Best| match (a.1, b.1) {
         (Some(x), Some(y)) => rank(x, y),
         (x, y) => x.is_some().cmp(&y.is_some()).then(a.2.cmp(&b.2)),
     };
@@ -211,6 +218,11 @@ pub(super) fn remove_seen(kind: &mut KindMeta, seen: &Seen<'_>) {
 
 fn is_delivery(name: &[u8]) -> bool {
     matches!(Part::parse(name), Some(Part::Delivery { .. }))
+}
+
+/// Whether an element alone makes the key one of its type.
+fn makes_type(kind: Kind, name: &[u8]) -> bool {
+    kind != Kind::Stream || !matches!(Part::parse(name), Some(Part::Delivery { .. } | Part::Consumer { .. }))
 }
 
 /// What is late goes with its entry or its group.

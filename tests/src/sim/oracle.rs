@@ -306,7 +306,8 @@ impl Key {
 
     fn view(&self) -> Option<Entry> {
         let rank = |live: &&Live| (!matches!(live.what, What::Assign { flagged: true, .. }), live.dot);
-        let kind = self.values.iter().max_by_key(rank)?.kind;
+        let kind =
+            self.values.iter().filter(|live| streams::makes_type(live.kind, &live.element)).max_by_key(rank)?.kind;
         let mut elements: BTreeMap<Vec<u8>, Vec<&Live>> = BTreeMap::new();
         for live in self.values.iter().filter(|live| live.kind == kind) {
             elements.entry(live.element.clone()).or_default().push(live);

@@ -4,6 +4,7 @@ use syncer_shared::merge::Rules;
 
 use super::cases::{A, B, C, set, world};
 use super::client::Command;
+use super::streams::StreamCommand;
 use super::{Check, World};
 
 /// Found by the simulation (seeds 4295042635, 4295068254, 4295084814, 4295046476): an old backup with a clock set back increments what it has not
@@ -103,4 +104,28 @@ fn a_snapshot_tells_that_a_write_had_not_seen_what_is_below_it() -> Check {
     assert!(world.begin_sync(link)?);
     world.step_sync(A, usize::MAX)?;
     world.heal()
+}
+
+/// Found by the simulation (seed 4298005571): an acknowledgement that is later than a `SET` won the key for a stream that nobody has any more: nothing was
+/// shown, and what then wrote a bit had no byte of the value below it.
+#[test]
+fn an_acknowledgement_hides_no_other_type() -> Check {
+    let mut world = world(2, Rules::default());
+    for command in [
+        StreamCommand::Add(None, "v".into()),
+        StreamCommand::Group("g".into(), false),
+        StreamCommand::Read("g".into(), Some("c".into()), 1),
+    ] {
+        world.command(A, "k", Command::Stream(command))?;
+    }
+    world.settle()?;
+    world.command(A, "k", set("5"))?;
+    world.tick(1);
+    world.command(B, "k", Command::Stream(StreamCommand::Ack("g".into(), 0)))?;
+    world.pull(B, A)?;
+    world.pull(A, B)?;
+    world.all_show("k", Some("5"))?;
+    world.command(A, "k", Command::SetBit(15, false))?;
+    world.heal()?;
+    world.all_show("k", Some("5\0"))
 }

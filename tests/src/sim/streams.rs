@@ -276,6 +276,12 @@ fn is_lone(entry: &Entry, group: &[u8], id: StreamId) -> bool {
     !has(&entry_name(id)) || !has(&Part::Group(group).name())
 }
 
+/// Whether an element makes the key one of its type: deliveries and consumers alone are no stream.
+#[must_use]
+pub fn makes_type(kind: Kind, element: &[u8]) -> bool {
+    kind != Kind::Stream || !matches!(Part::parse(element), Some(Part::Delivery { .. } | Part::Consumer { .. }))
+}
+
 /// The dataset without deliveries of entries that are gone: whether a rewrite keeps one depends on what was pruned by then.
 #[must_use]
 pub fn without_lone_deliveries(keyspace: &MemoryKeyspace) -> BTreeMap<(u32, Vec<u8>), Entry> {
