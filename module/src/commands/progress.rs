@@ -11,6 +11,7 @@ use syncer_shared::shard::{Shard, SyncError};
 use super::arguments::CommandError;
 use crate::capture::published;
 use crate::keyspace::{functions, with_keyspace};
+use crate::redis::timer::now_ms;
 use crate::redis::{Context, KeyScan, random_bytes};
 
 /// An agent that brings nothing for so long may be replaced by another one.
@@ -230,7 +231,7 @@ fn absent(context: &Context, shard: &mut Shard, db: u32, name: &[u8]) -> Result<
     if shard.has_synced(key) {
         return Ok(());
     }
-    with_keyspace(context, |keyspace| shard.sync_absent(key, keyspace))
+    with_keyspace(context, |keyspace| shard.sync_absent(key, keyspace, now_ms()))
 }
 
 /// The sync is complete; tells about it.

@@ -7,7 +7,7 @@ use super::{Author, Element, KeyRef, Merge};
 use crate::clock::VectorClock;
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, StreamOp, TtlNote, UnixMs, Value};
 use crate::keyspace::Keyspace;
-use crate::metadata::{PathMeta, TtlMeta};
+use crate::metadata::{KeyMeta, PathMeta, TtlMeta};
 use crate::stream::{Part, PartName};
 
 /// Places of a key to author again.
@@ -146,6 +146,15 @@ impl<K: Keyspace> Merge<'_, K> {
         let is_list = self.keyspace.kind(key.db, key.name) == Some(Kind::List);
         let lone = || AtRisk { db: key.db, name: key.name.into(), elements: Vec::new(), ttl: None, is_list };
         found.or_else(|| is_list.then(lone)).map(|key| AtRisk { is_list, ..key })
+    }
+
+    /// What is stable here of a key and not in `theirs`, a snapshot of an instance that came back from an old state and has no news of it.
+    pub fn missing_at_risk(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, stable: &VectorClock) -> Option<AtRisk> {
+        let is_list = self.keyspace.kind(key.db, key.name) == Some(Kind::List) && theirs.kind(Kind::List).is_none();
+        let is_missing = |path: Path<'_>| theirs.path(path).is_none();
+        let found = self.stable_places(key, &is_missing, TtlChange::Removed, stable)?;
+        let ttl = found.ttl.filter(|_| theirs.kinds.is_empty() && !found.elements.is_empty());
+        (is_list || !found.elements.is_empty()).then_some(AtRisk { is_list, ttl, ..found })
     }
 
     fn stable_dataset(&mut self, scope: FlushScope, stable: &VectorClock) -> Vec<AtRisk> {

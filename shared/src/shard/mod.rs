@@ -12,6 +12,7 @@ mod edit;
 mod handshake;
 mod join;
 mod members;
+mod past;
 mod peers;
 mod queue;
 mod replay;

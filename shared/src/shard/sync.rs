@@ -15,8 +15,8 @@ use crate::dot::{Dot, Seen};
 use crate::effect::FUNCTIONS_DB;
 use crate::instance::{InstanceId, InstanceSet};
 use crate::keyspace::Keyspace;
-use crate::merge::{AtRisk, KeyRef, Meeting, Side};
-use crate::metadata::{KeyMeta, KindMeta, PathMeta};
+use crate::merge::{KeyRef, Meeting, Side};
+use crate::metadata::KeyMeta;
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
 use crate::replid::ReplId;
@@ -250,11 +250,11 @@ impl Shard {
                 from = used;
                 continue;
             }
-            if self.is_news_of_the_past(&key.state) {
+            if let Some(at_risk) = self.endangered_by(&key.state, name, keyspace) {
                 // In this order on replicas, too.
                 self.record_keys(&keys[from..used]);
                 from = used;
-                self.reassert_key(name, keyspace, now_ms);
+                self.reassert_at_risk(&[at_risk], keyspace, now_ms);
             }
             if let Err(error) = self.follow_sync_key(name, key.state, keyspace) {
                 break Err(error);
@@ -300,8 +300,16 @@ impl Shard {
     ///
     /// # Errors
     /// See [`SyncError`].
-    pub fn sync_absent<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) -> Result<(), SyncError> {
+    pub fn sync_absent<K: Keyspace>(
+        &mut self,
+        key: KeyRef<'_>,
+        keyspace: &mut K,
+        now_ms: u64,
+    ) -> Result<(), SyncError> {
         self.check_takes_sync()?;
+        if let Some(at_risk) = self.endangered_by(&KeyMeta::default(), key, keyspace) {
+            self.reassert_at_risk(&[at_risk], keyspace, now_ms);
+        }
         self.follow_sync_key(key, KeyMeta::default(), keyspace)?;
         let mut encoded = Vec::new();
         key::encode(&mut encoded, key.db, key.name, &KeyMeta::default());
@@ -316,42 +324,6 @@ impl Shard {
             record.extend_from_slice(keys);
             self.records.push(record);
         }
-    }
-
-    /// 2.2 rule 5: whether the source came back from an old state and has written without having seen what is stable here.
-    fn is_news_of_the_past(&self, theirs: &KeyMeta) -> bool {
-        let Some(syncing) = self.syncing.as_ref().filter(|_| self.config.rules.regressed_reassert) else {
-            return false;
-        };
-        let stable = self.stability.stable();
-        let here = |dot: Dot| syncing.names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..dot });
-        let news = theirs.dots().filter_map(here).filter(|dot| !dot.is_in(&self.clock)).map(|dot| dot.ts).min();
-        let Some(news) = news else { return false };
-        // News that is older than what is stable has not seen it: nobody's clock goes back but by losing its state.
-        let is_older = || theirs.dots().filter_map(here).any(|dot| dot.is_in(stable) && dot.ts > news);
-        // Nor has news beside something stable of another type: it would have removed that.
-        let has = |kind: &KindMeta, wanted: &dyn Fn(Dot) -> bool| {
-            let mut dots = kind.paths.iter().flat_map(|(_, path)| path.dots().copied());
-            dots.any(|dot| here(dot).is_some_and(wanted))
-        };
-        let kinds = || theirs.kinds.iter();
-        let is_beside = |a: &KindMeta, b: &KindMeta| {
-            a.kind != b.kind && has(a, &|dot| !dot.is_in(&self.clock)) && has(b, &|dot| dot.is_in(stable))
-        };
-        // Or beside something stable of its own path.
-        let is_above = |path: &PathMeta| {
-            let mut assigned = path.assigns.iter().filter_map(|a| here(a.dot));
-            assigned.any(|dot| !dot.is_in(&self.clock))
-                && path.dots().filter_map(|dot| here(*dot)).any(|dot| dot.is_in(stable))
-        };
-        let is_unseeing = || kinds().any(|a| kinds().any(|b| is_beside(a, b)) || a.paths.any(is_above));
-        !syncing.round.clock.covers(stable) || is_older() || is_unseeing()
-    }
-
-    fn reassert_key<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K, now_ms: u64) {
-        let stable = self.stability.stable().clone();
-        let at_risk: Vec<AtRisk> = self.merge(keyspace).key_at_risk(key, &stable).into_iter().collect();
-        self.reassert_at_risk(&at_risk, keyspace, now_ms);
     }
 
     /// The same on a replica.

@@ -219,9 +219,10 @@ impl World {
     }
 
     fn sync_absent(&mut self, target: usize, db: u32, name: &[u8]) -> Check {
+        let now_ms = self.wall(target);
         let to = &mut self.instances[target];
         to.shard
-            .sync_absent(KeyRef { db, name }, &mut to.keyspace)
+            .sync_absent(KeyRef { db, name }, &mut to.keyspace, now_ms)
             .map_err(|error| format!("{} refuses a key: {error}", to.id))?;
         to.take_records(&mut self.registry)?;
         to.check()

@@ -4,9 +4,10 @@ use syncer_shared::keyspace::Keyspace;
 use syncer_shared::list::End;
 use syncer_shared::merge::Rules;
 
-use super::cases::{A, B, C, check, set, world};
+use super::cases::{A, B, C, check, plan, set, world};
 use super::client::Command;
-use super::{Check, World};
+use super::plan::Failover;
+use super::{Check, Plan, World};
 
 /// MERGE_CASES A5: a snapshot whose source has pruned what its target still has the dots of.
 #[test]
@@ -305,4 +306,29 @@ fn what_the_source_removed_goes_although_it_acknowledges_more_meanwhile() -> Che
     assert!(!world.instances[B].keyspace.has_member(0, b"s", b"removed"));
     world.all_show("gone", None)?;
     world.heal()
+}
+
+/// Found by the simulation (seed 1882912093911804): a source that came back from an old backup has removed something that is stable at the target. Since
+/// it lacks something else that is stable there, it does not count as having seen that: the target keeps it, and has to say so.
+#[test]
+fn what_an_old_backup_removed_and_a_snapshot_lacks_is_asserted_again() -> Check {
+    for change in [None, Some(Command::AppendPart("23".into()))] {
+        let plan = Plan { failover: Failover::LosesAnything, ..plan(2, Rules::default()) };
+        let mut world = World::new(&plan, false);
+        world.command(A, "k", set("x"))?;
+        world.settle()?;
+        let backup = world.instances[A].logged();
+        world.command(A, "l", set("y"))?;
+        world.settle()?;
+        world.fail_over(A, backup)?;
+        world.command(A, "k", Command::Del)?;
+        if let Some(change) = change {
+            world.command(B, "k", change)?;
+        }
+        let link = world.link(A, B);
+        assert!(world.begin_sync(link)?);
+        world.step_sync(B, usize::MAX)?;
+        world.heal()?;
+    }
+    Ok(())
 }

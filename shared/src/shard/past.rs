@@ -1,0 +1,60 @@
+//! Snapshots of instances that came back from an old state (2.2 rule 5): what they endanger is asserted again before they are merged, as it is
+//! before a regressed effect is applied.
+
+use super::Shard;
+use crate::dot::Dot;
+use crate::keyspace::Keyspace;
+use crate::merge::{AtRisk, KeyRef};
+use crate::metadata::{KeyMeta, KindMeta, PathMeta};
+
+impl Shard {
+    /// What is stable here of a key, and would not be at all instances once `theirs`, what a snapshot has of it, is merged.
+    pub(super) fn endangered_by<K: Keyspace>(
+        &mut self,
+        theirs: &KeyMeta,
+        key: KeyRef<'_>,
+        keyspace: &mut K,
+    ) -> Option<AtRisk> {
+        let is_news = self.is_news_of_the_past(theirs);
+        if !self.config.rules.regressed_reassert || !(is_news || self.is_source_behind()) {
+            return None;
+        }
+        let stable = self.stability.stable().clone();
+        let mut merge = self.merge(keyspace);
+        // What the source has removed stays here, for it may as well have lost it.
+        if is_news { merge.key_at_risk(key, &stable) } else { merge.missing_at_risk(key, theirs, &stable) }
+    }
+
+    /// Whether the source lacks something that is stable here.
+    fn is_source_behind(&self) -> bool {
+        self.syncing.as_ref().is_some_and(|syncing| !syncing.round.clock.covers(self.stability.stable()))
+    }
+
+    /// Whether the source came back from an old state and has written to this key without having seen what is stable here.
+    fn is_news_of_the_past(&self, theirs: &KeyMeta) -> bool {
+        let Some(syncing) = &self.syncing else { return false };
+        let stable = self.stability.stable();
+        let here = |dot: Dot| syncing.names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..dot });
+        let news = theirs.dots().filter_map(here).filter(|dot| !dot.is_in(&self.clock)).map(|dot| dot.ts).min();
+        let Some(news) = news else { return false };
+        // News that is older than what is stable has not seen it: nobody's clock goes back but by losing its state.
+        let is_older = || theirs.dots().filter_map(here).any(|dot| dot.is_in(stable) && dot.ts > news);
+        // Nor has news beside something stable of another type: it would have removed that.
+        let has = |kind: &KindMeta, wanted: &dyn Fn(Dot) -> bool| {
+            let mut dots = kind.paths.iter().flat_map(|(_, path)| path.dots().copied());
+            dots.any(|dot| here(dot).is_some_and(wanted))
+        };
+        let kinds = || theirs.kinds.iter();
+        let is_beside = |a: &KindMeta, b: &KindMeta| {
+            a.kind != b.kind && has(a, &|dot| !dot.is_in(&self.clock)) && has(b, &|dot| dot.is_in(stable))
+        };
+        // Or beside something stable of its own path.
+        let is_above = |path: &PathMeta| {
+            let mut assigned = path.assigns.iter().filter_map(|a| here(a.dot));
+            assigned.any(|dot| !dot.is_in(&self.clock))
+                && path.dots().filter_map(|dot| here(*dot)).any(|dot| dot.is_in(stable))
+        };
+        let is_unseeing = || kinds().any(|a| kinds().any(|b| is_beside(a, b)) || a.paths.any(is_above));
+        self.is_source_behind() || is_older() || is_unseeing()
+    }
+}
