@@ -192,9 +192,7 @@ impl<K: Keyspace> Merge<'_, K> {
 
     fn local_remove(&mut self, key: KeyRef<'_>, path: Path<'_>, dot: Dot, ttl: TtlNote) {
         let Some(id) = self.table.find(key.db, key.name) else {
-            if let TtlNote::Kept(_) = ttl {
-                self.note_local(key, dot, ttl);
-            }
+            self.note_local(key, dot, ttl);
             return;
         };
         let meta = self.table.meta_mut(id);
@@ -203,9 +201,7 @@ impl<K: Keyspace> Merge<'_, K> {
             kind.paths.remove(path);
         }
         meta.drop_empty_kinds();
-        if let TtlNote::Kept(_) = ttl {
-            self.note_local(key, dot, ttl);
-        }
+        self.note_local(key, dot, ttl);
         self.table.remove_if_empty(id);
     }
 

@@ -25,6 +25,12 @@ pub struct AtRisk {
     pub is_list: bool,
 }
 
+impl AtRisk {
+    fn of_gone(key: KeyRef<'_>, ttl: StableTtl) -> Self {
+        Self { db: key.db, name: key.name.into(), elements: Vec::new(), ttl: Some(ttl), is_list: false }
+    }
+}
+
 /// How to assert a stable TTL again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StableTtl {
@@ -62,7 +68,20 @@ fn brings(op: Op<'_>) -> Option<Kind> {
         Op::Set { .. } | Op::Patch { .. } => Some(Kind::String),
         Op::Assign { path, .. } | Op::Increment { path, .. } => Some(path.kind()),
         Op::Stream(_) => Some(Kind::Stream),
+        Op::ListInsert { .. } => Some(Kind::List),
         _ => None,
+    }
+}
+
+/// How to assert the TTL of a key that is gone, and that an effect makes again: what everyone had set may be dropped here, and shows at who has not dropped
+/// it. The time that the author had left alone counts, else none.
+fn ttl_of_gone(effect: &Effect<'_>) -> Option<StableTtl> {
+    match (effect.op, effect.ttl) {
+        // It has a strong one itself, and none wins.
+        (Op::Set { expire_at: None, .. }, _) => None,
+        (op, _) if brings(op).is_none() => None,
+        (_, TtlNote::Kept(at)) => Some(StableTtl::At(at)),
+        _ => Some(StableTtl::Created),
     }
 }
 
@@ -73,6 +92,9 @@ impl<K: Keyspace> Merge<'_, K> {
     pub fn at_risk(&mut self, effect: &Effect<'_>, author: Author, stable: &VectorClock) -> Vec<AtRisk> {
         let key = KeyRef { db: effect.db, name: effect.key };
         let ttl = TtlChange::of(effect);
+        if brings(effect.op).is_some() && self.keyspace.kind(key.db, key.name).is_none() {
+            return ttl_of_gone(effect).map(|ttl| AtRisk::of_gone(key, ttl)).into_iter().collect();
+        }
         let removed = match effect.op {
             Op::ListRemove { ranges } => self.names_in(key, ranges, author),
             _ => Vec::new(),
@@ -141,7 +163,10 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// What is stable here of a whole key, when a snapshot of an instance that came back from an old state has news of it.
-    pub fn key_at_risk(&mut self, key: KeyRef<'_>, stable: &VectorClock) -> Option<AtRisk> {
+    pub fn key_at_risk(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, stable: &VectorClock) -> Option<AtRisk> {
+        if self.keyspace.kind(key.db, key.name).is_none() {
+            return Some(AtRisk::of_gone(key, theirs.ttl.view().map_or(StableTtl::Created, StableTtl::At)));
+        }
         let found = self.stable_places(key, &|_| true, TtlChange::Brought, stable);
         let is_list = self.keyspace.kind(key.db, key.name) == Some(Kind::List);
         let lone = || AtRisk { db: key.db, name: key.name.into(), elements: Vec::new(), ttl: None, is_list };

@@ -38,6 +38,12 @@ impl Shard {
             let op = match key.ttl {
                 Some(StableTtl::At(at)) => Op::Expire { at },
                 Some(StableTtl::Persistent) => Op::Persist,
+                // A removal of nothing says so where there is no element.
+                Some(StableTtl::Created) if key.elements.is_empty() => {
+                    let op = Op::Remove { path: Path::String };
+                    group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::Created, op });
+                    continue;
+                }
                 Some(StableTtl::Created) | None => continue,
             };
             group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::None, op });

@@ -22,7 +22,7 @@ impl Shard {
         let stable = self.stability.stable().clone();
         let mut merge = self.merge(keyspace);
         // What the source has removed stays here, for it may as well have lost it.
-        if is_news { merge.key_at_risk(key, &stable) } else { merge.missing_at_risk(key, theirs, &stable) }
+        if is_news { merge.key_at_risk(key, theirs, &stable) } else { merge.missing_at_risk(key, theirs, &stable) }
     }
 
     /// Whether the source lacks something that is stable here.

@@ -235,3 +235,49 @@ fn what_an_old_backup_endangers_keeps_having_no_ttl() -> Check {
     world.pull(C, A)?;
     world.heal()
 }
+
+/// Found by the simulation (seed 12884905915): a TTL that was set while the key was deleted dangles until all know that; then who had lost that makes the
+/// key again. It has the TTL where that is not dropped, or comes once more.
+#[test]
+fn a_key_that_an_old_backup_makes_again_has_no_older_ttl() -> Check {
+    let times = |world: &World| [20_000, 60_000].map(|ms| world.now_ms as i64 + ms);
+    let makes = [
+        |_| Command::HSet("f".into(), "2".into()),
+        |_| Command::PfAdd(vec!["1".into()]),
+        |[sooner, _]: [i64; 2]| Command::Set("w".into(), Some(sooner)),
+    ];
+    for make in makes {
+        let mut world = world(2, Rules::default());
+        world.command(A, "k", set("v"))?;
+        world.settle()?;
+        let times = times(&world);
+        world.command(A, "k", Command::ExpireAt(times[1]))?;
+        world.command(B, "k", Command::Del)?;
+        world.settle()?;
+        world.fail_over(B, 1)?;
+        world.command(B, "k", make(times))?;
+        world.pull(B, A)?;
+        let expected = if let Command::Set(_, at) = make(times) { at } else { None };
+        assert_eq!(world.instances[A].keyspace.expire_at(0, b"k"), expected);
+        world.heal()?;
+    }
+    Ok(())
+}
+
+/// The same of a counter that has a TTL in the old backup: that is what counts (T2).
+#[test]
+fn a_counter_that_an_old_backup_makes_again_keeps_the_ttl_that_it_had() -> Check {
+    let mut world = world(2, Rules::default());
+    let at = world.now_ms as i64 + 40_000;
+    world.command(A, "k", Command::Set("5".into(), Some(at)))?;
+    world.settle()?;
+    let backup = world.instances[B].logged();
+    world.command(A, "k", Command::ExpireAt(at + 10_000))?;
+    world.command(B, "k", Command::Del)?;
+    world.settle()?;
+    world.fail_over(B, backup)?;
+    world.command(B, "k", Command::IncrBy(1))?;
+    world.pull(B, A)?;
+    assert_eq!(world.instances[A].keyspace.expire_at(0, b"k"), Some(at));
+    world.heal()
+}
