@@ -7,8 +7,8 @@ use super::{Author, Element, KeyRef, Merge};
 use crate::clock::VectorClock;
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, StreamOp, TtlNote, UnixMs, Value};
 use crate::keyspace::Keyspace;
-use crate::metadata::{KeyMeta, PathMeta, TtlMeta};
-use crate::stream::{Part, PartName};
+use crate::metadata::{KeyMeta, PathMeta, Payload, TtlMeta};
+use crate::stream::{Part, PartName, StreamId, entry_id};
 
 /// Places of a key to author again.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,11 +23,17 @@ pub struct AtRisk {
     pub ttl: Option<StableTtl>,
     /// It is a list, and the effect brings another type or may uncover one: what lost against the list is gone here, if everyone had it.
     pub is_list: bool,
+    /// Deliveries of an entry that the effect brings back: they are gone here, if everyone had them.
+    pub gone: Vec<PartName>,
 }
 
 impl AtRisk {
+    const fn nothing_of(db: u32, name: Box<[u8]>) -> Self {
+        Self { db, name, elements: Vec::new(), ttl: None, is_list: false, gone: Vec::new() }
+    }
+
     fn of_gone(key: KeyRef<'_>, ttl: StableTtl) -> Self {
-        Self { db: key.db, name: key.name.into(), elements: Vec::new(), ttl: Some(ttl), is_list: false }
+        Self { ttl: Some(ttl), ..Self::nothing_of(key.db, key.name.into()) }
     }
 }
 
@@ -100,6 +106,12 @@ impl<K: Keyspace> Merge<'_, K> {
             _ => Vec::new(),
         };
         let acked = self.stably_acked(key, effect.op, stable);
+        let gone = match effect.op {
+            Op::Assign { path: Path::Stream(name), .. } => {
+                entry_id(name).map(|id| self.stably_gone(key, id, stable)).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
         let mut of_key =
             |wanted: &dyn Fn(Path<'_>) -> bool| self.stable_places(key, wanted, ttl, stable).into_iter().collect();
         let mut found: Vec<AtRisk> = match effect.op {
@@ -129,15 +141,37 @@ impl<K: Keyspace> Merge<'_, K> {
         let uncovers = matches!(effect.op, Op::ListRemove { .. } | Op::Clear { .. })
             || brings(effect.op).is_some_and(|kind| kind != Kind::List);
         let is_list = uncovers && self.keyspace.kind(key.db, key.name) == Some(Kind::List);
-        match found.first_mut() {
-            Some(of_key) => {
-                of_key.elements.extend(acked);
-                of_key.is_list |= is_list;
-            }
-            None if acked.is_empty() && !is_list => {}
-            None => found.push(AtRisk { db: key.db, name: key.name.into(), elements: acked, ttl: None, is_list }),
+        if found.is_empty() && (is_list || !acked.is_empty() || !gone.is_empty()) {
+            found.push(AtRisk::nothing_of(key.db, key.name.into()));
+        }
+        if let Some(of_key) = found.first_mut() {
+            of_key.elements.extend(acked);
+            of_key.gone = gone;
+            of_key.is_list |= is_list;
         }
         found
+    }
+
+    /// Deliveries of an entry that is not here. A dataset keeps none without its entry, or not for ever, and what is stable has no metadata: so of what
+    /// everyone has had, some still have a delivery when the entry comes back, and others have not.
+    fn stably_gone(&mut self, key: KeyRef<'_>, id: StreamId, stable: &VectorClock) -> Vec<PartName> {
+        let last = self.keyspace.stream_part(key.db, key.name, Part::Last);
+        // Whatever was delivered is not above it.
+        let may_have_been = matches!(last, Some(Payload::Id(last)) if id <= last);
+        if !may_have_been || self.keyspace.stream_part(key.db, key.name, Part::Entry(id)).is_some() {
+            return Vec::new();
+        }
+        let mut names = Vec::new();
+        self.keyspace.elements(key.db, key.name, &mut |path, _| {
+            if let Path::Stream(name) = path
+                && let Some(Part::Group(group)) = Part::parse(name)
+            {
+                names.push(Part::Delivery { group, id }.name());
+            }
+        });
+        let meta = self.table.find(key.db, key.name).map(|at| self.table.meta(at));
+        names.retain(|name| has_stable(meta.and_then(|meta| meta.path(Path::Stream(name))), stable));
+        names
     }
 
     /// Deliveries that the effect makes although they are acknowledged, and everyone has that: the dataset shows nothing of them, and what a
@@ -169,7 +203,7 @@ impl<K: Keyspace> Merge<'_, K> {
         }
         let found = self.stable_places(key, &|_| true, TtlChange::Brought, stable);
         let is_list = self.keyspace.kind(key.db, key.name) == Some(Kind::List);
-        let lone = || AtRisk { db: key.db, name: key.name.into(), elements: Vec::new(), ttl: None, is_list };
+        let lone = || AtRisk::nothing_of(key.db, key.name.into());
         found.or_else(|| is_list.then(lone)).map(|key| AtRisk { is_list, ..key })
     }
 
@@ -233,7 +267,7 @@ impl<K: Keyspace> Merge<'_, K> {
             (TtlChange::Brought | TtlChange::Removed, None) => Some(StableTtl::Persistent),
         });
         let found = !elements.is_empty() || ttl.is_some();
-        found.then(|| AtRisk { db: key.db, name: key.name.into(), elements, ttl, is_list: false })
+        found.then(|| AtRisk { elements, ttl, ..AtRisk::nothing_of(key.db, key.name.into()) })
     }
 }
 

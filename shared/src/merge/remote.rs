@@ -287,7 +287,9 @@ impl<K: Keyspace> Merge<'_, K> {
     pub(super) fn remove_element(&mut self, key: KeyRef<'_>, path: Path<'_>, seen: &Seen<'_>) {
         let mut meta = self.take_path(key, path);
         if !meta.survives(seen) && (seen.has_stable() || !meta.is_empty()) {
-            self.keyspace.take(key.db, key.name, path);
+            if !self.is_late(key, path) {
+                self.keyspace.take(key.db, key.name, path);
+            }
             self.return_path(key, path, PathMeta::default());
             return;
         }

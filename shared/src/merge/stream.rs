@@ -24,6 +24,10 @@ pub(super) fn is_entry(path: Path<'_>) -> bool {
     matches!(path, Path::Stream(name) if entry_id(name).is_some())
 }
 
+pub(super) fn is_delivery(name: &[u8]) -> bool {
+    matches!(Part::parse(name), Some(Part::Delivery { .. }))
+}
+
 /// The parts that an effect removes, of those that are known.
 fn removed(meta: &KeyMeta, op: StreamOp<'_>) -> Vec<Box<[u8]>> {
     let Some(kind) = meta.kind(Kind::Stream) else { return Vec::new() };
@@ -427,6 +431,11 @@ impl<K: Keyspace> Merge<'_, K> {
                 self.late_after_move(key, group, was, position, &seen);
             }
         }
+    }
+
+    /// Whether it is a delivery that has yet to be: that is nobody's, so nobody removes it.
+    pub(super) fn is_late(&mut self, key: KeyRef<'_>, path: Path<'_>) -> bool {
+        matches!(path, Path::Stream(name) if is_delivery(name)) && self.native(key, path) == Some(Payload::Late)
     }
 
     /// The entry is still to be handed out, unless it is known to have been. What everyone knows may be pruned, so it does not count (I-12).

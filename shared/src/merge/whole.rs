@@ -2,6 +2,7 @@
 //! plainly right: everything is made explicit, changed in memory, and written again.
 
 use super::remote::Change;
+use super::stream::is_delivery;
 use super::{KeyRef, Merge, OwnedPath, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{ClearReason, Kind, Path, Value};
@@ -214,10 +215,6 @@ pub(super) fn remove_seen(kind: &mut KindMeta, seen: &Seen<'_>) {
         !path.is_empty()
     });
     drop_stray_late(kind);
-}
-
-fn is_delivery(name: &[u8]) -> bool {
-    matches!(Part::parse(name), Some(Part::Delivery { .. }))
 }
 
 /// Whether an element alone makes the key one of its type.

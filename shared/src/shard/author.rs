@@ -34,6 +34,10 @@ impl Shard {
                 let op = Op::ListRemove { ranges: Ranges::new(count, &bytes) };
                 group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::None, op });
             }
+            for name in &key.gone {
+                let op = Op::Remove { path: Path::Stream(name) };
+                group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::None, op });
+            }
             push_elements(&mut group, key.db, &key.name, &key.elements, note);
             let op = match key.ttl {
                 Some(StableTtl::At(at)) => Op::Expire { at },

@@ -290,3 +290,27 @@ fn a_delivery_shows_again_with_its_entry_in_a_group_without_metadata() -> Check 
     assert_eq!(owner, Some(Payload::Owner(b"c"[..].into())));
     world.heal()
 }
+
+/// Found by the simulation (seeds 2124375, 1048867): a delivery came where its entry was gone, and was pruned there. Then an old backup wrote the entry
+/// again: it was pending where a server had held the delivery, and late elsewhere.
+#[test]
+fn a_delivery_that_all_have_had_does_not_come_back_with_its_entry() -> Check {
+    let mut world = world(3, Rules::default());
+    world.command(A, "x", add(100))?;
+    world.command(A, "x", Command::Stream(StreamCommand::Group("g".into(), false)))?;
+    world.settle()?;
+    world.command(C, "x", read("g", Some("c")))?;
+    world.command(A, "x", delete(0))?;
+    world.settle()?;
+    world.fail_over(B, 1)?;
+    world.command(B, "x", add(100))?;
+    // Each of them says that nothing is left of it. That leaves alone what the other has to hand out.
+    world.pull(B, A)?;
+    world.pull(B, C)?;
+    world.pull(A, C)?;
+    let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
+    for instance in [A, C] {
+        assert_eq!(world.instances[instance].keyspace.stream_part(0, b"x", delivery), Some(Payload::Late));
+    }
+    world.heal()
+}
