@@ -11,7 +11,7 @@ use crate::origin::Origin;
 pub struct Membership {
     joins: BTreeMap<InstanceId, Vec<Dot>>,
     forgotten: BTreeMap<InstanceId, Forgotten>,
-    /// Reigns of which nothing new is taken: those that a settled instance had (M4, M6). Also after it has joined again.
+    /// Reigns of which nothing new is taken: those that a settled instance had (M4, M6), once it has joined again.
     frozen: Vec<Origin>,
 }
 
@@ -26,12 +26,17 @@ pub struct Forgotten {
 
 impl Membership {
     /// M1: `Join` = Assign at path `instance`. Whether it was no member before.
+    ///
+    /// Then no `Forget` is settled any more: the new member may have read who is out, and had not been told, before it reads the group.
     pub fn join(&mut self, instance: InstanceId, dot: Dot, seen: &Seen<'_>) -> bool {
         let joins = self.joins.entry(instance).or_default();
         let is_new = joins.is_empty();
         joins.retain(|known| !seen.has(known));
         joins.push(dot);
         self.forgotten.remove(&instance);
+        if is_new {
+            self.forgotten.values_mut().for_each(|forgotten| forgotten.settled = false);
+        }
         is_new
     }
 
@@ -98,12 +103,10 @@ impl Membership {
         self.forgotten.iter().filter(|(_, forgotten)| !forgotten.settled).map(|(instance, _)| *instance).collect()
     }
 
-    /// M4. `reigns` are those of the instance that are known here.
-    pub fn settle(&mut self, instance: InstanceId, reigns: impl Iterator<Item = Origin>) {
+    /// M4.
+    pub fn settle(&mut self, instance: InstanceId) {
         if let Some(forgotten) = self.forgotten.get_mut(&instance) {
             forgotten.settled = true;
-            let reigns: Vec<Origin> = reigns.filter(|origin| !self.frozen.contains(origin)).collect();
-            self.frozen.extend(reigns);
         }
     }
 
@@ -119,15 +122,15 @@ impl Membership {
         &self.frozen
     }
 
-    /// Takes in what another instance knows to be forgotten; who is a member here is none of it.
-    pub fn meet_forgotten(&mut self, instance: InstanceId, other: &Forgotten) {
+    /// Takes in what another instance knows to be forgotten; who is a member here is none of it. `knows_all`: it knows every member here.
+    pub fn meet_forgotten(&mut self, instance: InstanceId, other: &Forgotten, knows_all: bool) {
         if self.contains(instance) {
             return;
         }
         let own = self.forgotten.entry(instance).or_default();
         let news: Vec<Dot> = other.forgets.iter().filter(|dot| !own.forgets.contains(dot)).copied().collect();
         own.forgets.extend(news);
-        own.settled |= other.settled;
+        own.settled |= other.settled && knows_all;
     }
 
     /// Nothing new is taken of these reigns.

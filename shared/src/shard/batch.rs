@@ -120,7 +120,7 @@ pub enum ApplyError {
     Forgotten(#[from] ForgottenError),
     /// The peer was restored from before a `Forget` that all others have (M6).
     #[error(
-        "SYNCERMEMBER effects of instance {0} from before it was forgotten: instance {1} came back from an old backup; forget it and let it join again"
+        "SYNCERMEMBER effects of instance {0} from before it was forgotten: if this lasts, instance {1} came back from an old backup; forget it and let it join again"
     )]
     FromBefore(InstanceId, InstanceId),
     /// A snapshot is being merged: its clock is not yet this shard's.

@@ -228,8 +228,7 @@ impl Shard {
 
     /// The same on a replica.
     pub(super) fn settle(&mut self, instance: InstanceId) {
-        let reigns = self.reigns_of(instance);
-        self.membership.settle(instance, reigns.into_iter());
+        self.membership.settle(instance);
         self.drop_reports(instance);
     }
 

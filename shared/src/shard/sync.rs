@@ -437,11 +437,15 @@ impl Shard {
                 met.join(*instance, *dot, &unseen);
             }
         }
+        // M4: settled where all who are members now were known.
+        let knows_all = |known: InstanceSet| met.members().iter().all(|member| known.contains(member));
+        let settled_here = knows_all(self.membership.members());
+        let settled_there = knows_all(theirs.iter().map(|(instance, _)| *instance).collect());
         for (instance, forgotten) in self.membership.all_forgotten() {
-            met.meet_forgotten(instance, forgotten);
+            met.meet_forgotten(instance, forgotten, settled_here);
         }
         for (instance, forgotten) in syncing.head.forgotten.iter().filter_map(|f| f.named(&syncing.names)) {
-            met.meet_forgotten(instance, &forgotten);
+            met.meet_forgotten(instance, &forgotten, settled_there);
         }
         let frozen = syncing.head.frozen.iter().filter_map(|origin| syncing.names.get(origin.index()).copied());
         met.freeze(self.membership.frozen().iter().copied().chain(frozen));

@@ -59,6 +59,8 @@ pub const WITH_HOT_FROM: u64 = 1 << 33;
 
 /// From this seed on who was forgotten joins again.
 pub const WITH_REJOINS_FROM: u64 = 3 << 32;
+/// From this seed on there are late comers besides.
+pub const WITH_LATE_FORGETS_FROM: u64 = 4 << 32;
 
 impl Plan {
     /// Everything that can happen, by chance.
@@ -93,8 +95,8 @@ impl Plan {
             plan.joins_after = None;
         }
         // Drawn last, so that older seeds play what they did.
-        // Not with late comers or full syncs: see docs/SIMULATION.md.
-        let is_plain = plan.joins_after.is_none() && !plan.forces_full_syncs();
+        // Not with full syncs, nor, at first, with late comers: see docs/SIMULATION.md.
+        let is_plain = (plan.joins_after.is_none() || seed >= WITH_LATE_FORGETS_FROM) && !plan.forces_full_syncs();
         let may_forget = plan.instances > 2 && plan.failover != Failover::LosesAnything && is_plain;
         plan.forgets = may_forget && random.u8(0..4) == 0;
         plan.rejoins = plan.forgets && seed >= WITH_REJOINS_FROM;

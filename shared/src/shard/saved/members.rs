@@ -53,7 +53,7 @@ pub(super) fn decode_forgotten(reader: &mut Reader<'_>, shard: &mut Shard) -> Re
     let known: Vec<Origin> = shard.origins.iter().map(|(origin, ..)| origin).collect();
     for forgotten in &all {
         let named = forgotten.named(&known).ok_or(SavedError::Unfitting("a forgotten instance"))?;
-        shard.membership.meet_forgotten(named.0, &named.1);
+        shard.membership.meet_forgotten(named.0, &named.1, true);
     }
     if frozen.iter().any(|origin| origin.index() >= known.len()) {
         return Err(SavedError::Unfitting("a frozen reign"));
