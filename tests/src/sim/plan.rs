@@ -59,8 +59,8 @@ pub const WITH_HOT_FROM: u64 = 1 << 33;
 
 /// From this seed on who was forgotten joins again.
 pub const WITH_REJOINS_FROM: u64 = 3 << 32;
-/// From this seed on there are late comers besides.
-pub const WITH_LATE_FORGETS_FROM: u64 = 4 << 32;
+/// From this seed on there are late comers and full syncs besides.
+pub const WITH_MORE_FORGETS_FROM: u64 = 4 << 32;
 
 impl Plan {
     /// Everything that can happen, by chance.
@@ -95,11 +95,12 @@ impl Plan {
             plan.joins_after = None;
         }
         // Drawn last, so that older seeds play what they did.
-        // Not with full syncs, nor, at first, with late comers: see docs/SIMULATION.md.
-        let is_plain = (plan.joins_after.is_none() || seed >= WITH_LATE_FORGETS_FROM) && !plan.forces_full_syncs();
+        // At first not with late comers or full syncs: see docs/SIMULATION.md.
+        let is_plain = seed >= WITH_MORE_FORGETS_FROM || (plan.joins_after.is_none() && !plan.forces_full_syncs());
         let may_forget = plan.instances > 2 && plan.failover != Failover::LosesAnything && is_plain;
         plan.forgets = may_forget && random.u8(0..4) == 0;
-        plan.rejoins = plan.forgets && seed >= WITH_REJOINS_FROM;
+        // Nor do late comers and who joins again meet.
+        plan.rejoins = plan.forgets && seed >= WITH_REJOINS_FROM && plan.joins_after.is_none();
         plan.lists = random.bool();
         plan
     }
