@@ -27,6 +27,11 @@ pub trait Keyspace {
     /// At most `len` bytes of the string from `start` on; fewer where it ends. Costs no more for a long string.
     fn string_range(&mut self, db: u32, key: &[u8], start: u64, len: usize) -> Vec<u8>;
 
+    /// At most `len` bytes of the beginning of a string that a command has just changed in place, as `PFADD` does.
+    fn changed_string(&mut self, db: u32, key: &[u8], len: usize) -> Vec<u8> {
+        self.string_range(db, key, 0, len)
+    }
+
     /// The value of a hash field.
     fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>>;
 

@@ -3,8 +3,10 @@
 mod sites;
 
 use sites::{K, Site, met, prune, report, settle};
-use syncer_shared::effect::{Path, Value};
+use syncer_shared::effect::{Op, Path, TtlNote, Value};
+use syncer_shared::hyperloglog::{self, RegisterBytes, Registers, is_canonical, raised, registers_of};
 use syncer_shared::keyspace::Keyspace;
+use syncer_shared::patch::{Patch, Prior};
 
 /// Who writes while the others only read never needs metadata, nor do the others: nothing is concurrent.
 #[test]
@@ -41,6 +43,58 @@ fn a_lone_backlog_shrinks_below_its_tail() {
     assert_eq!(a.shard.backlog().capacity(), BYTES);
     (0..2_000).for_each(|_| a.set("a value that takes some room"));
     assert!(a.shard.backlog().end_offset() - a.shard.backlog().first_offset() <= BYTES);
+}
+
+/// Adds to a HyperLogLog as a server does, which has its own text of it.
+fn pfadd<'a>(site: &mut Site, element: &[u8], bytes: &'a mut RegisterBytes) -> (TtlNote, Op<'a>) {
+    *bytes = registers_of([element].into_iter());
+    let registers = Registers::new(bytes).expect("registers");
+    let known = site.data.string(0, K);
+    let mut text =
+        known.as_deref().map_or_else(|| hyperloglog::text(registers), |known| raised(known, registers).expect("news"));
+    (text[8], text[15]) = (1, 0);
+    site.data.put(0, K, Path::String, Value::Bytes(&text));
+    let note = if known.is_some() { site.kept() } else { TtlNote::Created };
+    (note, Op::Patch { patch: Patch::Registers(registers), prior: Prior::NONE })
+}
+
+/// Registers need no metadata where nobody else writes. The dataset has the text that all sites write at once.
+#[test]
+fn registers_wait_and_show_the_text_of_all_sites() {
+    let (mut a, mut b) = met();
+    let mut bytes = RegisterBytes::new();
+    for element in [b"one".as_slice(), b"two", b"three"] {
+        let op = pfadd(&mut a, element, &mut bytes);
+        a.log(&[op]);
+        assert!(is_canonical(&a.data.string(0, K).expect("a string")));
+        settle(&mut a, &mut b);
+    }
+    let figures = |site: &Site| (site.shard.status().metadata_keys, site.shard.status().waiting_groups);
+    assert_eq!((figures(&a), figures(&b)), ((0, 3), (0, 3)));
+    for (site, element) in [(&mut a, b"four"), (&mut b, b"five")] {
+        let op = pfadd(site, element, &mut bytes);
+        site.log(&[op]);
+    }
+    settle(&mut a, &mut b);
+    let all = registers_of([b"one".as_slice(), b"two", b"three", b"four", b"five"].into_iter());
+    let text = hyperloglog::text(Registers::new(&all).expect("registers"));
+    assert_eq!(b.data.string(0, K), Some(text), "the metadata is there when something concurrent comes");
+    prune(&mut a, &mut b);
+}
+
+/// What a transaction writes behind them is no text of registers, whatever it looks like.
+#[test]
+fn a_string_that_is_written_behind_registers_stays_as_it_is() {
+    let (mut a, mut b) = met();
+    let mut bytes = RegisterBytes::new();
+    let raise = pfadd(&mut a, b"one", &mut bytes);
+    let mut own = a.data.string(0, K).expect("a string");
+    own[8] = 7;
+    a.data.put(0, K, Path::String, Value::Bytes(&own));
+    a.log(&[raise, (TtlNote::None, Op::Set { value: &own, expire_at: None })]);
+    settle(&mut a, &mut b);
+    assert_eq!(b.data.string(0, K), Some(own));
+    prune(&mut a, &mut b);
 }
 
 /// A concurrent write needs the metadata of what waits: it meets the same dots as if they had been there from the start.

@@ -57,6 +57,10 @@ impl Keyspace for ServerDataset<'_> {
         self.look(|keyspace| keyspace.string_range(db, key, start, len))
     }
 
+    fn changed_string(&mut self, db: u32, key: &[u8], len: usize) -> Vec<u8> {
+        self.look(|keyspace| keyspace.changed_string(db, key, len))
+    }
+
     fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>> {
         self.with(|keyspace| keyspace.field(db, key, field))
     }

@@ -173,6 +173,10 @@ impl Keyspace for ServerKeyspace<'_> {
         self.read_range(db, key, start, len)
     }
 
+    fn changed_string(&mut self, db: u32, key: &[u8], len: usize) -> Vec<u8> {
+        self.beginning_of_raw(db, key, len)
+    }
+
     fn field(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<Vec<u8>> {
         let value = self.key(db, key).field(OwnedText::new(field).text())?;
         Some(value.text().as_bytes().to_vec())

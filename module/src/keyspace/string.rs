@@ -1,5 +1,6 @@
 //! Strings on the server, read, and how it stores them.
 
+use syncer_shared::hyperloglog::HEADER;
 use syncer_shared::keyspace::Keyspace as _;
 
 use super::server::ServerKeyspace;
@@ -43,6 +44,18 @@ impl ServerKeyspace<'_> {
             None if open.string_len() == 0 => Vec::new(),
             None => part(&self.string(db, key).unwrap_or_default()),
         }
+    }
+
+    /// See [`Keyspace::changed_string`]. It is stored raw, however short. A HyperLogLog at least; what is
+    /// shorter than any may be something else again, and is looked at as usual.
+    pub(super) fn beginning_of_raw(&mut self, db: u32, key: &[u8], len: usize) -> Vec<u8> {
+        let open = self.key(db, key);
+        if open.string_len() > HEADER
+            && let Some(text) = open.raw_string()
+        {
+            return text.get(..len).unwrap_or(text).to_vec();
+        }
+        self.read_range(db, key, 0, len)
     }
 }
 

@@ -222,6 +222,12 @@ impl Key {
         if self.key_type() != KeyType::String || unsafe { api!(RedisModule_ValueLength)(self.raw()) } < RAW_FROM.get() {
             return None;
         }
+        self.raw_string()
+    }
+
+    /// The bytes of a string that is stored raw; any other is so from now on.
+    #[must_use]
+    pub fn raw_string(&self) -> Option<&[u8]> {
         let mut len = 0;
         // SAFETY: the key is open and holds a string; the bytes stay where they are until the key is changed,
         // which needs `&mut self`.

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::{code, streams};
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
+use crate::merge::registers::raises;
 use crate::metadata::Class;
 use crate::number::Number;
 use crate::shard::may_wait;
@@ -20,6 +21,8 @@ pub struct GroupBuilder {
     key: Option<Range<usize>>,
     /// Whether an effect may not wait.
     urgent: bool,
+    /// Whether an effect raises registers.
+    raises: bool,
 }
 
 impl GroupBuilder {
@@ -37,6 +40,7 @@ impl GroupBuilder {
     pub fn push(&mut self, effect: &Effect<'_>) {
         self.count += 1;
         self.urgent |= !may_wait(effect);
+        self.raises |= raises(effect);
         match effect.op {
             Op::Flush { scope } => {
                 self.body.push(code::FLUSH);
@@ -209,6 +213,12 @@ impl GroupBuilder {
         !self.urgent
     }
 
+    /// Whether registers of HyperLogLogs are raised.
+    #[must_use]
+    pub fn raises(&self) -> bool {
+        self.raises
+    }
+
     /// How many effects there are.
     #[must_use]
     pub fn count(&self) -> u32 {
@@ -234,6 +244,6 @@ impl GroupBuilder {
         const KEPT_BYTES_MAX: usize = 1 << 20;
         self.body.clear();
         self.body.shrink_to(KEPT_BYTES_MAX);
-        (self.count, self.db, self.key, self.urgent) = (0, 0, None, false);
+        (self.count, self.db, self.key, self.urgent, self.raises) = (0, 0, None, false, false);
     }
 }

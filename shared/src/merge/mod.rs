@@ -7,6 +7,7 @@ mod local;
 mod meet;
 mod patch;
 mod reassert;
+pub(crate) mod registers;
 mod regressed;
 mod remote;
 pub(crate) mod sequel;

@@ -1,12 +1,11 @@
 //! Patches of strings: a write costs by what it writes, not by how long the string is or how many patches live.
 
 use super::local::note_ttl;
-use super::{KeyRef, Merge, view};
+use super::{KeyRef, Merge, registers, view};
 use crate::dot::{Dot, Seen};
 use crate::effect::{Kind, Path, TtlNote};
-use crate::hyperloglog::{self, DENSE, DENSE_SHOWN_BY, HEADER, MAGIC, Registers};
+use crate::hyperloglog::{self, HEADER, MAGIC};
 use crate::keyspace::Keyspace;
-use crate::metadata::fold::canonical;
 use crate::metadata::patches::overlay_bits;
 use crate::metadata::{Class, Part, Patches, PathMeta, Payload, Top};
 use crate::patch::{Patch, Prior};
@@ -49,29 +48,15 @@ impl<K: Keyspace> Merge<'_, K> {
         if !path.patches().is_some_and(|patches| patches.has_registers()) {
             return;
         }
-        let is_blended = path.has_other_than(Class::Registers);
-        let beginning = self.keyspace.string_range(key.db, key.name, 0, DENSE_SHOWN_BY);
-        let is_long = beginning.len() == DENSE_SHOWN_BY;
-        if is_long
-            && !is_blended
-            && hyperloglog::begins_canonical_dense(&beginning, self.keyspace.string_len(key.db, key.name))
-        {
-            return;
+        if !path.has_other_than(Class::Registers) {
+            return registers::correct(self.keyspace, key);
         }
-        let is_whole = !is_long && !beginning.is_empty();
-        let native = if is_whole { Some(beginning) } else { self.keyspace.string(key.db, key.name) };
-        let Some(native) = native else { return };
-        let right = if is_blended {
-            let is_implied = path.top(self.origins) != Top::Nothing && path.payload(path.top(self.origins)).is_none();
-            match view::view(path, Kind::String, self.origins) {
-                Some(Payload::Bytes(shown)) if !is_implied && *shown != *native => Some(shown.into_vec()),
-                _ => None,
-            }
-        } else {
-            canonical(&native)
-        };
-        if let Some(text) = right {
-            self.put(key, Path::String, &Payload::Bytes(text.into()));
+        let is_implied = path.top(self.origins) != Top::Nothing && path.payload(path.top(self.origins)).is_none();
+        if let Some(shown @ Payload::Bytes(text)) = &view::view(path, Kind::String, self.origins)
+            && !is_implied
+            && self.keyspace.string(key.db, key.name).is_some_and(|native| *native != **text)
+        {
+            self.put(key, Path::String, shown);
         }
     }
 
@@ -96,7 +81,7 @@ impl<K: Keyspace> Merge<'_, K> {
         }
         if let Patch::Registers(registers) = patch {
             meta.patch(dot, patch, Prior::NONE, self.origins);
-            self.raise(key, registers, exists);
+            registers::raise(self.keyspace, key, registers, exists);
             return self.return_path(key, Path::String, meta);
         }
         let is_first = !meta.patches().is_some_and(Patches::has_text);
@@ -179,37 +164,6 @@ impl<K: Keyspace> Merge<'_, K> {
                 (start, window)
             }
             Patch::Registers(_) => (shown_len, Vec::new()),
-        }
-    }
-
-    /// Raises registers in the dataset, if that is a HyperLogLog or nothing.
-    fn raise(&mut self, key: KeyRef<'_>, registers: Registers<'_>, exists: bool) {
-        let len = self.keyspace.string_len(key.db, key.name);
-        if len == DENSE as u64
-            && hyperloglog::is_canonical_dense(&self.keyspace.string_range(key.db, key.name, 0, HEADER), len)
-        {
-            return self.raise_in_place(key, registers);
-        }
-        let text = if exists {
-            self.keyspace.string(key.db, key.name).and_then(|known| hyperloglog::raised(&known, registers))
-        } else {
-            Some(hyperloglog::text(registers))
-        };
-        if let Some(text) = text {
-            self.put(key, Path::String, &Payload::Bytes(text.into()));
-        }
-    }
-
-    /// Who is dense stays so (`hyperloglog.rs`).
-    fn raise_in_place(&mut self, key: KeyRef<'_>, registers: Registers<'_>) {
-        for (index, value) in registers.iter() {
-            let (at, shift) = hyperloglog::dense_place(index);
-            let found = self.keyspace.string_range(key.db, key.name, at as u64, 2);
-            let mut bytes = [found.first().copied().unwrap_or_default(), found.get(1).copied().unwrap_or_default()];
-            if hyperloglog::raise_dense(&mut bytes, shift, value) {
-                let bytes = bytes.get(..found.len()).unwrap_or_default();
-                self.keyspace.write_range(key.db, key.name, at as u64, bytes);
-            }
         }
     }
 }

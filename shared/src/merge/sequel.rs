@@ -1,9 +1,11 @@
 //! Remote effects whose author had seen everything that is here: they only go into the dataset. Their metadata can wait
 //! (`shard/tail.rs`).
 
+use super::{KeyRef, registers};
 use crate::effect::{Effect, Kind, Op, Path, TtlNote};
 use crate::keyspace::{Keyspace, SetTtl};
 use crate::number::Number;
+use crate::patch::Patch;
 
 /// Writes the effect to the dataset. False, and nothing is done, when the metadata of the key must be looked at: what the
 /// author had before it is not what the dataset shows.
@@ -25,6 +27,15 @@ pub fn write<K: Keyspace>(effect: &Effect<'_>, keyspace: &mut K) -> bool {
                 Path::Field(field) => keyspace.add_integer_field(db, key, field, delta).is_ok(),
                 _ => false,
             };
+        }
+        Op::Patch { patch: Patch::Registers(registers), .. } => {
+            let exists = effect.ttl != TtlNote::Created;
+            // Without a note on the TTL it must be there all the same: what is not there has no base.
+            let is_there = exists == keyspace.kind(db, key).is_some();
+            let key = KeyRef { db, name: key };
+            return is_there
+                && is_as_before(effect, Path::String, keyspace)
+                && registers::raise(keyspace, key, registers, exists);
         }
         Op::Remove { path } if is_as_before(effect, path, keyspace) => keyspace.take(db, key, path),
         Op::Clear { reason } => keyspace.delete(db, key, reason),

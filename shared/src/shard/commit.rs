@@ -6,7 +6,7 @@ use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, Op};
 use crate::group::{self, GroupBuilder};
 use crate::keyspace::Keyspace;
-use crate::merge::KeyRef;
+use crate::merge::{KeyRef, registers};
 use crate::origin::Origin;
 use crate::record::{Before, Record};
 use crate::timestamp::Timestamp;
@@ -47,7 +47,8 @@ impl Shard {
         now_ms: u64,
     ) -> &[u8] {
         let ts = self.hlc.tick(now_ms);
-        let waits = before.is_empty() && group.may_wait() && self.has_room(group.len_bytes());
+        let may_wait = before.is_empty() && group.may_wait() && self.has_room(group.len_bytes());
+        let waits = may_wait && (!group.raises() || self.only_raises(group.body()));
         if !waits {
             self.take_in_tail(keyspace);
         }
@@ -58,11 +59,21 @@ impl Shard {
                 self.has_written = true;
                 self.counters.effects_captured += u64::from(group.count());
                 self.defer(self.frame.len() - start, me, ts, keyspace);
+                if group.raises() {
+                    correct_registers(group.body(), keyspace);
+                }
                 self.prune_some();
             }
             _ => self.absorb_own(group.body(), before, ts, keyspace),
         }
         &self.frame
+    }
+
+    /// Whether nothing but registers is raised, of strings that nothing else changes: then what the dataset has to show is told without
+    /// the metadata.
+    pub(super) fn only_raises(&self, body: &[u8]) -> bool {
+        let table = self.metadata.before_tail();
+        group::effects(body).all(|effect| registers::raises(&effect) && !registers::is_blended(table, &effect))
     }
 
     /// Encodes an own group into `self.frame` (record header, then frame), appends the frame to the backlog and moves the clock.
@@ -197,5 +208,12 @@ impl Shard {
             self.control_effect(&effect, Dot { ts, index, origin: me }, &Seen::Everything);
         }
         self.records.push(self.frame.clone());
+    }
+}
+
+/// After a captured group that only raises registers, and waits: see [`registers::correct`].
+pub(super) fn correct_registers<K: Keyspace>(body: &[u8], keyspace: &mut K) {
+    for effect in group::effects(body) {
+        registers::correct(keyspace, KeyRef { db: effect.db, name: effect.key });
     }
 }

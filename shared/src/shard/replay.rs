@@ -1,11 +1,13 @@
 //! Replicas and the AOF: the same records in the same order make the same state (I-12).
 
+use super::commit::correct_registers;
 use super::join::Joining;
-use super::{Shard, Start, SyncError, may_wait};
+use super::{Shard, Start, SyncError};
 use crate::dot::Dot;
 use crate::group::{self, GroupView};
 use crate::keyspace::Keyspace;
 use crate::merge::KeyRef;
+use crate::merge::registers;
 use crate::origin::{Origin, OriginError};
 use crate::record::Record;
 use crate::replid::ReplId;
@@ -53,10 +55,14 @@ impl Shard {
                 let origin = self.follow(&group)?;
                 self.changed.clear();
                 self.has_written = true;
-                let waits = before.is_empty() && self.has_room(group.frame.len());
-                if waits && group::effects(group.body).all(|effect| may_wait(&effect)) {
+                let waits = before.is_empty() && !group.urgent && self.has_room(group.frame.len());
+                let raises = group::effects(group.body).any(|effect| registers::raises(&effect));
+                if waits && (!raises || self.only_raises(group.body)) {
                     self.log_followed(&group, origin);
                     self.defer(group.frame.len(), origin, group.ts, keyspace);
+                    if raises {
+                        correct_registers(group.body, keyspace);
+                    }
                 } else {
                     self.take_in_tail(keyspace);
                     self.absorb_captured(group.body, &before, group.ts, origin, keyspace);

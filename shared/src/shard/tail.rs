@@ -13,10 +13,11 @@ use crate::dot::Dot;
 use crate::effect::{Effect, FUNCTIONS_DB, Op, Path};
 use crate::group::{self, GroupView};
 use crate::keyspace::Keyspace;
-use crate::merge::{Merge, Rules, sequel};
+use crate::merge::{Merge, Rules, registers, sequel};
 use crate::metadata::Table;
 use crate::number::Number;
 use crate::origin::{Origin, Origins};
+use crate::patch::Patch;
 use crate::timestamp::Timestamp;
 
 /// Groups between two marks.
@@ -159,6 +160,8 @@ pub(crate) const fn may_wait(effect: &Effect<'_>) -> bool {
         Op::Assign { path, reasserted, .. } => !reasserted && is_plain(path),
         Op::Remove { path } => is_plain(path),
         Op::Increment { delta, .. } => matches!(delta, Number::Integer(_)),
+        // Where nothing else changes the string: `is_blended`.
+        Op::Patch { patch, .. } => matches!(patch, Patch::Registers(_)),
         _ => false,
     }
 }
@@ -231,6 +234,7 @@ impl Metadata {
                     Op::Set { .. }
                     | Op::Assign { .. }
                     | Op::Increment { .. }
+                    | Op::Patch { .. }
                     | Op::Remove { .. }
                     | Op::Clear { .. } => {
                         if let Some(id) = self.table.find(effect.db, effect.key) {
@@ -383,7 +387,8 @@ impl Shard {
         let mut effects = group::effects(group.body);
         let mut count = 0;
         let stuck = effects.find(|effect| {
-            let written = may_wait(effect) && sequel::write(effect, keyspace);
+            let is_blended = registers::is_blended(&self.metadata.table, effect);
+            let written = !is_blended && may_wait(effect) && sequel::write(effect, keyspace);
             count += u32::from(written);
             !written
         });
