@@ -10,7 +10,7 @@ use hashbrown::HashSet;
 use crate::clock::VectorClock;
 use crate::dot::Dot;
 use crate::effect::Path;
-use crate::metadata::{Base, KeyMeta, KindMeta, Patches, PathMeta, Payload, TtlMeta, path_of};
+use crate::metadata::{Base, KeyMeta, KindMeta, PathMeta, Payload, TtlMeta, path_of};
 
 /// What one side had applied and counted as stable when its state was taken.
 #[derive(Clone, Copy, Debug)]
@@ -96,17 +96,8 @@ impl Meeting<'_> {
         let from_source = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock) || at_target_only(dot);
         let from_target =
             |dot: &Dot| !at_source.contains(dot) && (!dot.is_in(self.source.clock) || at_source_only(dot));
-        met.assigns.extend(source.assigns.iter().filter(|a| from_source(&a.dot)).cloned());
-        met.assigns.extend(target.assigns.iter().filter(|a| from_target(&a.dot)).cloned());
-        let of_source = source.increments().iter().filter(|i| from_source(&i.dot));
-        let of_target = target.increments().iter().filter(|i| from_target(&i.dot));
-        met.take_increments(of_source.chain(of_target).copied().collect());
-        for (dot, part) in source.patches().into_iter().flat_map(Patches::parts).filter(|(dot, _)| from_source(dot)) {
-            met.patches_mut().push(dot, part.patch());
-        }
-        for (dot, part) in target.patches().into_iter().flat_map(Patches::parts).filter(|(dot, _)| from_target(dot)) {
-            met.patches_mut().push(dot, part.patch());
-        }
+        met.take_dots(source, from_source);
+        met.take_dots(target, from_target);
         met
     }
 

@@ -3,11 +3,11 @@
 //! What is asserted again is decided by S, not by what happens to be pruned: a replica prunes at other times than its primary (I-12).
 
 use super::stream::{LAST, is_entry, touches};
-use super::{Author, Element, KeyRef, Merge};
+use super::{Author, Element, KeyRef, Merge, view};
 use crate::clock::VectorClock;
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, StreamOp, TtlNote, UnixMs, Value};
 use crate::keyspace::Keyspace;
-use crate::metadata::{KeyMeta, PathMeta, Payload, TtlMeta};
+use crate::metadata::{KeyMeta, KindMeta, PathMeta, Payload, TtlMeta};
 use crate::stream::{Part, PartName, StreamId, entry_id};
 
 /// Places of a key to author again.
@@ -207,13 +207,38 @@ impl<K: Keyspace> Merge<'_, K> {
         found.or_else(|| is_list.then(lone)).map(|key| AtRisk { is_list, ..key })
     }
 
-    /// What is stable here of a key and not in `theirs`, a snapshot of an instance that came back from an old state and has no news of it.
+    /// What is stable here of a key and not the same in `theirs`, a snapshot of an instance that came back from an old state and has no news of it.
     pub fn missing_at_risk(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, stable: &VectorClock) -> Option<AtRisk> {
         let is_list = self.keyspace.kind(key.db, key.name) == Some(Kind::List) && theirs.kind(Kind::List).is_none();
-        let is_missing = |path: Path<'_>| theirs.path(path).is_none();
-        let found = self.stable_places(key, &is_missing, TtlChange::Removed, stable)?;
+        let mut found = self.stable_places(key, &|_| true, TtlChange::Removed, stable)?;
+        let shows = |path: Path<'_>| theirs.path(path).and_then(|meta| view::view(meta, path.kind(), self.origins));
+        found.elements.retain(|element| shows(element.path.get()).as_ref() != Some(&element.payload));
         let ttl = found.ttl.filter(|_| theirs.kinds.is_empty() && !found.elements.is_empty());
         (is_list || !found.elements.is_empty()).then_some(AtRisk { is_list, ttl, ..found })
+    }
+
+    /// What is stable here of a path of which `theirs`, a snapshot of an instance that has seen all that is stable here, has a part. Whoever removed the rest
+    /// had not seen that part: it came back from an old state, for else its report would not count here (rule 3).
+    pub fn torn_at_risk(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, stable: &VectorClock) -> Option<AtRisk> {
+        let may_be_torn = |meta: &PathMeta| !meta.has_base() && meta.dots().any(|dot| dot.is_in(stable));
+        let is_plain = |kind: &&KindMeta| kind.kind != Kind::List;
+        if !theirs.kinds.iter().filter(is_plain).any(|kind| kind.paths.any(may_be_torn)) {
+            return None;
+        }
+        let ours = self.exposed(key);
+        let origins = self.origins;
+        let is_torn = |path: Path<'_>| {
+            let (Some(theirs), Some(ours)) = (theirs.path(path).filter(|meta| may_be_torn(meta)), ours.path(path))
+            else {
+                return false;
+            };
+            let mut both = PathMeta::default();
+            both.take_dots(theirs, |dot| dot.is_in(stable));
+            both.take_dots(ours, |dot| !dot.is_in(stable));
+            view::view(&both, path.kind(), origins) != view::view(ours, path.kind(), origins)
+        };
+        let wanted = |path: Path<'_>| path.kind() != Kind::List && is_torn(path);
+        self.stable_places(key, &wanted, TtlChange::Untouched, stable)
     }
 
     fn stable_dataset(&mut self, scope: FlushScope, stable: &VectorClock) -> Vec<AtRisk> {

@@ -108,6 +108,17 @@ impl PathMeta {
         }
     }
 
+    /// Takes the live dots of another state of the path that are `wanted`.
+    pub fn take_dots(&mut self, from: &Self, wanted: impl Fn(&Dot) -> bool) {
+        self.assigns.extend(from.assigns.iter().filter(|a| wanted(&a.dot)).cloned());
+        for increment in from.increments().iter().filter(|i| wanted(&i.dot)) {
+            self.sum.get_or_insert_default().increments.push(*increment);
+        }
+        for (dot, part) in from.patches().into_iter().flat_map(Patches::parts).filter(|(dot, _)| wanted(dot)) {
+            self.patches_mut().push(dot, part.patch());
+        }
+    }
+
     /// The live patches.
     #[must_use]
     pub fn patches(&self) -> Option<&Patches> {

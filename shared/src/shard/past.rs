@@ -15,14 +15,25 @@ impl Shard {
         key: KeyRef<'_>,
         keyspace: &mut K,
     ) -> Option<AtRisk> {
-        let is_news = self.is_news_of_the_past(theirs);
-        if !self.config.rules.regressed_reassert || !(is_news || self.is_source_behind()) {
+        let syncing = self.syncing.as_ref().filter(|_| self.config.rules.regressed_reassert)?;
+        if self.clock.covers(&syncing.round.clock) {
+            // What the source has removed was removed here, too.
             return None;
         }
         let stable = self.stability.stable().clone();
+        if self.is_news_of_the_past(theirs) {
+            return self.merge(keyspace).key_at_risk(key, theirs, &stable);
+        }
+        let is_behind = self.is_source_behind();
+        let here = |dot: Dot| syncing.names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..dot });
+        if !is_behind && !theirs.dots().filter_map(here).any(|dot| dot.is_in(&stable)) {
+            return None;
+        }
+        let mut theirs = theirs.clone();
+        theirs.rename_origins(&syncing.names).ok()?;
         let mut merge = self.merge(keyspace);
-        // What the source has removed stays here, for it may as well have lost it.
-        if is_news { merge.key_at_risk(key, theirs, &stable) } else { merge.missing_at_risk(key, theirs, &stable) }
+        // What a source that is behind has removed stays here, for it may as well have lost it.
+        if is_behind { merge.missing_at_risk(key, &theirs, &stable) } else { merge.torn_at_risk(key, &theirs, &stable) }
     }
 
     /// Whether the source lacks something that is stable here.

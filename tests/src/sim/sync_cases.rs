@@ -1,5 +1,6 @@
 //! The cases of full sync (MERGE_CASES A5, DESIGN 5), like [`super::cases`].
 
+use syncer_shared::instance::InstanceSet;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::list::End;
 use syncer_shared::merge::Rules;
@@ -331,4 +332,53 @@ fn what_an_old_backup_removed_and_a_snapshot_lacks_is_asserted_again() -> Check 
         world.heal()?;
     }
     Ok(())
+}
+
+/// The same, but the source has what others had added to what it removed.
+#[test]
+fn what_an_old_backup_removed_in_part_is_asserted_again() -> Check {
+    let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+    let mut world = World::new(&plan, false);
+    world.command(A, "k", set("x"))?;
+    world.settle()?;
+    let backup = world.instances[A].logged();
+    world.command(C, "k", Command::AppendPart("23".into()))?;
+    world.command(A, "l", set("y"))?;
+    world.settle()?;
+    world.fail_over(A, backup)?;
+    world.command(A, "k", Command::Del)?;
+    world.pull(C, A)?;
+    world.shows(A, "k", Some("23"))?;
+    for target in [B, C] {
+        let link = world.link(A, target);
+        assert!(world.begin_sync(link)?);
+        world.step_sync(target, usize::MAX)?;
+        world.shows(target, "k", Some("x23"))?;
+    }
+    world.heal()?;
+    world.all_show("k", Some("x23"))
+}
+
+/// Found by the simulation (seed 4299018595): the same, but meanwhile the source has got back what it had lost, which is a part of what the target has
+/// pruned.
+#[test]
+fn what_an_old_backup_removed_before_it_got_back_the_rest_is_asserted_again() -> Check {
+    let plan = Plan { failover: Failover::LosesAnything, ..plan(2, Rules::default()) };
+    let mut world = World::new(&plan, false);
+    world.command(A, "k", Command::AppendPart("x".into()))?;
+    world.settle()?;
+    let backup = world.instances[A].logged();
+    world.command(A, "k", Command::AppendPart("23".into()))?;
+    world.settle()?;
+    world.fail_over(A, backup)?;
+    world.command(A, "k", Command::Del)?;
+    let back = world.link(B, A);
+    world.links[back].want(InstanceSet::ALL);
+    world.pull(B, A)?;
+    world.shows(A, "k", Some("23"))?;
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(B, usize::MAX)?;
+    world.heal()?;
+    world.all_show("k", Some("x23"))
 }
