@@ -69,6 +69,12 @@ impl SyncRun {
         same.or_else(|| self.spools.iter().rposition(|spool| spool.head.applied().covers(&head.applied())))
     }
 
+    /// Whether a sync goes on with a spool whatever happens. One that has come just now is lost if the agent dies before it begins with it.
+    fn is_safe(&self, head: &SnapshotHead) -> bool {
+        let newest = self.spools.len().checked_sub(1).filter(|_| self.stage == Stage::Copied);
+        self.of(head).is_some_and(|spool| Some(spool) != newest)
+    }
+
     /// The time of the newest effect that the snapshots have.
     #[must_use]
     pub fn newest_ms(&self) -> u64 {
@@ -97,7 +103,7 @@ impl World {
     #[must_use]
     pub fn needs_all(&self) -> bool {
         let is_alone = |(instance, run): (&super::instance::Instance, &SyncRun)| {
-            instance.shard.syncing_head().is_some_and(|head| run.of(head).is_none())
+            instance.shard.syncing_head().is_some_and(|head| !run.is_safe(head))
         };
         self.instances.iter().zip(&self.syncs).any(is_alone)
     }
