@@ -8,6 +8,8 @@ const DEPTH_MAX: usize = 8;
 const ELEMENTS_MAX: usize = 1 << 20;
 /// Longest bulk string, in bytes: a frame is at most 1 GiB, and a `READ` adds less than another batch.
 const BULK_BYTES_MAX: usize = 2 << 30;
+/// Room for so much is made on the word of a server alone; for more as it comes.
+const RESERVED_MAX: usize = 128 << 20;
 /// Longest status, error or header line, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
@@ -82,7 +84,7 @@ pub fn decode(input: &mut BytesMut) -> Result<Option<Reply>, RespError> {
             take(&mut bytes).map(Some)
         }
         Extent::Needs(len) => {
-            input.reserve(len.saturating_sub(input.len()));
+            input.reserve(len.saturating_sub(input.len()).min(RESERVED_MAX));
             Ok(None)
         }
     }
@@ -284,5 +286,12 @@ mod tests {
         let mut input = BytesMut::from("$70000000\r\n");
         assert_eq!(decode(&mut input), Ok(None));
         assert!(input.capacity() >= 70_000_000);
+    }
+
+    #[test]
+    fn reserves_no_more_than_some_on_the_word_of_a_server() {
+        let mut input = BytesMut::from("$2000000000\r\n");
+        assert_eq!(decode(&mut input), Ok(None));
+        assert!(input.capacity() < 2 * RESERVED_MAX, "{}", input.capacity());
     }
 }
