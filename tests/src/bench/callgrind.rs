@@ -41,11 +41,22 @@ impl Counted {
         self.control("--zero");
     }
 
-    /// Instructions since [`Counted::begin`], less what was done by the clock: callgrind writes them down when asked.
+    /// Instructions since [`Counted::begin`], less what was done by the clock.
     pub fn count(&self) -> f64 {
+        let dump = self.dump();
+        dump.total - dump.by_the_clock
+    }
+
+    /// All instructions since [`Counted::begin`]: for what is itself done by timers, and long beside all else that is.
+    pub fn count_with_the_clock(&self) -> f64 {
+        self.dump().total
+    }
+
+    /// Callgrind writes its figures down when asked.
+    fn dump(&self) -> Dump {
         let before = self.dumps();
         self.control("--dump");
-        let new = || self.dumps().into_iter().find(|path| !before.contains(path)).and_then(|path| asked_for(&path));
+        let new = || self.dumps().into_iter().find(|path| !before.contains(path)).and_then(|path| Dump::read(&path));
         wait::until(wait::PATIENCE, "callgrind writes its figures", new, || self.server.log())
     }
 
@@ -85,11 +96,19 @@ fn find(program: &str) -> PathBuf {
     path
 }
 
-/// The total of a dump that is complete, less what was done by the clock.
-fn asked_for(dump: &Path) -> Option<f64> {
-    let text = fs::read_to_string(dump).ok()?;
-    let total: f64 = text.lines().rev().find_map(|line| line.strip_prefix("totals: "))?.trim().parse().ok()?;
-    Some(total - calls_of(BY_THE_CLOCK, &text))
+/// What callgrind has counted.
+struct Dump {
+    total: f64,
+    by_the_clock: f64,
+}
+
+impl Dump {
+    /// `None` until it is complete.
+    fn read(path: &Path) -> Option<Self> {
+        let text = fs::read_to_string(path).ok()?;
+        let total = text.lines().rev().find_map(|line| line.strip_prefix("totals: "))?.trim().parse().ok()?;
+        Some(Self { total, by_the_clock: calls_of(BY_THE_CLOCK, &text) })
+    }
 }
 
 /// Instructions in calls of a function, as callgrind writes them: `cfn=(7) name`, later `cfn=(7)`; a line that begins with

@@ -23,6 +23,7 @@ pub mod outage;
 pub mod paced;
 pub mod peak;
 pub mod percentile;
+pub mod reading;
 pub mod slices;
 pub mod statistics;
 pub mod table;

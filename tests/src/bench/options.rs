@@ -9,8 +9,10 @@ use crate::server::ServerKind;
 pub const HELP: &str = "\
 usage: ./run bench [--quick] [--only SECTION[,SECTION...]] [--server NAME] [--rounds N]
        ./run bench --instructions [--commands NAME[,NAME...]] [--keep FOLDER] [--server NAME]
+       ./run bench --reading [--server NAME]
 
   --instructions  instructions per operation (valgrind): holds on a busy machine, too; nothing else is run
+  --reading       the same of SYNCER.READ and SYNCER.DIGEST, beside stock commands
   --commands LIST of GET, SET, INCR, HSET, SADD, SREM, ZADD, XADD, LPUSH, RPOP, PFADD, SETBIT,
                        HSET10, MULTI10, LUA10: only those, for instructions and throughput
   --keep FOLDER   callgrind's files go there, for callgrind_annotate
@@ -26,6 +28,9 @@ pub const SECTIONS: [&str; 9] =
 
 /// Not part of a run: other programs on the machine don't disturb it, but valgrind must be there.
 pub const INSTRUCTIONS: &str = "instructions";
+
+/// Nor is this.
+pub const READING: &str = "reading";
 
 /// What to measure, and how long.
 #[derive(Clone, Debug)]
@@ -58,6 +63,7 @@ impl Options {
             match arg.as_str() {
                 "--quick" => quick = true,
                 "--instructions" => sections = vec![INSTRUCTIONS],
+                "--reading" => sections = vec![READING],
                 "--commands" => commands = value()?.split(',').map(command).collect::<Result<_, _>>()?,
                 "--keep" => keep = Some(PathBuf::from(value()?)),
                 "--only" => sections = value()?.split(',').map(section).collect::<Result<_, _>>()?,

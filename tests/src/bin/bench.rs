@@ -4,10 +4,11 @@ use std::env;
 use std::panic;
 use std::process::ExitCode;
 
-use syncer_tests::bench::options::{HELP, INSTRUCTIONS, Options};
+use syncer_tests::bench::options::{HELP, INSTRUCTIONS, Options, READING};
 use syncer_tests::bench::target::{self, Target};
 use syncer_tests::bench::{
-    catch_up, cpu, footprint, full_sync, hot, instructions, lag, machine, memory, neighbour, outage, throughput,
+    catch_up, cpu, footprint, full_sync, hot, instructions, lag, machine, memory, neighbour, outage, reading,
+    throughput,
 };
 
 fn main() -> ExitCode {
@@ -66,6 +67,7 @@ fn run(section: &str, options: &Options) -> Vec<Target> {
         "outage" => outage::run(options),
         "neighbour" => neighbour::run(options),
         INSTRUCTIONS => instructions::run(options),
+        READING => reading::run(options),
         unknown => unreachable!("{unknown} is not in SECTIONS"),
     }
 }
