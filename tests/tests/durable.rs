@@ -172,6 +172,10 @@ on_each_kind! {
     fn a_file_makes_durable_what_it_has(kind) {
         let pair = Pair::start(kind, 1, &[("appendonly", "yes")]);
         promises(&pair, "aof");
+        wait::eventually("not at once", || {
+            pair.one.client().ok("INCR n");
+            behind(&pair) > 0
+        });
         write(&pair, "first");
         wait::eventually("it is fsynced", || behind(&pair) == 0);
     }

@@ -92,10 +92,15 @@ on_each_kind! {
         one.ok("EVAL return(redis.call('OTHER.RAW','{k}4','v')) 0");
         one.ok("OTHER.RAWLATER {k}5 v");
         wait::eventually("the timer has run", || one.text("GET {k}5") == "v");
+        // Of a hash that is there, no other event tells.
+        one.ok("HSET there f old");
+        one.ok("OTHER.FIELDLATER there f v");
+        wait::eventually("the timer has run", || one.text("HGET there f") == "v");
         one.ok("OTHER.SILENTLATER h f v");
         wait::eventually("the timer has run", || one.text("HGET h f") == "v");
         cluster.converged();
         assert_eq!(two.text("MGET {k}1 {k}2 {k}3 {k}4 {k}5"), "[v, v, v, v, v]");
+        assert_eq!(two.text("HGET there f"), "v", "the module's own event");
         assert_eq!(two.text("HGET h f"), "v", "a new key has an event of its own");
     }
 

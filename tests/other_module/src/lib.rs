@@ -8,7 +8,8 @@
 //! | `OTHER.THREAD command ...` | by `RM_Call` with `!`, from a thread that holds the lock |
 //! | `OTHER.RAW key value` | a string through the key API, and replicates itself verbatim |
 //! | `OTHER.RAWLATER key value` | the same from a timer, replicated as `SET`, with an event |
-//! | `OTHER.SILENTLATER key field value` | a field of a hash from a timer, replicated as `HSET`, without an event |
+//! | `OTHER.FIELDLATER key field value` | a field of a hash from a timer, replicated as `HSET`, with an event |
+//! | `OTHER.SILENTLATER key field value` | the same without an event |
 //! | `OTHER.DROPLATER key` | deletes it from a timer, without an event, and does not replicate that |
 //! | `OTHER.PUT key item`, `OTHER.TAKE key item`, `OTHER.SHOW key` | a type of its own (`bag.rs`) |
 
@@ -76,13 +77,24 @@ fn raw_later(context: &Context, args: Vec<RedisString>) -> RedisResult {
     OK
 }
 
+fn field_later(context: &Context, args: Vec<RedisString>) -> RedisResult {
+    put_later(context, args, true)
+}
+
 fn silent_later(context: &Context, args: Vec<RedisString>) -> RedisResult {
+    put_later(context, args, false)
+}
+
+fn put_later(context: &Context, args: Vec<RedisString>, tells: bool) -> RedisResult {
     let mut args = args.into_iter().skip(1);
     let triple = (args.next_string()?, args.next_string()?, args.next_string()?);
-    let write = |context: &Context, (key, field, value): (String, String, String)| {
+    let write = move |context: &Context, (key, field, value): (String, String, String)| {
         let name = context.create_string(key);
         context.open_key_writable(&name).hash_set(&field, context.create_string(value.as_str()));
         context.replicate("HSET", &[name.as_slice(), field.as_bytes(), value.as_bytes()]);
+        if tells {
+            context.notify_keyspace_event(NotifyEvent::MODULE, "other.field", &name);
+        }
     };
     context.create_timer(LATER, write, triple);
     OK
@@ -138,6 +150,7 @@ redis_module! {
         ["other.thread", in_thread, "", 0, 0, 0, ""],
         ["other.raw", raw, "write deny-oom", 1, 1, 1, ""],
         ["other.rawlater", raw_later, "", 0, 0, 0, ""],
+        ["other.fieldlater", field_later, "", 0, 0, 0, ""],
         ["other.silentlater", silent_later, "", 0, 0, 0, ""],
         ["other.droplater", drop_later, "", 0, 0, 0, ""],
         ["other.put", put, "write deny-oom", 1, 1, 1, ""],
