@@ -1,7 +1,7 @@
 //! Strings on the server, read, and how it stores them.
 
 use syncer_shared::hyperloglog::HEADER;
-use syncer_shared::keyspace::Keyspace as _;
+use syncer_shared::keyspace::Keyspace;
 
 use super::server::ServerKeyspace;
 use crate::redis::KeyType;
