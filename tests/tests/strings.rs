@@ -136,6 +136,21 @@ on_all_kinds! {
         assert_eq!([number(&mut one, "PFCOUNT h"), number(&mut two, "PFCOUNT h")], [1, 1]);
     }
 
+    /// Torture seed 1882921823633648: servers raise registers of a broken one, which is no HyperLogLog to the merge.
+    fn a_broken_hyperloglog_that_is_added_to_travels_whole(cluster: 2) {
+        let mut one = cluster.client(1);
+        one.ok("PFADD h a b c");
+        one.ok("APPEND h zzz2.5");
+        for n in 0..20 {
+            one.cmd(&format!("PFADD h element{n}"));
+        }
+        one.multi(&["PFADD h in a transaction", "PFADD valid a b"]);
+        one.cmd("EVAL \"return redis.call('PFADD', KEYS[1], 'in', 'a', 'script')\" 1 h");
+        cluster.converged();
+        assert_eq!(cluster.client(2).text("GET h"), one.text("GET h"));
+        assert_eq!(number(&mut cluster.client(2), "PFCOUNT valid"), 2);
+    }
+
     /// Many elements of all lengths: the registers that travel make the bytes that the author's server made.
     fn hyperloglogs_have_the_same_bytes_everywhere(cluster: 2) {
         let mut one = cluster.client(1);

@@ -126,6 +126,18 @@ pub fn is_claimed(text: &[u8]) -> bool {
     text.starts_with(MAGIC)
 }
 
+/// Whether [`HyperLogLog::parse`] reads it, told without unpacking it. Servers raise registers of broken ones, too.
+#[must_use]
+pub fn is_whole(text: &[u8]) -> bool {
+    let Some((header, body)) = text.split_first_chunk::<HEADER>() else { return false };
+    match header[ENCODING] {
+        _ if !is_claimed(header) => false,
+        IS_DENSE => text.len() == DENSE,
+        IS_SPARSE => sparse::is_whole(body),
+        _ => false,
+    }
+}
+
 /// Whether a HyperLogLog that a server has written is the canonical text, told without unpacking it.
 #[must_use]
 pub fn is_canonical(text: &[u8]) -> bool {
@@ -252,6 +264,17 @@ mod tests {
     /// Strings that Redis 8.2.3 made: `PFADD k a b c` (CAPTURE.md), and `PFADD k` without elements.
     const ABC: &[u8] = b"HYLL\x01\0\0\0\0\0\0\0\0\0\0\x80`\xf3\x80P\xb1\x84K\xfb\x80BZ";
     const NONE: &[u8] = b"HYLL\x01\0\0\0\0\0\0\0\0\0\0\x80\x7f\xff";
+
+    /// Redis 8.2.3 takes `PFADD` of such a one, as long as the registers are in front of what is too much.
+    #[test]
+    fn what_is_broken_is_not_whole() {
+        let behind = [ABC, b"x"].concat();
+        for (text, whole) in [(ABC, true), (NONE, true), (&behind, false), (&ABC[..20], false), (b"HYLL", false)] {
+            assert_eq!((is_whole(text), HyperLogLog::parse(text).is_some()), (whole, whole), "{}", text.escape_ascii());
+        }
+        let dense = of(&[b"a"]).dense();
+        assert!(is_whole(&dense) && !is_whole(&dense[..DENSE - 1]));
+    }
 
     fn of(elements: &[&[u8]]) -> HyperLogLog {
         let mut all = HyperLogLog::default();

@@ -89,6 +89,11 @@ pub fn has(body: &[u8], registers: Registers<'_>) -> bool {
     end == COUNT
 }
 
+/// Whether a body has all registers, and nothing behind them.
+pub fn is_whole(body: &[u8]) -> bool {
+    Runs(body).try_fold(0, |at, run| run.map(|run| at + run.len)) == Some(COUNT)
+}
+
 /// Whether a body that a server has written is canonical.
 pub fn is_canonical(body: &[u8]) -> bool {
     let (mut raised, mut before) = (0, None);

@@ -1,7 +1,7 @@
 //! Strings: whole, and in part.
 
 use syncer_shared::effect::{Op, Path, TtlNote, Value};
-use syncer_shared::hyperloglog::{self, Registers};
+use syncer_shared::hyperloglog::{self, DENSE_SHOWN_BY, HEADER, Registers};
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::patch::{Patch, Prior};
 
@@ -23,11 +23,23 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         self.push(write, note, Op::Patch { patch, prior });
     }
 
-    /// Registers of a HyperLogLog.
+    /// Registers of a HyperLogLog. A broken one, which the server has raised all the same, is no HyperLogLog to others: it travels whole.
     pub(super) fn raise(&mut self, write: Write<'_>, registers: &[u8]) {
-        let Some(registers) = Registers::new(registers) else { return self.assign_string(write) };
+        let registers = Registers::new(registers).filter(|_| !self.is_broken_hyperloglog(write));
+        let Some(registers) = registers else { return self.assign_string(write) };
         let note = self.note(write);
         self.push(write, note, Op::Patch { patch: Patch::Registers(registers), prior: Prior::NONE });
+    }
+
+    fn is_broken_hyperloglog(&mut self, write: Write<'_>) -> bool {
+        let beginning = self.dataset.changed_string(write.db, write.key, DENSE_SHOWN_BY);
+        // What is gone again, its own event tells.
+        if beginning.is_empty() || hyperloglog::is_whole(&beginning) {
+            return false;
+        }
+        let len = self.dataset.string_len(write.db, write.key);
+        !hyperloglog::is_canonical_dense(beginning.get(..HEADER).unwrap_or_default(), len)
+            && !self.dataset.string(write.db, write.key).is_some_and(|text| hyperloglog::is_whole(&text))
     }
 
     /// The string as it is now; its TTL stays.
