@@ -123,10 +123,12 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Stream(op) => {
                 of_key(&|p| matches!(p, Path::Stream(name) if touches(op, name)) || p.kind() != Kind::Stream)
             }
-            // Its place among stable patches depends on what is pruned.
-            Op::Patch { .. } => of_key(&|_| true),
-            // The same of an increment: it may belong before stable patches, if a clock was set back.
-            Op::Increment { path: Path::String, .. } if may_precede(author, stable) => of_key(&|_| true),
+            // If a clock was set back its place among stable patches depends on what is pruned. Else it comes behind them everywhere, and the string
+            // is left alone: who asserts it takes up patches that are not stable, and of two who do so one loses the other's.
+            Op::Patch { .. } | Op::Increment { path: Path::String, .. } if may_precede(author, stable) => {
+                of_key(&|_| true)
+            }
+            Op::Patch { .. } => of_key(&|p| p.kind() != Kind::String),
             Op::Increment { path, .. } => of_key(&|p| p.kind() != path.kind()),
             Op::ListInsert { .. } => of_key(&|p| p.kind() != Kind::List),
             Op::ListRemove { .. } => of_key(&|p| match p {

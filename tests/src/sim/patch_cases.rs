@@ -42,6 +42,25 @@ fn an_increment_of_an_old_backup_is_only_added() -> Check {
     Ok(())
 }
 
+/// Found by chaos (seed 41): who came back from an old backup appended to a string, two others wrote all of it again, each with what it had
+/// appended itself meanwhile and nobody else had yet. Only one of these strings could show.
+#[test]
+fn what_two_sites_append_outlives_what_an_old_backup_appends() -> Check {
+    let mut world = world(3, Rules::default());
+    let append = |text: &str| Command::AppendPart(text.into());
+    let backup = world.instances[C].logged();
+    world.command(A, "k", append("stable"))?;
+    world.settle()?;
+    world.fail_over(C, backup)?;
+    world.command(A, "k", append(" a"))?;
+    world.command(B, "k", append(" b"))?;
+    world.command(C, "k", append(" c"))?;
+    world.pull(C, A)?;
+    world.pull(C, B)?;
+    world.heal()?;
+    world.all_show("k", Some("stable a b c"))
+}
+
 /// Found by the simulation (seeds 4295017549, 4295033256, 4295099022): two patches make the beginning of a HyperLogLog together. What comes behind
 /// them in effect order is not shown then, what comes before them is.
 #[test]
