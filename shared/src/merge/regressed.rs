@@ -5,6 +5,7 @@
 use super::stream::{LAST, is_entry, touches};
 use super::{Author, Element, KeyRef, Merge, view};
 use crate::clock::VectorClock;
+use crate::dot::Dot;
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, StreamOp, TtlNote, UnixMs, Value};
 use crate::keyspace::Keyspace;
 use crate::metadata::{KeyMeta, KindMeta, PathMeta, Payload, TtlMeta};
@@ -210,11 +211,24 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// What is stable here of a key and not the same in `theirs`, a snapshot of an instance that came back from an old state and has no news of it.
+    ///
+    /// Who asserts a path takes up what is not stable of it, and of two who do so one loses the other's. So nothing is asserted where the source has it
+    /// still: with a base, or with what may be a part of it while something here is not stable.
     pub fn missing_at_risk(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, stable: &VectorClock) -> Option<AtRisk> {
         let is_list = self.keyspace.kind(key.db, key.name) == Some(Kind::List) && theirs.kind(Kind::List).is_none();
         let mut found = self.stable_places(key, &|_| true, TtlChange::Removed, stable)?;
-        let shows = |path: Path<'_>| theirs.path(path).and_then(|meta| view::view(meta, path.kind(), self.origins));
-        found.elements.retain(|element| shows(element.path.get()).as_ref() != Some(&element.payload));
+        let ours = self.exposed(key);
+        let (origins, is_stable) = (self.origins, |dot: &Dot| dot.is_in(stable));
+        let shows = |meta: Option<&PathMeta>, path: Path<'_>| {
+            meta.map(|meta| meta.part(is_stable)).and_then(|meta| view::view(&meta, path.kind(), origins))
+        };
+        found.elements.retain(|element| {
+            let path = element.path.get();
+            let (there, here) = (theirs.path(path), ours.path(path));
+            let may_be_whole =
+                there.is_some_and(|meta| meta.has_base() || here.is_some_and(|here| !here.dots().all(is_stable)));
+            !may_be_whole && shows(there, path) != shows(here, path)
+        });
         let ttl = found.ttl.filter(|_| theirs.kinds.is_empty() && !found.elements.is_empty());
         (is_list || !found.elements.is_empty()).then_some(AtRisk { is_list, ttl, ..found })
     }

@@ -119,6 +119,14 @@ impl PathMeta {
         }
     }
 
+    /// The base and the live dots that are `wanted`. What the path shows is explicit.
+    #[must_use]
+    pub fn part(&self, wanted: impl Fn(&Dot) -> bool) -> Self {
+        let mut part = if self.has_base() { Self::stable(self.payload(Top::Base).cloned()) } else { Self::default() };
+        part.take_dots(self, wanted);
+        part
+    }
+
     /// The live patches.
     #[must_use]
     pub fn patches(&self) -> Option<&Patches> {

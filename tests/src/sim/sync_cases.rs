@@ -334,6 +334,32 @@ fn what_an_old_backup_removed_and_a_snapshot_lacks_is_asserted_again() -> Check 
     Ok(())
 }
 
+/// The source has removed nothing, so nothing is asserted: of two targets that did so, each with what only it had added, one would lose that.
+#[test]
+fn what_two_targets_add_outlives_a_source_from_an_old_backup() -> Check {
+    for (add, shown) in [(Command::IncrBy(1), "7"), (Command::AppendPart("0".into()), "500")] {
+        let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+        let mut world = World::new(&plan, false);
+        world.command(C, "k", Command::IncrBy(5))?;
+        world.settle()?;
+        let backup = world.instances[C].logged();
+        world.command(C, "l", set("y"))?;
+        world.settle()?;
+        world.fail_over(C, backup)?;
+        for target in [A, B] {
+            world.command(target, "k", add.clone())?;
+        }
+        for target in [A, B] {
+            let link = world.link(C, target);
+            assert!(world.begin_sync(link)?);
+            world.step_sync(target, usize::MAX)?;
+        }
+        world.heal()?;
+        world.all_show("k", Some(shown))?;
+    }
+    Ok(())
+}
+
 /// The same, but the source has what others had added to what it removed.
 #[test]
 fn what_an_old_backup_removed_in_part_is_asserted_again() -> Check {
