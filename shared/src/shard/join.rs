@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use super::{ForgottenError, MemberError, Shard, Start};
 use crate::dot::Dot;
-use crate::effect::{Effect, FlushScope, Op, Path, TtlNote};
+use crate::effect::{ClearReason, Effect, FlushScope, Op, Path, TtlNote};
 use crate::group::{self, GroupBuilder};
 use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
@@ -288,10 +288,13 @@ impl Shard {
         true
     }
 
-    /// M12: ordinary new writes.
+    /// M12: ordinary new writes of one key.
+    ///
+    /// A `Clear` goes before what brings another type: an element replaces what was seen of the old type only, and would uncover what lost
+    /// against that, which others have pruned (rule 4).
     fn renew<K: Keyspace>(&mut self, body: &[u8], mine_wins: bool, keyspace: &mut K, now_ms: u64) {
         let mut group = GroupBuilder::new();
-        let mut is_first = true;
+        let (mut brought, mut creates) = (None, false);
         for effect in group::effects(body) {
             let path = match effect.op {
                 Op::Assign { path, .. } | Op::Increment { path, .. } => Some(path),
@@ -304,19 +307,20 @@ impl Shard {
             if !mine_wins && (is_other || (is_there && !is_increment)) {
                 continue;
             }
-            let ttl = match path {
-                None => TtlNote::None,
-                // An element replaces what was seen of other types, and so creates the key.
-                Some(_) if kind.is_none() || is_other => {
-                    if is_first {
-                        TtlNote::Created
-                    } else {
-                        TtlNote::None
+            let mut ttl = TtlNote::None;
+            if let Some(path) = path {
+                let shown = brought.or(kind);
+                if shown != Some(path.kind()) {
+                    if shown.is_some() {
+                        let op = Op::Clear { reason: ClearReason::Deleted };
+                        group.push(&Effect { ttl: TtlNote::None, op, ..effect });
                     }
+                    (ttl, creates) = (TtlNote::Created, true);
+                } else if !creates {
+                    ttl = keyspace.expire_at(effect.db, effect.key).map_or(TtlNote::None, TtlNote::Kept);
                 }
-                Some(_) => keyspace.expire_at(effect.db, effect.key).map_or(TtlNote::None, TtlNote::Kept),
-            };
-            is_first = false;
+                brought = Some(path.kind());
+            }
             group.push(&Effect { ttl, ..effect });
         }
         self.author(group, keyspace, now_ms);

@@ -272,3 +272,21 @@ fn who_writes_again_does_not_join_anew() -> Check {
     assert!(refused.is_some_and(|why| why.starts_with("TRYAGAIN ")), "it would count twice");
     is_in(&mut world)
 }
+
+/// Found by the simulation (seeds 17180009192, 1882922039644723): what F wrote again replaced another type, and uncovered what had lost against that: at
+/// F, which had just read it, and not at who had pruned it (rule 4).
+#[test]
+fn m12_what_is_written_again_uncovers_nothing() -> Check {
+    let mut world = world(4, Rules::default());
+    world.settle()?;
+    world.command(F, "k", Command::IncrBy(5))?;
+    world.forget(A, F)?;
+    world.command(A, "k", Command::IncrBy(1))?;
+    world.command(B, "k", Command::SAdd("b".into()))?;
+    world.heal()?;
+    assert_eq!(world.instances[C].keyspace.kind(0, b"k"), Some(Kind::Set));
+    assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
+    world.heal()?;
+    assert_eq!(world.group(), [A, B, C, F]);
+    world.all_show("k", Some("5"))
+}
