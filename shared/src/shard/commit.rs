@@ -3,7 +3,7 @@
 use super::Shard;
 use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
-use crate::effect::{Effect, Op};
+use crate::effect::{Effect, Op, TtlNote, UnixMs};
 use crate::group::{self, GroupBuilder};
 use crate::keyspace::Keyspace;
 use crate::merge::{KeyRef, registers};
@@ -46,6 +46,8 @@ impl Shard {
         keyspace: &mut K,
         now_ms: u64,
     ) -> &[u8] {
+        let with_ttls = self.with_unseen_ttls(group, keyspace);
+        let group = with_ttls.as_ref().unwrap_or(group);
         let ts = self.hlc.tick(now_ms);
         let may_wait = before.is_empty() && group.may_wait() && self.has_room(group.len_bytes());
         let waits = may_wait && (!group.raises() || self.only_raises(group.body()));
@@ -67,6 +69,43 @@ impl Shard {
             _ => self.absorb_own(group.body(), before, ts, keyspace),
         }
         &self.frame
+    }
+
+    /// The group with a TTL of its own for each key whose TTL a snapshot has brought; `None` if there is none.
+    fn with_unseen_ttls<K: Keyspace>(&mut self, group: &GroupBuilder, keyspace: &mut K) -> Option<GroupBuilder> {
+        let found = self.unseen_ttls(group.body(), keyspace);
+        (!found.is_empty()).then(|| {
+            let mut group = group.clone();
+            for (db, key, at) in &found {
+                group.push(&Effect { db: *db, key, ttl: TtlNote::None, op: Op::Expire { at: *at } });
+            }
+            group
+        })
+    }
+
+    /// While a full sync goes on: TTLs that effects have left alone (T2) although their author counts as not having seen them, for only the
+    /// snapshot has brought them. A note of one counts less than that there is none, which the others may have pruned or not: so the group
+    /// sets it, too (T1).
+    pub(super) fn unseen_ttls<K: Keyspace>(&mut self, body: &[u8], keyspace: &mut K) -> Vec<(u32, Vec<u8>, UnixMs)> {
+        let mut found = Vec::new();
+        if !self.is_syncing() {
+            return found;
+        }
+        self.take_in_tail(keyspace);
+        let table = self.metadata.before_tail();
+        for Effect { db, key, ttl, .. } in group::effects(body) {
+            let TtlNote::Kept(at) = ttl else { continue };
+            let Some(known) = table.find(db, key).map(|id| &table.meta(id).ttl) else { continue };
+            let mut same = known.dots.iter().filter(|ttl| ttl.at == Some(at)).map(|ttl| ttl.dot);
+            let is_seen = known.base == Some(at) || same.clone().any(|dot| dot.is_in(&self.clock));
+            // Notes of this group may be in the metadata already.
+            let has_come = same.any(|dot| Some(dot.origin) != self.me);
+            let is_told = found.iter().any(|(of, name, _)| *of == db && *name == key);
+            if has_come && !is_seen && !is_told && keyspace.expire_at(db, key) == Some(at) {
+                found.push((db, key.to_vec(), at));
+            }
+        }
+        found
     }
 
     /// Whether nothing but registers is raised, of strings that nothing else changes: then what the dataset has to show is told without

@@ -73,6 +73,10 @@ impl Shard {
             self.edit(&mut edits, &mut editing, keyspace);
         }
         self.check_lengths(drafts, &mut editing, keyspace);
+        for (db, key, at) in self.unseen_ttls(editing.out.body(), keyspace) {
+            let effect = Effect { db, key: &key, ttl: TtlNote::None, op: Op::Expire { at } };
+            self.take(&effect, None, &mut editing, keyspace);
+        }
         let Editing { out, before, absorbed, ranges, .. } = editing;
         self.ranges = ranges;
         self.counters.effects_captured += u64::from(out.count());

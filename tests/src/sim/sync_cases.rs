@@ -408,3 +408,33 @@ fn what_an_old_backup_removed_before_it_got_back_the_rest_is_asserted_again() ->
     world.heal()?;
     world.all_show("k", Some("x23"))
 }
+
+/// Found by the simulation (seed 1882922039644797): B, in the middle of a full sync, wrote to a key whose TTL only the snapshot had brought, and noted that. C,
+/// who had pruned that the key had none, showed it; who had not pruned that did not.
+#[test]
+fn a_ttl_that_a_snapshot_has_brought_is_set_by_who_writes_to_its_key() -> Check {
+    for command in [Command::IncrBy(1), Command::Push(End::Tail, vec!["b".into()])] {
+        let mut world = world(3, Rules::default());
+        let at = world.now_ms as i64 + 1_000_000;
+        world.command(A, "k", command.clone())?;
+        for _ in 0..2 {
+            // Twice for the grace period of TTLs.
+            world.settle()?;
+            world.command(A, "other", set("v"))?;
+        }
+        world.settle()?;
+        world.command(A, "k", Command::ExpireAt(at))?;
+        let link = world.link(A, B);
+        assert!(world.begin_sync(link)?);
+        world.step_sync(B, 2)?;
+        assert!(world.instances[B].shard.is_syncing());
+        world.command(B, "k", command)?;
+        world.pull(B, C)?;
+        assert_eq!(world.instances[C].keyspace.expire_at(0, b"k"), Some(at));
+        world.heal()?;
+        for instance in [A, B, C] {
+            assert_eq!(world.instances[instance].keyspace.expire_at(0, b"k"), Some(at));
+        }
+    }
+    Ok(())
+}
