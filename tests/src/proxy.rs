@@ -151,7 +151,8 @@ fn binary() -> PathBuf {
 
 fn configuration(options: &[LinkOptions], links: &[(String, u16)], admin: &Path) -> String {
     let mut config = format!(
-        "global\n  stats socket {} mode 600 level admin\n  maxconn 2000\n\
+        // Without `noreuseport` two proxies could take the same port, and share its connections.
+        "global\n  stats socket {} mode 600 level admin\n  maxconn 2000\n  noreuseport\n\
          defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  retries 0\n",
         admin.display()
     );
