@@ -115,7 +115,7 @@ impl Shard {
     pub fn check_forgotten(&self, instance: InstanceId) -> Result<(), ForgottenError> {
         let Some(dot) = self.membership.forgotten(instance).and_then(|forgotten| forgotten.forgets.last()) else {
             return if instance == self.config.instance {
-                self.told_out.map_or(Ok(()), |(_, forget)| Err(forget))
+                self.told_out.filter(|(_, forget)| !self.is_outdated(forget)).map_or(Ok(()), |(_, forget)| Err(forget))
             } else {
                 Ok(())
             };
@@ -156,18 +156,19 @@ impl Shard {
 
     /// M7: a member's answer to a handshake says that this instance is out. Of no meaning from whom this instance has forgotten itself:
     /// two halves that forgot each other both go on (M14).
-    /// Nor is a Forget that is known here and was followed by a Join, or that the sponsor knew when it let this instance join again: the peer
-    /// has not heard of that yet.
     pub fn told_forgotten(&mut self, by: InstanceId, forget: ForgottenError) {
-        let is_known = self.origins.find(&forget.by).is_some_and(|origin| self.clock.has(origin, forget.at));
-        let has_joined_since = is_known && self.membership.contains(self.config.instance);
-        let joins = self.joining.as_ref().is_some_and(|joining| joining.via.get(&forget.by) >= forget.at);
-        if has_joined_since || joins {
-            return;
-        }
-        if forget.instance == self.config.instance && self.membership.contains(by) {
+        let is_own = forget.instance == self.config.instance;
+        if is_own && self.membership.contains(by) && !self.is_outdated(&forget) {
             self.told_out = Some((by, forget));
         }
+    }
+
+    /// Whether a Forget of this instance is known here and a Join lives that it had not seen, or its sponsor knew it when it let this
+    /// instance join again: who told it has not heard of that yet, or never will.
+    fn is_outdated(&self, forget: &ForgottenError) -> bool {
+        let is_known = self.origins.find(&forget.by).is_some_and(|origin| self.clock.has(origin, forget.at));
+        let joins = self.joining.as_ref().is_some_and(|joining| joining.via.get(&forget.by) >= forget.at);
+        joins || (is_known && self.membership.contains(self.config.instance))
     }
 
     /// Who said so lets this instance in.

@@ -413,3 +413,33 @@ fn a_reign_that_was_lost_before_anybody_read_it_is_not_asked_for() -> Check {
     world.heal()?;
     world.all_show("k", Some("v"))
 }
+
+/// Found by the simulation (seed 1882923498211481): A told C that it was out, and was forgotten itself. C is in by a `Join` that the Forget had not seen
+/// (M13), but A never tells it so.
+#[test]
+fn m7_who_is_in_again_need_not_hear_it_from_who_said_it_was_out() -> Check {
+    let mut world = world(3, Rules::default());
+    world.settle()?;
+    world.forget(A, C)?;
+    world.pull(A, B)?;
+    // A newcomer that has read nothing lets C in.
+    world.join()?;
+    world.pull(F, C)?;
+    world.pull(F, B)?;
+    world.forget(B, A)?;
+    for (from, to) in [(A, C), (B, A)] {
+        // The stream ends, and who asks again is told.
+        world.pull(from, to)?;
+        world.pull(from, to)?;
+        assert!(!world.instances[to].shard.takes_writes());
+    }
+    let history = world.link(B, F);
+    world.links[history].want(InstanceSet::ALL);
+    world.pull(B, F)?;
+    world.heal()?;
+    assert_eq!(world.group(), [B, C, F]);
+    assert!(world.instances[C].shard.takes_writes());
+    world.command(C, "k", set("v"))?;
+    world.heal()?;
+    world.shows(B, "k", Some("v"))
+}
