@@ -68,7 +68,7 @@ pub enum WritesRefused {
 }
 
 impl Shard {
-    /// Lets an instance join, and gives the clock that it will have to reach. Asking again changes nothing.
+    /// Lets an instance join, and gives the clock that it will have to reach. Asking again changes nothing, until its new reign is known here.
     ///
     /// # Errors
     /// See [`MemberError`].
@@ -84,8 +84,10 @@ impl Shard {
             return Err(MemberError::Joining);
         }
         if self.membership.contains(instance) {
-            let has_reported = self.stability.counted(instance).is_some();
-            return if has_reported { Err(MemberError::IsMember(instance)) } else { Ok(self.clock_token()) };
+            // What it was before a Join is frozen. Who is not known here to be out would empty itself, and be refused.
+            let has_begun = self.reigns_of(instance).iter().any(|reign| !self.membership.is_frozen(*reign));
+            let is_in = has_begun || self.stability.counted(instance).is_some();
+            return if is_in { Err(MemberError::IsMember(instance)) } else { Ok(self.clock_token()) };
         }
         let is_settled = self.membership.forgotten(instance).is_none_or(|forgotten| forgotten.settled);
         if !is_settled && self.config.rules.rejoin_when_settled {

@@ -235,7 +235,7 @@ impl Shard {
 
     /// Those of which something was applied here: of one that a handshake has named, or a report, nothing may have been, since it began after
     /// what is about to end the others.
-    fn reigns_of(&self, instance: InstanceId) -> Vec<Origin> {
+    pub(super) fn reigns_of(&self, instance: InstanceId) -> Vec<Origin> {
         let mine = |origin: &Origin| self.origins.instance(*origin) == instance && Some(*origin) != self.me;
         let begun = |origin: &Origin| self.clock.get(*origin) > Timestamp::ZERO;
         self.origins.iter().map(|(origin, ..)| origin).filter(|origin| mine(origin) && begun(origin)).collect()

@@ -290,3 +290,31 @@ fn m12_what_is_written_again_uncovers_nothing() -> Check {
     assert_eq!(world.group(), [A, B, C, F]);
     world.all_show("k", Some("5"))
 }
+
+/// Found by the simulation (seed 1882923149036267): B had not heard that F was out, nor of F but its effects, and let it join as if asked again: without a
+/// `Join`, so nobody took the new reign.
+#[test]
+fn m8_who_does_not_know_that_somebody_is_out_does_not_let_it_in() -> Check {
+    let mut world = world(4, Rules::default());
+    world.command(F, "k", set("v"))?;
+    // Everything but reports.
+    for _ in 0..2 {
+        for (from, to) in [A, B, C, F].into_iter().flat_map(|from| [A, B, C, F].map(|to| (from, to))) {
+            if from != to {
+                world.pull(from, to)?;
+            }
+        }
+    }
+    world.forget(A, F)?;
+    // The stream ends, and who asks again is told.
+    world.pull(A, F)?;
+    world.pull(A, F)?;
+    let refused = world.join_by(F, B, JoinData::Refuse, true)?;
+    assert!(refused.is_some_and(|why| why.starts_with("ERR instance 4 is a member already")));
+    world.heal()?;
+    assert_eq!(world.group(), [A, B, C]);
+    assert_eq!(world.join_by(F, B, JoinData::Refuse, true)?, None);
+    world.heal()?;
+    assert_eq!(world.group(), [A, B, C, F]);
+    world.all_show("k", Some("v"))
+}
