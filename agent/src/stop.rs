@@ -9,8 +9,8 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use tokio::sync::oneshot;
 
 /// How long the tasks have to end by themselves.
@@ -25,20 +25,10 @@ pub const BROKEN_OFF: u8 = 3;
 /// The system gives no thread, or no signals.
 pub fn stopped() -> io::Result<impl Future<Output = ()>> {
     let (tell, told) = oneshot::channel();
-    let runtime = Builder::new_current_thread().enable_io().build()?;
     // From here on they end nothing by themselves.
-    let signals = {
-        let _entered = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
-    };
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::Builder::new().name("stop".to_owned()).spawn(move || {
-        let (mut term, mut int) = signals;
-        runtime.block_on(async {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-        });
+        signals.forever().next();
         // Nobody listens if it has ended by itself.
         let _ = tell.send(());
         thread::sleep(GRACE);

@@ -9,20 +9,10 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis_module::raw::{self, RedisModuleCommandFilterCtx, RedisModuleCtx, RedisModuleString};
-use redis_module::{Context, RedisString, Status, redis_module};
+use redis_module::{Context, NotifyEvent, RedisString, Status, redis_module};
 
 /// Those that Syncer subscribes to: `CLASSES` in `module/src/redis/notify.rs`.
-const CLASSES: c_int = raw::REDISMODULE_NOTIFY_GENERIC
-    | raw::REDISMODULE_NOTIFY_STRING
-    | raw::REDISMODULE_NOTIFY_LIST
-    | raw::REDISMODULE_NOTIFY_SET
-    | raw::REDISMODULE_NOTIFY_HASH
-    | raw::REDISMODULE_NOTIFY_ZSET
-    | raw::REDISMODULE_NOTIFY_EXPIRED
-    | raw::REDISMODULE_NOTIFY_EVICTED
-    | raw::REDISMODULE_NOTIFY_STREAM
-    | raw::REDISMODULE_NOTIFY_MODULE
-    | raw::REDISMODULE_NOTIFY_NEW;
+const CLASSES: c_int = NotifyEvent::ALL.union(NotifyEvent::NEW).bits();
 
 /// Whether the server will call [`at_unit_end`].
 static WAITING: AtomicBool = AtomicBool::new(false);
