@@ -263,13 +263,22 @@ impl List {
     #[must_use]
     pub fn is_in(&self, stable: &VectorClock) -> bool {
         let is_in = |run: &Run| run.origin.is_none_or(|origin| stable.has(origin, run.newest));
-        self.runs.iter().all(is_in) && self.odd.values().all(|meta| meta.dots().all(|dot| dot.is_in(stable)))
+        (self.runs.iter().all(is_in) || self.implied_dots().all(|dot| dot.is_in(stable)))
+            && self.odd.values().all(|meta| meta.dots().all(|dot| dot.is_in(stable)))
     }
 
     /// The newest dot of each run, and those that ids do not imply: when all of them are stable, so is the list.
     pub fn newest_dots(&self) -> impl Iterator<Item = Dot> + '_ {
-        let runs = self.runs.iter().filter_map(|run| Some(Dot { ts: run.newest, index: 0, origin: run.origin? }));
-        runs.chain(self.odd_dots())
+        self.implied_dots().chain(self.odd_dots())
+    }
+
+    /// The newest dot of each run that its ids imply. Elements that another reign wrote again have dots of that only: what their ids imply, of a reign of which
+    /// nothing is taken any more perhaps, nobody ever has.
+    fn implied_dots(&self) -> impl Iterator<Item = Dot> + '_ {
+        let mut odd: HashMap<u32, usize, foldhash::fast::FixedState> = HashMap::default();
+        self.odd.keys().for_each(|id| *odd.entry(id.run).or_default() += 1);
+        let runs = self.runs.numbered().filter(move |(number, run)| odd.get(number).is_none_or(|odd| *odd < run.len()));
+        runs.filter_map(|(_, run)| Some(Dot { ts: run.newest, index: 0, origin: run.origin? }))
     }
 
     /// Dots that ids do not imply.

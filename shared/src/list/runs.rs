@@ -23,6 +23,14 @@ pub struct Run {
     count: u32,
 }
 
+impl Run {
+    /// How many elements it has.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count as usize
+    }
+}
+
 /// Runs by number. A run goes with its last element: names are complete, nobody needs those of their anchors.
 #[derive(Clone, Debug, Default)]
 pub struct Runs {
@@ -41,6 +49,11 @@ impl Runs {
     #[must_use]
     pub fn get(&self, run: u32) -> Option<&Run> {
         self.slots.get(run as usize)
+    }
+
+    /// Those with elements, each with its number.
+    pub fn numbered(&self) -> impl Iterator<Item = (u32, &Run)> {
+        (0_u32..).zip(&self.slots).filter(|(_, run)| run.count > 0)
     }
 
     /// Those with elements.

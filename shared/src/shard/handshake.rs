@@ -156,12 +156,16 @@ impl Shard {
     }
 
     /// Whoever claims an instance id must have seen a reign that is known of it. Not every one: see [`Shard::check_first`].
+    ///
+    /// Who joins again begins anew as often as it asks a sponsor, so until anything of that is here it may have been somebody else when it introduced itself.
     fn check_claim(&mut self, hello: &Hello) -> Result<(), HandshakeError> {
         let has = |replid: ReplId| replid == hello.replid || hello.clock.get(&replid) > Timestamp::ZERO;
         let reigns = self.stability.reigns(hello.instance, &self.origins).map(|(origin, _)| origin);
-        let reigns = reigns.filter(|origin| !self.membership.is_frozen(*origin)).map(|o| self.origins.replid(o));
+        let (frozen, reigns): (Vec<_>, Vec<_>) = reigns.partition(|origin| self.membership.is_frozen(*origin));
+        let begins_again = reigns.is_empty() && !frozen.is_empty();
         let introduced = self.introduced.get(&hello.instance).into_iter().flatten().copied();
-        let known: Vec<ReplId> = reigns.chain(introduced).collect();
+        let introduced = introduced.filter(|_| !begins_again);
+        let known: Vec<ReplId> = reigns.into_iter().map(|o| self.origins.replid(o)).chain(introduced).collect();
         if let Some(&known) = known.first().filter(|_| !known.iter().any(|replid| has(*replid))) {
             return Err(HandshakeError::OtherServer { instance: hello.instance, known, claimed: hello.replid });
         }

@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 
 use super::{ForgottenError, MemberError, Shard, Start};
 use crate::dot::Dot;
-use crate::effect::{ClearReason, Effect, FlushScope, Op, Path, TtlNote};
-use crate::group::{self, GroupBuilder};
+use crate::effect::{Effect, FlushScope, Op, Path, TtlNote};
+use crate::group::GroupBuilder;
 use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
 use crate::merge::KeyRef;
@@ -288,45 +288,6 @@ impl Shard {
             self.records.push(record);
         }
         true
-    }
-
-    /// M12: ordinary new writes of one key.
-    ///
-    /// A `Clear` goes before what brings another type: an element replaces what was seen of the old type only, and would uncover what lost
-    /// against that, which others have pruned (rule 4).
-    fn renew<K: Keyspace>(&mut self, body: &[u8], mine_wins: bool, keyspace: &mut K, now_ms: u64) {
-        let mut group = GroupBuilder::new();
-        let (mut brought, mut creates) = (None, false);
-        for effect in group::effects(body) {
-            let path = match effect.op {
-                Op::Assign { path, .. } | Op::Increment { path, .. } => Some(path),
-                _ => None,
-            };
-            let kind = keyspace.kind(effect.db, effect.key);
-            let is_other = path.is_some_and(|path| kind.is_some_and(|kind| kind != path.kind()));
-            let is_there = path.map_or(kind.is_some(), |path| has(keyspace, effect.db, effect.key, path));
-            let is_increment = matches!(effect.op, Op::Increment { .. });
-            if !mine_wins && (is_other || (is_there && !is_increment)) {
-                continue;
-            }
-            let mut ttl = TtlNote::None;
-            if let Some(path) = path {
-                let shown = brought.or(kind);
-                if shown != Some(path.kind()) {
-                    if shown.is_some() {
-                        let op = Op::Clear { reason: ClearReason::Deleted };
-                        group.push(&Effect { ttl: TtlNote::None, op, ..effect });
-                    }
-                    (ttl, creates) = (TtlNote::Created, true);
-                } else if !creates {
-                    ttl = keyspace.expire_at(effect.db, effect.key).map_or(TtlNote::None, TtlNote::Kept);
-                }
-                brought = Some(path.kind());
-            }
-            group.push(&Effect { ttl, ..effect });
-        }
-        self.author(group, keyspace, now_ms);
-        self.has_written = true;
     }
 
     /// The same on a replica, but for the group itself, which comes as a record of its own.

@@ -28,6 +28,8 @@ pub mod registry;
 #[cfg(test)]
 mod reign_cases;
 #[cfg(test)]
+mod rejoin_cases;
+#[cfg(test)]
 mod spool_cases;
 #[cfg(test)]
 mod stream_cases;

@@ -1,0 +1,56 @@
+//! What the simulation found of instances that join again, besides [`super::join_cases`].
+
+use syncer_shared::merge::Rules;
+use syncer_shared::shard::JoinData;
+
+use super::cases::{A, B, C, world};
+use super::client::Command;
+use super::join_cases::forgotten_with_a_tail;
+use super::streams::StreamCommand;
+use super::{Check, World};
+
+const F: usize = 3;
+
+/// F, which is out, joins by A, and what it has set aside wins.
+fn joins_again(world: &mut World) -> Check {
+    assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
+    world.heal()?;
+    assert_eq!(world.group(), [A, B, C, F]);
+    Ok(())
+}
+
+/// Seed 12890019011: a group that F had read was moved past an entry that F had not seen then, as if it were skipped on purpose.
+#[test]
+fn m12_a_group_is_not_moved_past_what_its_reader_had_not_seen() -> Check {
+    let add = |value: &str| Command::Stream(StreamCommand::Add(None, value.into()));
+    let mut world = world(4, Rules::default());
+    world.command(A, "x", add("old"))?;
+    world.command(A, "x", Command::Stream(StreamCommand::Group("g".into(), true)))?;
+    world.settle()?;
+    world.forget(A, F)?;
+    world.command(B, "x", add("of B"))?;
+    world.tick(10);
+    world.command(F, "x", add("of F"))?;
+    world.command(F, "x", Command::Stream(StreamCommand::Read("g".into(), Some("c".into()), 3)))?;
+    world.heal()?;
+    // Healing looks for entries that were skipped.
+    joins_again(&mut world)
+}
+
+/// Seed 12890030933: who had introduced itself, joined anew by another sponsor before anything of it was read, and was refused for good (`SYNCERID`).
+#[test]
+fn m8_who_has_introduced_itself_joins_anew_by_another() -> Check {
+    let mut world = forgotten_with_a_tail(Rules::default())?;
+    assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
+    for member in [B, C] {
+        world.pull(A, member)?;
+    }
+    // It asks where to read.
+    for member in [A, B, C] {
+        world.pull(member, F)?;
+    }
+    assert_eq!(world.join_by(F, B, JoinData::Refuse, true)?, None);
+    world.heal()?;
+    assert_eq!(world.group(), [A, B, C, F]);
+    world.all_show("k", Some("mine"))
+}
