@@ -6,6 +6,7 @@ use redis::Value;
 
 use syncer_tests::client::Client;
 use syncer_tests::cluster::Cluster;
+use syncer_tests::members::metadata;
 use syncer_tests::server::ServerKind;
 use syncer_tests::{on_all_kinds, reply, wait};
 
@@ -296,6 +297,37 @@ on_all_kinds! {
         let delivered = || pending(&mut two, "x").get(&added).is_some_and(|owner| owner == "a");
         wait::eventually("the other site hears of the delivery", delivered);
         assert_eq!(read(&mut two, "b", "STREAMS x >"), [""; 0]);
+        cluster.converged();
+    }
+
+    /// Who came back from an old file removes entries that are known everywhere: they are asserted again, older ones after younger ones (2.2 rule 5).
+    fn entries_that_are_asserted_again_leave_the_last_id(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        (1..=9).for_each(|ms| drop(one.ok(&format!("XADD x {ms}-1 f v"))));
+        one.ok("XDEL x 7-1");
+        cluster.converged();
+        two.ok("SAVE");
+        one.ok("SET later v");
+        cluster.converged();
+        wait::eventually("all is stable", || metadata(&mut one) == 0);
+        cluster.cut(1, 2);
+        cluster.site_mut(2).server.kill();
+        cluster.site_mut(2).server.restart();
+        cluster.client(2).ok("XTRIM x MINID 4");
+        cluster.heal();
+        cluster.converged();
+        let expected: Vec<String> = [1, 2, 3, 4, 5, 6, 8, 9].map(|ms| format!("{ms}-1")).into();
+        for site in cluster.sites() {
+            let mut client = site.client();
+            assert_eq!(all_ids(&mut client, "x"), expected);
+            let info = client.ok("XINFO STREAM x");
+            let told = ["last-generated-id", "max-deleted-entry-id"].map(|name| reply::text(reply::field(&info, name)));
+            assert_eq!(told[0], "9-1");
+            assert!(site.instance == 2 || told[1] == "7-1", "{told:?}");
+            let log = site.server.log();
+            assert!(!log.contains("bug"), "site {}: {log}", site.instance);
+        }
+        one.ok("XADD x 10-1 f v");
         cluster.converged();
     }
 

@@ -43,7 +43,7 @@ impl ServerKeyspace<'_> {
                     self.call_sub(db, key, c"XGROUP", b"CREATE", &[b"g", b"0", b"MKSTREAM"]);
                     self.call_sub(db, key, c"XGROUP", b"DESTROY", &[b"g"]);
                 }
-                self.at(db, key).set_last_id(context, id);
+                self.at(db, key).set_last_id(context, expiry, id);
             }
             (Some(Part::Group(group)), Value::Id(position)) => {
                 let position = position.to_string();
