@@ -30,6 +30,8 @@ pub struct ClusterOptions {
     pub module: Vec<(&'static str, &'static str)>,
     /// Further server options of every site, by name and value.
     pub config: Vec<(&'static str, &'static str)>,
+    /// Commands that no server has.
+    pub without_commands: Vec<&'static str>,
     /// Further arguments of every agent.
     pub agent: Vec<&'static str>,
     /// Instances whose servers have the module of `tests/other_module`, too.
@@ -327,7 +329,8 @@ fn server_options(instance: u8, options: &ClusterOptions) -> ServerOptions {
     let with_module =
         options.module.iter().fold(ServerOptions::instance(instance), |all, (name, value)| all.module_arg(name, value));
     let with_others = if options.other_module.contains(&instance) { with_module.other_module() } else { with_module };
-    options.config.iter().fold(with_others, |all, (name, value)| all.config(name, value))
+    let configured = options.config.iter().fold(with_others, |all, (name, value)| all.config(name, value));
+    options.without_commands.iter().fold(configured, |all, name| all.without_command(name))
 }
 
 fn agent_options(instance: u8, ports: &[u16], proxy: &Proxy, options: &ClusterOptions) -> AgentOptions {

@@ -111,6 +111,12 @@ impl ServerOptions {
         self
     }
 
+    /// Without this command, as operators take it away (`rename-command NAME ""`).
+    pub fn without_command(mut self, name: &str) -> Self {
+        self.config.extend(["--rename-command", name, ""].map(str::to_owned));
+        self
+    }
+
     /// With another module than Syncer, too: that of `tests/other_module`.
     pub fn other_module(self) -> Self {
         let path = artifact::other_module();

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use syncer_tests::client::Client;
-use syncer_tests::cluster::Cluster;
-use syncer_tests::{on_all_kinds, reply};
+use syncer_tests::cluster::{Cluster, ClusterOptions};
+use syncer_tests::{on_all_kinds, on_each_kind, reply};
 
 /// Transactions written while the reader looks.
 const ROUNDS: u32 = 1_000;
@@ -34,6 +34,35 @@ fn never_half(cluster: &Cluster, keys: &str, write: impl Fn(&mut Client, u32)) {
     });
     assert!(looks > 1, "the reader saw nothing arrive");
     cluster.converged();
+}
+
+/// Strings of a transaction are looked at together when it has ended: each is what it is then, whatever else was done.
+fn strings_arrive_as_they_end(cluster: &Cluster) {
+    let long = "x".repeat(300);
+    let value = |n: usize| [n.to_string(), format!("text{n}"), format!("{long}{n}")][n % 3].clone();
+    let mut lines: Vec<String> = (0..200).map(|n| format!("SET k{} {}", n % 150, value(n))).collect();
+    lines.extend(["SELECT 1".to_owned(), "SET other 1".to_owned(), "SELECT 0".to_owned()]);
+    lines.extend(
+        ["SET counted 5", "INCR counted", "SET gone 1", "DEL gone", "SET moved 1", "MOVE moved 2"].map(str::to_owned),
+    );
+    lines.extend(
+        ["SETEX short 1000 v", "SET ttl v PX 1000000", "SET ttl w KEEPTTL", "MSET a 1 b 2", "SET a 3", "APPEND b x"]
+            .map(str::to_owned),
+    );
+    let mut one = cluster.client(1);
+    let answer = one.multi(&lines);
+    assert!(!reply::items(&answer).iter().any(reply::is_error), "{}", reply::text(&answer));
+    cluster.converged();
+    let mut two = cluster.client(2);
+    for key in ["k0", "k49", "k50", "k149", "counted", "a"] {
+        let looks = [format!("GET {key}"), format!("OBJECT ENCODING {key}")];
+        assert_eq!(looks.each_ref().map(|line| two.text(line)), looks.each_ref().map(|line| one.text(line)), "{key}");
+    }
+    assert_eq!([two.text("GET k0"), two.text("GET counted"), two.text("GET b")], ["150", "6", "2x"]);
+    assert!(two.text("PTTL short") != "-1" && two.text("PTTL ttl") != "-1");
+    one.multi(&["SET lost 1", "SET lost2 2", "FLUSHDB", "SET after 1", "SET later 2", "SWAPDB 0 1"]);
+    cluster.converged();
+    assert_eq!([two.text("DBSIZE"), two.text("GET other")], ["1", "1"]);
 }
 
 on_all_kinds! {
@@ -78,28 +107,8 @@ on_all_kinds! {
         cluster.converged();
     }
 
-    /// Strings of a transaction are looked at together when it has ended: each is what it is then, whatever else was done.
     fn a_transaction_of_strings_arrives_as_it_ends(cluster: 2) {
-        let long = "x".repeat(300);
-        let value = |n: usize| [n.to_string(), format!("text{n}"), format!("{long}{n}")][n % 3].clone();
-        let mut lines: Vec<String> = (0..200).map(|n| format!("SET k{} {}", n % 150, value(n))).collect();
-        lines.extend(["SELECT 1".to_owned(), "SET other 1".to_owned(), "SELECT 0".to_owned()]);
-        lines.extend(["SET counted 5", "INCR counted", "SET gone 1", "DEL gone", "SET moved 1", "MOVE moved 2"].map(str::to_owned));
-        lines.extend(["SETEX short 1000 v", "SET ttl v PX 1000000", "SET ttl w KEEPTTL", "MSET a 1 b 2", "SET a 3", "APPEND b x"].map(str::to_owned));
-        let mut one = cluster.client(1);
-        let answer = one.multi(&lines);
-        assert!(!reply::items(&answer).iter().any(reply::is_error), "{}", reply::text(&answer));
-        cluster.converged();
-        let mut two = cluster.client(2);
-        for key in ["k0", "k49", "k50", "k149", "counted", "a"] {
-            let looks = [format!("GET {key}"), format!("OBJECT ENCODING {key}")];
-            assert_eq!(looks.each_ref().map(|line| two.text(line)), looks.each_ref().map(|line| one.text(line)), "{key}");
-        }
-        assert_eq!([two.text("GET k0"), two.text("GET counted"), two.text("GET b")], ["150", "6", "2x"]);
-        assert!(two.text("PTTL short") != "-1" && two.text("PTTL ttl") != "-1");
-        one.multi(&["SET lost 1", "SET lost2 2", "FLUSHDB", "SET after 1", "SET later 2", "SWAPDB 0 1"]);
-        cluster.converged();
-        assert_eq!([two.text("DBSIZE"), two.text("GET other")], ["1", "1"]);
+        strings_arrive_as_they_end(cluster);
     }
 
     /// A transaction that is discarded, aborted or refused leaves nothing to replicate.
@@ -115,5 +124,15 @@ on_all_kinds! {
         client.pipeline(&["HSET k f wrongtype", "INCR k", "SETRANGE k -1 x", "SET k new NX", "GETEX k"]);
         assert_eq!(client.text("SYNCER.CLOCK"), clock);
         assert_eq!(cluster.client(2).text("GET k"), "v");
+    }
+}
+
+on_each_kind! {
+    /// As an operator may have it (`rename-command`): they are looked at one by one.
+    fn strings_arrive_where_mget_is_renamed_away(kind) {
+        let options = ClusterOptions { without_commands: vec!["MGET"], ..ClusterOptions::default() };
+        let cluster = Cluster::with(&[kind; 2], &options);
+        assert!(cluster.client(1).text("MGET k").contains("unknown command"));
+        strings_arrive_as_they_end(&cluster);
     }
 }
