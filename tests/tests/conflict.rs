@@ -1,5 +1,6 @@
 //! The conflict matrix of `conflicts.md` on real servers: every row, in both orders of writing and of arrival.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use syncer_tests::client::Client;
@@ -27,6 +28,89 @@ const ELSEWHERE: [(&str, &str, &str); 10] = [
     ("| the field expires |", "an_expiry_does_not_take_what_was_extended", include_str!("field_ttls.rs")),
     ("`HDEL h f`", "a_ttl_counts_as_a_write_against_a_removal", include_str!("field_ttls.rs")),
     ("`XADD s *", "generated_ids_differ_between_sites_and_entries_are_in_order", include_str!("streams.rs")),
+];
+
+/// The effects on a value of one type, and the commands of rows that have them.
+type Effects = &'static [(&'static str, &'static [&'static str])];
+
+/// What is in these sections of the table.
+const TYPES: [(&[&str], Effects); 6] = [
+    (
+        &["Strings and counters", "Strings in part"],
+        &[
+            ("assign", &["SET", "GETSET", "SETNX", "MSET"]),
+            ("increment", &["INCR", "INCRBY", "DECR", "DECRBY", "INCRBYFLOAT"]),
+            ("patch", &["APPEND", "SETRANGE", "SETBIT", "BITFIELD"]),
+            ("clear", &["DEL", "GETDEL", "UNLINK"]),
+        ],
+    ),
+    (
+        &["Hashes"],
+        &[
+            ("assign", &["HSET", "HMSET", "HSETNX"]),
+            ("increment", &["HINCRBY", "HINCRBYFLOAT"]),
+            ("remove", &["HDEL"]),
+            ("clear", &["DEL"]),
+        ],
+    ),
+    (
+        &["Sets"],
+        &[
+            ("assign", &["SADD"]),
+            ("remove", &["SREM", "SPOP", "SMOVE"]),
+            ("clear and assign", &["SUNIONSTORE", "SINTERSTORE"]),
+            ("clear", &["DEL"]),
+        ],
+    ),
+    (
+        &["Sorted sets"],
+        &[
+            ("assign", &["ZADD", "GEOADD"]),
+            ("increment", &["ZINCRBY"]),
+            ("remove", &["ZREM", "ZPOPMIN", "ZPOPMAX", "ZREMRANGEBYSCORE", "ZREMRANGEBYRANK"]),
+            ("clear", &["DEL"]),
+        ],
+    ),
+    (
+        &["Lists"],
+        &[
+            ("insert", &["LPUSH", "RPUSH", "LINSERT"]),
+            ("assign", &["LSET"]),
+            ("remove", &["LPOP", "RPOP", "LMPOP", "LREM", "LTRIM"]),
+            ("clear", &["DEL"]),
+        ],
+    ),
+    // Deliveries and acknowledgements are conversations, not rows: streams.rs.
+    (
+        &["Streams"],
+        &[
+            ("entry", &["XADD"]),
+            ("remove", &["XDEL", "XTRIM"]),
+            ("last id", &["XSETID"]),
+            ("group", &["XGROUP"]),
+            ("clear", &["DEL"]),
+        ],
+    ),
+];
+
+/// Of TTLs, with those on values that they meet.
+const EXPIRY: Effects = &[
+    ("expire", &["PEXPIREAT"]),
+    ("persist", &["PERSIST", "GETEX"]),
+    ("assign", &["SET", "HSET", "SADD", "LPUSH"]),
+    ("increment", &["INCR"]),
+    ("remove", &["SREM", "LPOP"]),
+    ("clear", &["DEL"]),
+];
+
+/// By what they make of a key that is not there.
+const KINDS: Effects = &[
+    ("string", &["SET", "INCR", "SETBIT"]),
+    ("hash", &["HSET"]),
+    ("set", &["SADD"]),
+    ("sorted set", &["ZADD"]),
+    ("list", &["RPUSH", "LPUSH"]),
+    ("stream", &["XADD"]),
 ];
 
 /// The keys that rows write to.
@@ -197,6 +281,35 @@ on_all_kinds! {
             });
         }
     }
+}
+
+/// The pairs of effects that rows of these sections (all, if none is named) have, in either order.
+fn pairs(sections: &[&str], effects: Effects) -> BTreeSet<[&'static str; 2]> {
+    let effect = |side: &[&str]| {
+        let command = side[0].split(' ').next().unwrap_or_default();
+        effects.iter().find(|(_, commands)| commands.contains(&command)).map(|(effect, _)| *effect)
+    };
+    let head = |line: usize| TABLE.lines().take(line).filter_map(|line| line.strip_prefix("## ")).last();
+    let is_there = |row: &&Conflict| sections.is_empty() || head(row.line).is_some_and(|head| sections.contains(&head));
+    let pair = |row: Conflict| Some([effect(&row.writes[0])?, effect(&row.writes[1])?]);
+    let rows = conflicts().into_iter().filter(|row| is_there(&row));
+    rows.filter_map(pair).flat_map(|[one, another]| [[one, another], [another, one]]).collect()
+}
+
+/// So a row cannot be missing without a word.
+#[test]
+fn every_pair_of_effects_is_a_row() {
+    let mut missing = Vec::new();
+    let mut demand = |sections: &[&str], effects: Effects, wanted: &dyn Fn(&str, &str) -> bool| {
+        let there = pairs(sections, effects);
+        let all = effects.iter().flat_map(|(one, _)| effects.iter().map(|(another, _)| [*one, *another]));
+        missing.extend(all.filter(|[one, another]| wanted(one, another) && !there.contains(&[*one, *another])));
+    };
+    TYPES.iter().for_each(|(sections, effects)| demand(sections, effects, &|_, _| true));
+    let is_ttl = |effect: &str| ["expire", "persist"].contains(&effect);
+    demand(&["Expiry"], EXPIRY, &|one, another| is_ttl(one) || is_ttl(another));
+    demand(&[], KINDS, &|one, another| one != another);
+    assert!(missing.is_empty(), "conflicts.md has no row for {missing:?}");
 }
 
 /// The lines of worked cases in SEMANTICS.md.
