@@ -69,8 +69,20 @@ impl Process {
     /// # Panics
     /// When it has not ended within `patience`.
     pub fn terminate(&mut self, patience: Duration) -> ExitStatus {
-        self.signal(Signal::TERM);
-        let what = format!("{} ends after SIGTERM", self.name);
+        self.end_by(Signal::TERM, patience)
+    }
+
+    /// The same as Ctrl-C does (SIGINT).
+    ///
+    /// # Panics
+    /// When it has not ended within `patience`.
+    pub fn interrupt(&mut self, patience: Duration) -> ExitStatus {
+        self.end_by(Signal::INT, patience)
+    }
+
+    fn end_by(&mut self, signal: Signal, patience: Duration) -> ExitStatus {
+        self.signal(signal);
+        let what = format!("{} ends after {signal:?}", self.name);
         let log = self.log.clone();
         wait::until(patience, &what, || self.ended(), || tail(&log))
     }
@@ -85,11 +97,16 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
-    /// Kills the processes that it has forked, as the system does when memory runs out. Returns how many.
-    pub fn kill_children(&self) -> usize {
+    /// The processes that its first thread has started and that it has not heard the end of.
+    pub fn children(&self) -> Vec<u32> {
         let path = format!("/proc/{0}/task/{0}/children", self.pid());
         let children = fs::read_to_string(path).unwrap_or_default();
-        let pids = children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    /// Kills the processes that it has forked, as the system does when memory runs out. Returns how many.
+    pub fn kill_children(&self) -> usize {
+        let pids = self.children().into_iter().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         pids.filter(|pid| kill_process(*pid, Signal::KILL).is_ok()).count()
     }
 
