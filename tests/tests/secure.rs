@@ -24,12 +24,13 @@ struct Secured {
 }
 
 impl Secured {
-    fn new(kind: ServerKind) -> Self {
+    /// Whoever reaches the source must have a certificate of ours, or need not.
+    fn new(kind: ServerKind, is_mutual: bool) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let authority = Authority::new(folder.path(), "Test CA");
         let [site, agent] = ["site.example", "agent.example"].map(|name| authority.sign(name));
         let [source, target] = [1, 2].map(|instance| Server::start(kind, ServerOptions::instance(instance)));
-        let tls = Tls { bundle: site.bundle, client_authority: Some(authority.certificate()) };
+        let tls = Tls { bundle: site.bundle, client_authority: is_mutual.then(|| authority.certificate()) };
         let proxy = Proxy::start(&[LinkOptions { name: "tls".to_owned(), target: source.port(), tls: Some(tls) }]);
         Self { source, target, proxy, authority, agent, _folder: folder }
     }
@@ -55,16 +56,26 @@ fn arrives(source: &mut Client, target: &mut Client) {
 #[test]
 fn effects_come_over_mutual_tls() {
     for kind in ServerKind::ALL {
-        let sites = Secured::new(kind);
-        let agent = sites.agent(sites.url(&sites.authority.certificate(), Some(&sites.agent), "site.example"));
+        let sites = Secured::new(kind, true);
+        let _agent = sites.agent(sites.url(&sites.authority.certificate(), Some(&sites.agent), "site.example"));
         arrives(&mut sites.source.client(), &mut sites.target.client());
-        drop(agent);
+    }
+}
+
+/// Where the agent needs no certificate of its own.
+#[test]
+fn effects_come_over_tls() {
+    for kind in ServerKind::ALL {
+        let sites = Secured::new(kind, false);
+        let ca = sites.authority.certificate();
+        let _agent = sites.agent(sites.url(&ca, None, "site.example"));
+        arrives(&mut sites.source.client(), &mut sites.target.client());
     }
 }
 
 #[test]
 fn what_is_wrong_with_tls_is_told() {
-    let sites = Secured::new(ServerKind::Valkey9);
+    let sites = Secured::new(ServerKind::Valkey9, true);
     let elsewhere = tempfile::tempdir().expect("a temporary folder can be made");
     let other = Authority::new(elsewhere.path(), "Other CA");
     let ca = sites.authority.certificate();
