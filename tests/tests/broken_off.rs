@@ -39,7 +39,7 @@ fn options(config: &[(&'static str, &'static str)]) -> ClusterOptions {
 
 /// Two sites with append-only files, of which the second has to take all that the first has.
 fn apart(kind: ServerKind) -> Cluster {
-    apart_with(kind, &[("appendonly", "yes")])
+    apart_with(kind, &[("appendonly", "yes"), ("appendfsync", "always")])
 }
 
 fn apart_with(kind: ServerKind, config: &[(&'static str, &'static str)]) -> Cluster {

@@ -31,7 +31,9 @@ fn now_ms(client: &mut Client) -> i64 {
 
 on_each_kind! {
     fn status_tells_of_past_reigns_and_of_the_backlog(kind) {
-        let options = ServerOptions::instance(1).config("appendonly", "yes").module_arg("backlog-size", "1mb");
+        // What a server has answered is in the file then, so it is there again after it was killed.
+        let durable = ServerOptions::instance(1).config("appendonly", "yes").config("appendfsync", "always");
+        let options = durable.module_arg("backlog-size", "1mb");
         let mut server = Server::start(kind, options);
         let mut client = server.client();
         client.ok("SET k v");

@@ -22,10 +22,10 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(kind: ServerKind) -> Self {
+    fn new([one, two]: [ServerKind; 2]) -> Self {
         // One APPLY takes all, however slow the machine is.
         let options = |instance| ServerOptions::instance(instance).module_arg("apply-slice-us", "1000000");
-        let [source, target] = [1, 2].map(|instance| Server::start(kind, options(instance)));
+        let [source, target] = [(one, 1), (two, 2)].map(|(kind, instance)| Server::start(kind, options(instance)));
         let stream = Source::handshake(source.client(), 1, &mut target.client());
         Self { source, target, stream }
     }
@@ -42,9 +42,11 @@ impl Pair {
     }
 }
 
+/// On every kind, and from Redis to Valkey and back.
 fn each_kind(scenario: impl Fn(Pair)) {
-    for kind in ServerKind::ALL {
-        scenario(Pair::new(kind));
+    let mixed = [[ServerKind::Redis8, ServerKind::Valkey9], [ServerKind::Valkey9, ServerKind::Redis8]];
+    for kinds in ServerKind::ALL.map(|kind| [kind; 2]).into_iter().chain(mixed) {
+        scenario(Pair::new(kinds));
     }
 }
 
@@ -267,7 +269,9 @@ fn module_id(name: &str) -> Vec<u8> {
 fn whole_values_that_are_broken_cost_nobody_its_life() {
     for kind in ServerKind::ALL {
         let source = Server::start(kind, ServerOptions::instance(1));
-        let mut target = Server::start(kind, ServerOptions::instance(2).config("appendonly", "yes"));
+        // Else a server may have answered and not written yet, when it ends at once.
+        let durable = ServerOptions::instance(2).config("appendonly", "yes").config("appendfsync", "always");
+        let mut target = Server::start(kind, durable);
         let mut stream = Source::handshake(source.client(), 1, &mut target.client());
         source.client().ok("SET k v");
         let chunk = stream.read();

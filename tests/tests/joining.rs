@@ -227,7 +227,7 @@ on_each_kind! {
 
     /// `syncer.save-state 0`, and the module is left away: a plain dataset, in either kind of file.
     fn who_leaves_has_a_plain_dataset(kind) {
-        let options = ClusterOptions { config: vec![("appendonly", "yes")], ..ClusterOptions::default() };
+        let options = ClusterOptions { config: vec![("appendonly", "yes"), ("appendfsync", "always")], ..ClusterOptions::default() };
         let mut cluster = Cluster::with(&[kind; 2], &options);
         let mut one = cluster.client(1);
         for line in ["SET k v EX 1000", "HSET h a 1 b 2", "RPUSH l a b c", "LINSERT l BEFORE b x", "SADD s a b", "ZADD z 1.5 a", "XADD x 1-1 f v", "XGROUP CREATE x g 0",

@@ -12,7 +12,7 @@ use syncer_tests::wait;
 /// Three sites in a row, the one in the middle without the module.
 fn around_a_site_without_the_module(kind: ServerKind) -> Cluster {
     let options = ClusterOptions {
-        config: vec![("appendonly", "yes")],
+        config: vec![("appendonly", "yes"), ("appendfsync", "always")],
         edges: vec![(1, 2), (2, 3)],
         other_module: vec![1, 3],
         ..ClusterOptions::default()
@@ -104,7 +104,7 @@ on_each_kind! {
     fn a_site_that_lost_the_module_while_it_joined_keeps_what_it_had_set_aside(kind) {
         let cluster = Cluster::with(&[kind; 2], &ClusterOptions { other_module: vec![1], ..ClusterOptions::default() });
         let ports = [1, 2].map(|site| cluster.site(site).server.port());
-        let options = ServerOptions::instance(3).config("appendonly", "yes");
+        let options = ServerOptions::instance(3).config("appendonly", "yes").config("appendfsync", "always");
         let (mut server, flags) = newcomer_with(kind, options.clone().other_module(), ports);
         let mut three = server.client();
         for line in ["OTHER.PUT bag a", "SET k 3"] {
@@ -126,7 +126,7 @@ on_each_kind! {
     /// T8: nobody is left to write an expired key again but a site that cannot read it any more.
     fn a_site_that_lost_the_module_writes_again_what_a_lost_site_had_extended(kind) {
         let options = ClusterOptions {
-            config: vec![("appendonly", "yes")],
+            config: vec![("appendonly", "yes"), ("appendfsync", "always")],
             other_module: vec![1, 2, 3],
             ..ClusterOptions::default()
         };

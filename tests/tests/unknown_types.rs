@@ -98,7 +98,8 @@ fn a_site_that_cannot_read_a_value_keeps_it_and_passes_it_on() {
 /// while it loads: it would take the file for corrupt, and exit.
 #[test]
 fn values_survive_restarts_where_they_are_kept_and_where_they_are_read() {
-    let options = ClusterOptions { config: vec![("appendonly", "yes")], ..ClusterOptions::default() };
+    let options =
+        ClusterOptions { config: vec![("appendonly", "yes"), ("appendfsync", "always")], ..ClusterOptions::default() };
     let mut cluster = Cluster::with(&[Redis8, Valkey9, Redis8], &options);
     cluster.client(1).ok(ADD);
     cluster.settled();
