@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 /// How long the tasks have to end by themselves.
 pub const GRACE: Duration = Duration::from_millis(700);
 
+const _: () = assert!(GRACE.as_millis() < 1000, "it ends within a second, and some of that is the system's");
+
 /// The exit status when they had not.
 pub const BROKEN_OFF: u8 = 3;
 

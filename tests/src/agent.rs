@@ -9,7 +9,7 @@ use rustix::process::Resource;
 use tempfile::TempDir;
 
 use crate::artifact;
-use crate::process::Process;
+use crate::process::{Ended, Process};
 
 /// How an agent is started: what it serves, whom it pulls from.
 #[derive(Clone, Debug)]
@@ -141,6 +141,14 @@ impl Agent {
     /// When it has not ended within `patience`.
     pub fn terminate(&mut self, patience: Duration) -> ExitStatus {
         self.process.terminate(patience)
+    }
+
+    /// See [`Process::terminate_timed`].
+    ///
+    /// # Panics
+    /// When it has not ended within `patience`.
+    pub fn terminate_timed(&mut self, patience: Duration) -> Ended {
+        self.process.terminate_timed(patience)
     }
 
     /// Starts it again with the same options, after it ended or instead of the running one.

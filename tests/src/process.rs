@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process, prlimit, waitid};
 
 use crate::wait;
 
@@ -16,6 +16,17 @@ const TAIL_LINES: usize = 40;
 
 /// How servers and Rust programs begin to tell of a crash.
 const CRASH_MARKS: [&str; 4] = ["BUG REPORT START", "crashed by signal", "ASSERTION FAILED", "panicked at"];
+
+/// How a process ended upon a signal.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// From the signal on, less what it, and we, waited for a CPU.
+    pub took: Duration,
+    /// How long its first thread waited for a CPU meanwhile.
+    pub starved: Duration,
+}
 
 /// A running child. Killed when dropped, and by the kernel when the *thread* that started it ends (so start it from
 /// the thread that keeps it). After a panic its last lines of output are printed.
@@ -78,6 +89,27 @@ impl Process {
     /// When it has not ended within `patience`.
     pub fn interrupt(&mut self, patience: Duration) -> ExitStatus {
         self.end_by(Signal::INT, patience)
+    }
+
+    /// [`Process::terminate`], with how long that took on a machine that has a CPU for it.
+    ///
+    /// # Panics
+    /// When it has not ended within `patience`.
+    pub fn terminate_timed(&mut self, patience: Duration) -> Ended {
+        let (own, pid) = ("thread-self".to_owned(), self.pid().to_string());
+        let starved = || [&own, &pid].map(|whose| waited_for_cpu(whose));
+        let (before, begun) = (starved(), Instant::now());
+        self.signal(Signal::TERM);
+        let id = WaitId::Pid(Pid::from_raw(self.pid() as i32).expect("a process id is not 0"));
+        // Looked at before it is gone for good, and its figures with it.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let what = format!("{} ends after SIGTERM", self.name);
+        let has_ended = || waitid(id.clone(), look).expect("a child can be asked whether it runs");
+        wait::until(patience, &what, has_ended, || tail(&self.log));
+        let (took, after) = (begun.elapsed(), starved());
+        let [own, starved] = [0, 1].map(|at| after[at].saturating_sub(before[at]));
+        let status = self.ended().expect("it has ended");
+        Ended { status, took: took.saturating_sub(own + starved), starved }
     }
 
     fn end_by(&mut self, signal: Signal, patience: Duration) -> ExitStatus {
@@ -148,6 +180,12 @@ impl Drop for Process {
             eprintln!("{}", self.tail());
         }
     }
+}
+
+/// How long the first thread of a process has been ready to run without running; also of one that has ended.
+fn waited_for_cpu(process: &str) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap_or_default();
+    Duration::from_nanos(text.split(' ').nth(1).and_then(|nanoseconds| nanoseconds.parse().ok()).unwrap_or(0))
 }
 
 /// The end of a log, or what it says of a crash: that stands before pages of registers and settings.

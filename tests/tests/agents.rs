@@ -1,5 +1,7 @@
 //! Agents are killed, doubled, stopped and started at any moment: no loss, no duplicate, no full stop.
 
+use std::time::Duration;
+
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::cluster::Cluster;
 use syncer_tests::load::under_load;
@@ -12,6 +14,9 @@ const KILLS: u64 = 15;
 /// How an agent ends that did not end in time by itself (docs/AGENT.md).
 const BROKEN_OFF: i32 = 3;
 
+/// So long without a CPU, of the 0.7 seconds that an agent has to end, is too long to say anything of it.
+const STARVED: Duration = Duration::from_millis(200);
+
 /// Before that, an agent need not have begun to listen for signals.
 fn streams(cluster: &Cluster) {
     wait::eventually("the agent streams", || {
@@ -20,10 +25,13 @@ fn streams(cluster: &Cluster) {
     });
 }
 
-/// Whatever is on its way, it ends by itself: its own clock gives it less than a second for that, and then another exit status.
+/// Whatever is on its way, it ends by itself and within a second: its own clock gives it less, and then another exit status. That is as well where
+/// it got no CPU for a good part of the time: the machine is to blame.
 fn ends_on_sigterm(cluster: &mut Cluster) {
-    let status = cluster.site_mut(1).agent.terminate(wait::PATIENCE);
-    assert!(status.success(), "{status}: {}", cluster.site(1).agent.log());
+    let ended = cluster.site_mut(1).agent.terminate_timed(wait::PATIENCE);
+    let is_excused = ended.status.code() == Some(BROKEN_OFF) && ended.starved > STARVED;
+    assert!(ended.status.success() || is_excused, "{ended:?}: {}", cluster.site(1).agent.log());
+    assert!(ended.took < Duration::from_secs(1), "{ended:?}: {}", cluster.site(1).agent.log());
 }
 
 on_all_kinds! {
@@ -115,18 +123,23 @@ on_all_kinds! {
         assert_eq!(cluster.client(3).text("GET k"), "w");
     }
 
-    /// Peers come and go for days: a log that tells each change of state is short.
+    /// Peers come and go for days: each change of state is one line, with the peer and the cause.
     fn a_peer_that_is_down_does_not_flood_the_log(cluster: 2) {
-        let lines = |cluster: &Cluster| cluster.site(1).agent.log().lines().count();
-        let before = lines(cluster);
+        let lines = |cluster: &Cluster, from: usize| -> Vec<String> {
+            cluster.site(1).agent.log().lines().skip(from).map(str::to_owned).collect()
+        };
+        let before = lines(cluster, 0).len();
         cluster.cut(1, 2);
-        wait::eventually("the agent logs that its peer is gone", || lines(cluster) > before);
+        wait::eventually("the agent logs that its peer is gone", || !lines(cluster, before).is_empty());
         // Enough time for hundreds of attempts without backoff: as long as many writes at the other site take.
         let mut other = cluster.client(2);
         (0..20_000).for_each(|round| drop(other.ok(&format!("SET k {round}"))));
-        assert!(lines(cluster) - before < 30, "the agent floods its log:\n{}", cluster.site(1).agent.log());
+        let [told] = &lines(cluster, before)[..] else { panic!("one change, {:?}", lines(cluster, before)) };
+        assert!(["peer=2 ", "address=redis://", " state=down ", " cause=\"the connection"].iter().all(|part| told.contains(part)), "{told}");
         cluster.heal();
         cluster.converged();
+        let [_, told] = &lines(cluster, before)[..] else { panic!("two changes, {:?}", lines(cluster, before)) };
+        assert!(told.contains("peer=2 ") && told.ends_with(" state=streaming"), "{told}");
     }
 }
 

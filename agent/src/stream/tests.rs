@@ -316,6 +316,19 @@ fn feed(stream: &mut Stream, from: u64, numbers: std::ops::Range<u32>, now: Inst
     next
 }
 
+/// A round trip of many milliseconds must not hold up a source that answers in none, nor one batch the next.
+#[test]
+fn several_reads_and_two_batches_are_in_flight() {
+    let now = Instant::now();
+    let limits = StreamLimits { queue_bytes: 16 << 20, ..limits() };
+    let mut stream = Stream::new(limits, at(100), 100, now);
+    let count = |action| if let Action::Read { count, .. } = action { count } else { 0 };
+    let ahead: usize = actions(&mut stream, now).into_iter().map(count).sum();
+    assert!(ahead > 8, "{ahead} reads are sent before the first reply");
+    feed(&mut stream, 100, 0..10_000, now);
+    assert_eq!(applies(&mut stream, now).len(), 2, "a batch is on its way while one is applied");
+}
+
 fn actions(stream: &mut Stream, now: Instant) -> Vec<Action> {
     std::iter::from_fn(|| stream.poll(now)).collect()
 }
