@@ -1,8 +1,10 @@
 //! The module's own commands and settings, and what it refuses to start with.
 
+use redis::Value;
+
 use syncer_tests::client::Client;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
-use syncer_tests::{on_all_kinds, reply};
+use syncer_tests::{on_all_kinds, reply, wait};
 
 /// Name, a wrong value, lowest and highest of each setting that is a number.
 const RANGES: [(&str, &str, i64, i64); 9] = [
@@ -16,6 +18,22 @@ const RANGES: [(&str, &str, i64, i64); 9] = [
     ("whole-coalesce-ms", "60001", 0, 60_000),
     ("whole-coalesce-size", "2gb", 0, 1 << 30),
 ];
+
+/// A reply without what differs from one moment to the next, numbers and texts with digits, and with maps as the lists that they are in RESP2.
+fn shape(value: &Value) -> String {
+    match value {
+        Value::Map(pairs) => {
+            let all: String = pairs.iter().map(|(name, value)| shape(name) + &shape(value)).collect();
+            format!("[{all}], ")
+        }
+        Value::Array(items) => format!("[{}], ", items.iter().map(shape).collect::<String>()),
+        Value::Int(_) | Value::Nil => "number, ".to_owned(),
+        other => {
+            let text = reply::text(other);
+            if text.bytes().any(|byte| byte.is_ascii_digit()) { "text, ".to_owned() } else { text + ", " }
+        }
+    }
+}
 
 fn each_kind(scenario: impl Fn(Server)) {
     for kind in ServerKind::ALL {
@@ -238,20 +256,50 @@ on_all_kinds! {
         assert_eq!(cluster.client(2).text("GET k"), "w");
     }
 
-    /// RESP3, pipelines and a blocked wait on one connection don't disturb each other.
-    fn status_speaks_both_protocols(cluster: 2) {
+    /// In RESP3 as in RESP2, but that maps are maps.
+    fn commands_answer_the_same_in_both_protocols(cluster: 2) {
         cluster.client(1).ok("SET k v");
         cluster.converged();
-        for command in ["SYNCER.STATUS", "SYNCER.PEERS", "SYNCER.KEY k", "SYNCER.HELP", "SYNCER.DIGEST", "SYNCER.CLOCK"] {
-            let resp2 = cluster.client(1).ok(command);
-            let resp3 = cluster.client(1).resp3().ok(command);
+        let token = cluster.client(1).text("SYNCER.CLOCK");
+        let waits = [format!("SYNCER.AWAIT {token} 100"), "SYNCER.WAIT 1 60000".to_owned()];
+        let others = ["STATUS", "PEERS", "KEY k", "HELP", "DIGEST", "DIGEST KEYS 0-16383 10", "DIGEST KEY 0 k", "CLOCK", "PEER 2 INFO", "SYNC STATUS"];
+        let mut maps = 0;
+        for command in others.map(|command| format!("SYNCER.{command}")).into_iter().chain(waits) {
+            let resp2 = cluster.client(1).ok(&command);
+            let resp3 = cluster.client(1).resp3().ok(&command);
             assert_ne!(reply::text(&resp2), "(nil)", "{command}");
-            assert_ne!(reply::text(&resp3), "(nil)", "{command}");
+            maps += usize::from(reply::text(&resp3).contains('{'));
+            assert_eq!(shape(&resp2), shape(&resp3), "{command}");
         }
-        let status = cluster.client(2).resp3().text("SYNCER.STATUS");
-        assert!(status.starts_with('{'), "STATUS is a map in RESP3: {status}");
+        assert_eq!(maps, 3, "STATUS, PEERS and KEY answer maps");
         let peers = cluster.client(2).text("SYNCER.PEERS");
         assert!(peers.contains("streaming"), "{peers}");
+    }
+
+    /// An instance that counts something here, and its replica.
+    fn info_has_the_figures_of_status(cluster: 2) {
+        let replica = cluster.site(1).server.replica(ServerOptions::instance(1));
+        cluster.client(1).pipeline(&["SET k v", "HSET h f v", "RPUSH l a", "SADD s a", "SADD s a"]);
+        cluster.client(2).ok("SET k w");
+        cluster.converged();
+        for (mut client, role) in [(cluster.client(1), "primary"), (cluster.client(2), "primary"), (replica.client(), "replica")] {
+            let status = client.ok("SYNCER.STATUS");
+            let told = ["instance", "role", "replid"].map(|name| reply::text(reply::field(&status, name)));
+            let info = client.text("INFO syncer");
+            for (name, told) in ["instance_id", "role", "replid"].iter().zip(&told) {
+                assert!(info.contains(&format!("syncer_{name}:{told}\\x0d")), "{name} is {told}: {info}");
+            }
+            assert_eq!(told[1], role);
+            // Reports go on, so once they must be the same.
+            let mut both = (Vec::new(), String::new());
+            let is_same = || {
+                let counters = reply::text_items(reply::field(&client.ok("SYNCER.STATUS"), "counters"));
+                both = (counters, client.text("INFO syncer"));
+                let is_in = |pair: &[String]| both.1.contains(&format!("syncer_{}:{}\\x0d", pair[0], pair[1]));
+                (both.0.len() > 40 && both.0.chunks(2).all(is_in)).then_some(())
+            };
+            assert!(wait::within(wait::PATIENCE, is_same).is_some(), "{role}: {both:?}");
+        }
     }
 
     /// Equal data has an equal digest, however it is encoded and whoever wrote it.
