@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use syncer_tests::client::Client;
+use syncer_tests::client::{Client, words};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_all_kinds, reply};
 
@@ -171,6 +171,78 @@ fn monitor_and_slowlog_show_what_clients_sent() {
         {
             assert!(slow.contains(line), "no {line} in {slow}");
         }
+    }
+}
+
+/// What is there, and a write of `k`.
+const WATCHED: [(&str, &str); 20] = [
+    ("SADD k a b", "SPOP k"),
+    ("SADD k a b", "SMOVE k other a"),
+    ("SADD k a", "SADD k a"),
+    ("SADD k a", "SADD k b"),
+    ("HSET k f 1", "HINCRBYFLOAT k f 0.5"),
+    ("HSET k f 1", "HDEL k none"),
+    ("ZADD k 1 a 2 b", "ZPOPMIN k"),
+    ("ZADD k 1 a", "ZADD k GT 0 a"),
+    ("ZADD k 1 a", "ZADD k GT INCR 1 a"),
+    ("RPUSH k a b", "LINSERT k BEFORE a x"),
+    ("RPUSH k a b", "LPOP k"),
+    ("XADD k 1-1 f v", "XADD k 2-1 f v"),
+    ("PFADD k a", "PFADD k b"),
+    ("SET k v", "SET k w"),
+    ("SET k v", "GETDEL k"),
+    ("SET k 5", "INCRBYFLOAT k 0.5"),
+    ("SET k v", "APPEND k x"),
+    ("SETBIT k 1 1", "SETBIT k 9 1"),
+    ("SET k v", "EXPIRE k 100"),
+    ("SET k v EX 100", "PERSIST k"),
+];
+
+/// How a write comes.
+const WAYS: [&str; 4] = ["plain", "transaction", "script", "itself"];
+
+/// Whether a transaction that watches `k` still runs, and what is invalidated at who has read it: itself wrote it, and does not want to hear of that,
+/// in the last way.
+fn seen(server: &Server, before: &str, write: &str, way: &str) -> String {
+    let mut writer = server.client();
+    writer.ok("FLUSHALL");
+    writer.ok(before);
+    let (mut watching, mut tracking) = (server.client(), server.client().resp3());
+    watching.ok("WATCH k");
+    tracking.ok(if way == "itself" { "CLIENT TRACKING ON NOLOOP" } else { "CLIENT TRACKING ON" });
+    tracking.pipeline(&["EXISTS k", "EXISTS end"]);
+    match way {
+        "plain" => drop(writer.ok(write)),
+        "transaction" => drop(writer.multi(&[write])),
+        "script" => {
+            let words: Vec<Vec<u8>> = words(write);
+            let script = [&b"EVAL"[..], b"return redis.call(unpack(ARGV))", b"0"];
+            writer.args(&script.into_iter().chain(words.iter().map(Vec::as_slice)).collect::<Vec<_>>());
+        }
+        _ => drop(tracking.ok(write)),
+    }
+    let runs = reply::text(&watching.multi(&["PING"]));
+    writer.ok("SET end now");
+    let mut invalidated = Vec::new();
+    while !invalidated.iter().any(|keys: &String| keys.contains("end")) {
+        invalidated.push(reply::text(&tracking.receive().expect("an invalidation is pushed")));
+    }
+    format!("{before} | {write} ({way}): watched: {runs}, invalidated: {invalidated:?}")
+}
+
+/// Most of these go through `SYNCER.CALL` in transactions and scripts, some always.
+#[test]
+fn writes_touch_what_others_watch_and_track_as_on_stock() {
+    for kind in ServerKind::ALL {
+        let [stock, ours] = [ServerOptions::stock(), ServerOptions::instance(1)].map(|options| {
+            let server = Server::start(kind, options);
+            let each = WATCHED.iter().flat_map(|(before, write)| WAYS.map(|way| (*before, *write, way)));
+            each.map(|(before, write, way)| seen(&server, before, write, way)).collect::<Vec<_>>()
+        });
+        let touched = stock.iter().filter(|line| line.contains("watched: (nil)") && line.contains("[[k]]")).count();
+        assert!(touched > WATCHED.len() * 2, "{stock:#?}");
+        let differing: Vec<_> = stock.iter().zip(&ours).filter(|(stock, ours)| stock != ours).collect();
+        assert!(differing.is_empty(), "{kind}, stock and with the module: {differing:#?}");
     }
 }
 
