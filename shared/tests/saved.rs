@@ -11,7 +11,7 @@ use syncer_shared::number::Number;
 use syncer_shared::record::Before;
 use syncer_shared::replid::ReplId;
 use syncer_shared::shard::{Answer, Hello, PROTOCOL, PeerState, Restorer, SavedError, Shard, ShardConfig, Start};
-use syncer_shared::wire::WireError;
+use syncer_shared::wire::{Reader, WireError, limits, writer};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -168,6 +168,63 @@ fn a_later_version_is_refused_by_name() {
     let mut bytes = saved(&primary());
     bytes[2] = 9;
     assert_eq!(restore(1, &bytes, 1000).err(), Some(SavedError::Wire(WireError::Version(9))));
+}
+
+/// The items of a state but its end: kind and body (docs/PROTOCOL.md 10).
+fn items(state: &[u8]) -> Vec<(u8, &[u8])> {
+    let (mut reader, mut items) = (Reader::new(state), Vec::new());
+    while !reader.is_empty() {
+        let kind = reader.u8("item").expect("a kind");
+        items.push((kind, reader.prefixed(limits::FRAME_BYTES_MAX, "item").expect("a body")));
+    }
+    items.pop();
+    items
+}
+
+/// What is refused of one more item of a state: `front` and a number.
+fn refused(state: &[u8], kind: u8, front: &[u8], number: u64) -> Option<SavedError> {
+    let (mut before, mut body, mut item) = (Vec::new(), front.to_vec(), vec![kind]);
+    for (kind, body) in items(state) {
+        before.push(kind);
+        writer::prefixed(&mut before, body);
+    }
+    writer::varint(&mut body, number);
+    writer::prefixed(&mut item, &body);
+    let mut restorer = Restorer::new(ShardConfig::new(instance(1)));
+    restorer.push(&before).expect("its own state");
+    restorer.push(&item).err()
+}
+
+#[test]
+fn counts_and_lengths_above_their_limits_are_refused_as_such() {
+    let state = saved(&primary());
+    let reigns = items(&state).iter().filter(|(kind, body)| *kind == 2 && body.first() == Some(&1)).count() as u64;
+    let (entries, frame) = (limits::CONTEXT_ENTRIES_MAX as u64, limits::FRAME_BYTES_MAX as u64);
+    let offsets = [0; 16];
+    let backlog = [&offsets[..], &[0, 0, 0]].concat();
+    for (kind, front, field, limit) in [
+        // A context; clock, stable clock and changed reigns; past reigns; a report of a member; what is passed on of others.
+        (2, &[0, 0][..], "context of a reign", frame),
+        (3, &[], "clock entries", reigns),
+        (3, &[0], "clock entries", reigns),
+        (3, &[0, 0], "reigns", reigns),
+        (4, &[], "past replication IDs", entries),
+        (6, &[2, 0], "clock entries", reigns),
+        (7, &[1], "members of a report", limits::REPORT_MEMBERS_MAX as u64),
+        // The backlog and its index; what is still to be written by who joins.
+        (15, &backlog, "entries of a mark", entries),
+        (16, &offsets[..8], "clock entries", reigns),
+        (19, &[0, 0, 1], "renewal", frame),
+    ] {
+        let error = refused(&state, kind, front, limit + 1);
+        let expected = WireError::TooLarge { what: field, found: limit + 1, limit };
+        assert_eq!(error, Some(SavedError::Wire(expected)), "{kind}, {field}");
+        let at_limit = refused(&state, kind, front, limit);
+        assert!(
+            !matches!(at_limit, Some(SavedError::Wire(WireError::TooLarge { .. }))),
+            "{kind}, {field}: {at_limit:?}"
+        );
+    }
 }
 
 proptest! {
