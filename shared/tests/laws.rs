@@ -7,6 +7,7 @@ mod arbitrary;
 
 use std::collections::BTreeMap;
 
+use arbitrary::streams::OwnedStream;
 use arbitrary::{Owned, OwnedOp, OwnedRun, build, patch, ranges, side, streams, values};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -22,6 +23,7 @@ use syncer_shared::number::Number;
 use syncer_shared::replid::ReplId;
 use syncer_shared::report::{self, MemberReport};
 use syncer_shared::shard::{Batch, Outcome, Shard, ShardConfig, Start};
+use syncer_shared::stream::StreamId;
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::token::ClockToken;
 
@@ -163,9 +165,36 @@ struct Author {
     clock: BTreeMap<ReplId, (InstanceId, Timestamp)>,
     context: StreamContext,
     last: Timestamp,
+    /// The highest id that it has known in the stream of each key, since it last emptied that.
+    stream_ids: BTreeMap<Vec<u8>, StreamId>,
 }
 
 impl Author {
+    /// No author has an entry above the last id of its stream, but what it emptied begins anew: servers see to that, and where entries are asserted
+    /// again Syncer does. So where this group leaves a lower one (an older entry, or by hand), it ends with the highest.
+    fn with_last_ids(&mut self, effects: &[Owned]) -> Vec<Owned> {
+        let mut left: BTreeMap<&[u8], StreamId> = BTreeMap::new();
+        for effect in effects {
+            match effect.op {
+                OwnedOp::Clear(_) => drop((self.stream_ids.remove(&effect.key), left.remove(&effect.key[..]))),
+                OwnedOp::Flush(_) => (self.stream_ids, left) = Default::default(),
+                OwnedOp::Stream(OwnedStream::Entry(id, ..) | OwnedStream::Last(id)) => {
+                    let highest = self.stream_ids.entry(effect.key.clone()).or_insert(id);
+                    *highest = id.max(*highest);
+                    left.insert(&effect.key, id);
+                }
+                _ => {}
+            }
+        }
+        let lower = |(key, left): (&[u8], StreamId)| {
+            let highest = self.stream_ids.get(key).copied().filter(|highest| *highest > left)?;
+            let op = OwnedOp::Stream(OwnedStream::Last(highest));
+            Some(Owned { db: 0, key: key.to_vec(), ttl: TtlNote::None, op })
+        };
+        let last_ids: Vec<Owned> = left.into_iter().filter_map(lower).collect();
+        effects.iter().cloned().chain(last_ids).collect()
+    }
+
     fn entries(&self) -> impl Iterator<Item = ClockEntry> + '_ {
         self.clock.iter().map(|(replid, (instance, ts))| (*replid, *instance, *ts))
     }
@@ -192,11 +221,18 @@ fn author_all(steps: &[Step]) -> History {
     }
     for step in steps {
         match step {
-            Step::Write(me, effects) => authors[*me].write(*me, effects, &mut history.frames[*me]),
+            Step::Write(me, effects) => {
+                let effects = authors[*me].with_last_ids(effects);
+                authors[*me].write(*me, &effects, &mut history.frames[*me]);
+            }
             Step::See(me, other) => {
                 for (replid, (instance, ts)) in authors[*other].clock.clone() {
                     let known = authors[*me].clock.entry(replid).or_insert((instance, ts));
                     known.1 = known.1.max(ts);
+                }
+                for (key, id) in authors[*other].stream_ids.clone() {
+                    let known = authors[*me].stream_ids.entry(key).or_insert(id);
+                    *known = id.max(*known);
                 }
             }
             Step::Report(me) => {
