@@ -3,6 +3,8 @@
 use redis::Value;
 use syncer_shared::effect::{Effect, Op, Path, TtlNote, Value as Payload};
 use syncer_shared::group::{GroupBuilder, GroupView, encode_frame};
+use syncer_shared::instance::InstanceId;
+use syncer_shared::replid::ReplId;
 use syncer_shared::timestamp::Timestamp;
 
 use syncer_tests::client::Client;
@@ -250,6 +252,43 @@ fn a_database_that_the_target_does_not_have_is_refused() {
     }
 }
 
+/// Author and time of the last of these groups.
+fn last_group(mut frames: &[u8]) -> (InstanceId, ReplId, Timestamp) {
+    let mut last = None;
+    while !frames.is_empty() {
+        let (group, rest) = GroupView::parse(frames).expect("a group");
+        (last, frames) = (Some((group.instance, group.replid, group.ts)), rest);
+    }
+    last.expect("there is one")
+}
+
+/// Else one site whose clock is wrong would decide every conflict of all sites, from then on.
+#[test]
+fn a_clock_that_is_too_far_ahead_is_refused() {
+    each_kind(|mut pair| {
+        let mut target = pair.target.client();
+        let chunk = pair.write(&["SET k v"]);
+        assert!(done(&chunk.apply(&mut target)));
+        let (instance, replid, prev) = last_group(&chunk.frames);
+        let ahead = |ms: u64| {
+            let mut group = GroupBuilder::new();
+            let op = Op::Set { value: b"ahead", expire_at: None };
+            group.push(&Effect { db: 0, key: b"k", ttl: TtlNote::None, op });
+            let (mut frames, ts) = (Vec::new(), Timestamp::from_ms(prev.ms() + ms));
+            encode_frame(&mut frames, instance, &replid, prev, ts, &[0], group.body());
+            let next = chunk.next + frames.len() as i64;
+            Chunk { from: chunk.next, next, end: next, frames, ..chunk.clone() }
+        };
+        let refusals = figure(&mut target, "drift_refused");
+        refused(&mut target, &ahead(3_600_000), &["SYNCERDRIFT"]);
+        assert_eq!(figure(&mut target, "drift_refused"), refusals + 1);
+        assert_eq!(target.text("GET k"), "v");
+        target.ok("CONFIG SET syncer.max-drift-ms 7200000");
+        assert!(done(&ahead(3_600_000).apply(&mut target)));
+        assert_eq!(target.text("GET k"), "ahead");
+    });
+}
+
 /// What `DUMP` writes, less its footer: the type, which module's it is if it is a module's, and the value.
 fn whole_value(type_byte: u8, id: &[u8], rest: &[u8]) -> Vec<u8> {
     [&[b'D', 11, 0, type_byte], id, rest].concat()
@@ -275,14 +314,7 @@ fn whole_values_that_are_broken_cost_nobody_its_life() {
         let mut stream = Source::handshake(source.client(), 1, &mut target.client());
         source.client().ok("SET k v");
         let chunk = stream.read();
-        let mut last = &chunk.frames[..];
-        let mut groups = Vec::new();
-        while !last.is_empty() {
-            let (group, rest) = GroupView::parse(last).expect("a group");
-            groups.push((group.instance, group.replid, group.ts));
-            last = rest;
-        }
-        let (instance, replid, mut prev) = groups.pop().expect("there is one");
+        let (instance, replid, mut prev) = last_group(&chunk.frames);
         let mut client = target.client();
         assert!(done(&chunk.apply(&mut client)));
         let mut from = chunk.next;
