@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use syncer_shared::instance::InstanceId;
+use syncer_shared::replid::ReplId;
 
 use crate::config::{Config, Endpoint, Site};
 use crate::connection::{Connection, ConnectionError, within};
@@ -49,11 +50,17 @@ impl fmt::Display for Finding {
     }
 }
 
+/// Who a server is.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    instance: InstanceId,
+    replid: ReplId,
+}
+
 /// What one server said of itself, as far as it came.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Instance id and replication ID.
-    identity: Option<PeerInfo>,
+    identity: Option<Identity>,
     /// Its wall clock minus ours, in milliseconds.
     drift_ms: Option<i64>,
 }
@@ -97,7 +104,7 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     report.0
 }
 
-fn replid(seen: &Seen) -> Option<syncer_shared::replid::ReplId> {
+fn replid(seen: &Seen) -> Option<ReplId> {
     seen.identity.as_ref().map(|info| info.replid)
 }
 
@@ -160,19 +167,31 @@ impl Server<'_> {
         report.add(level, whose, text);
         seen.drift_ms = self.drift().await?;
         if let Some(id) = ask_for {
-            let reply = self.call(&[b"SYNCER.PEER", id.to_string().as_bytes(), b"INFO"]).await?;
-            match PeerInfo::parse(&reply) {
-                Ok(info) => {
-                    report.add(Level::Ok, whose, format!("the module is loaded, instance {}", info.instance));
-                    seen.identity = Some(info);
+            match self.identity(id, is_local).await? {
+                Ok(identity) => {
+                    report.add(Level::Ok, whose, format!("the module is loaded, instance {}", identity.instance));
+                    seen.identity = Some(identity);
                 }
-                Err(refusal) => report.add(Level::Fail, whose, refusal.to_string()),
-            }
-            if seen.identity.is_none() {
-                return Ok(());
+                Err(refusal) => {
+                    report.add(Level::Fail, whose, refusal.to_string());
+                    return Ok(());
+                }
             }
         }
         self.rights(whose, is_local, report).await
+    }
+
+    /// Whoever may not run `SYNCER.PEER`, which only the agent of that site needs there, is told by `INFO`.
+    async fn identity(
+        &mut self,
+        ask_for: InstanceId,
+        is_local: bool,
+    ) -> Result<Result<Identity, Refusal>, ConnectionError> {
+        let reply = self.call(&[b"SYNCER.PEER", ask_for.to_string().as_bytes(), b"INFO"]).await?;
+        let told = PeerInfo::parse(&reply).map(|PeerInfo { instance, replid, .. }| Identity { instance, replid });
+        let is_denied = told.as_ref().is_err_and(|refusal| refusal.code == Code::Denied);
+        let by_info = if is_denied && !is_local { identity(&self.call(&[b"INFO", b"syncer"]).await?) } else { None };
+        Ok(by_info.map_or(told, Ok))
     }
 
     /// Its wall clock minus ours, corrected by half the round trip.
@@ -220,17 +239,32 @@ impl Server<'_> {
             false => report.add(
                 Level::Fail,
                 whose,
-                format!("the user may not run {}: allow it (ACL SETUSER)", denied.join(", ")),
+                format!(
+                    "NOPERM: the user may not run {}: allow it (ACL SETUSER); docs/AGENT.md lists what the agent's user needs",
+                    denied.join(", ")
+                ),
             ),
         }
         Ok(())
     }
 }
 
+/// A field of `INFO`.
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'))
+}
+
+/// Who a server is by its `INFO syncer`.
+fn identity(info: &Reply) -> Option<Identity> {
+    let text = info.text()?;
+    let instance = InstanceId::new(field(text, "syncer_instance_id")?.parse().ok()?)?;
+    Some(Identity { instance, replid: field(text, "syncer_replid")?.parse().ok()? })
+}
+
 /// Whether the server is one that the module supports.
 fn version(info: &Reply) -> (Level, String) {
     let Some(text) = info.text() else { return (Level::Warn, "the version is unknown: INFO is not permitted".into()) };
-    let field = |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
+    let field = |name: &str| field(text, name);
     let (name, version, least) = match (field("valkey_version"), field("redis_version")) {
         (Some(version), _) => ("Valkey", version, (8, 0)),
         (None, Some(version)) => ("Redis", version, (7, 2)),
@@ -291,6 +325,19 @@ mod tests {
         assert_eq!(version(&info("redis_version:7.0.15\r\n")).0, Level::Fail);
         assert_eq!(version(&info("redis_version:7.2.4\r\nvalkey_version:7.2.5\r\n")).0, Level::Fail);
         assert_eq!(version(&Reply::Error("NOPERM".into())).0, Level::Warn);
+    }
+
+    #[test]
+    fn info_tells_who_a_server_is() {
+        let replid = "0123456789abcdef0123456789abcdef01234567";
+        let told = |text: &str| identity(&Reply::Bulk(bytes::Bytes::copy_from_slice(text.as_bytes())));
+        let expected =
+            Identity { instance: InstanceId::new(7).expect("in range"), replid: replid.parse().expect("hexadecimal") };
+        let text =
+            format!("# syncer_syncer\r\nsyncer_instance_id:7\r\nsyncer_role:primary\r\nsyncer_replid:{replid}\r\n");
+        assert_eq!(told(&text), Some(expected));
+        assert_eq!(told(&text.replace(":7", ":77")), None);
+        assert_eq!(told("# Server\r\n"), None);
     }
 
     #[test]

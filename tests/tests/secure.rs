@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::certificate::{Authority, Certificate};
 use syncer_tests::client::Client;
+use syncer_tests::members::tell;
 use syncer_tests::proxy::{LinkOptions, Proxy, Tls};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{reply, wait};
@@ -93,6 +94,46 @@ fn what_is_wrong_with_tls_is_told() {
         };
         wait::eventually(&format!("the agent tells of {what}"), tells);
         assert_eq!(sites.target.client().text("GET k"), "(nil)", "{what}");
+    }
+}
+
+/// What the agent's users may run, as docs/AGENT.md says: at its own server, and at its peers'.
+const RIGHTS: [&str; 2] = [
+    "+syncer.peer +syncer.apply +syncer.sync +syncer.report +syncer.clock +syncer.peers",
+    "+syncer.psync +syncer.read +syncer.snapshot +syncer.report +syncer.clock",
+];
+
+/// Users that may run no more than that: reading on and full syncs go on as ever, and `check` is content. One password is in a file.
+#[test]
+fn an_agent_needs_the_rights_that_are_told_and_no_more() {
+    let page = include_str!("../../docs/AGENT.md");
+    RIGHTS.iter().for_each(|rights| assert!(page.contains(rights), "docs/AGENT.md tells nobody of {rights}"));
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\n")).expect("it can be written");
+    for kind in ServerKind::ALL {
+        let options = |id| ServerOptions::instance(id).module_arg("backlog-size", "1mb");
+        let [source, target] = [1, 2].map(|instance| Server::start(kind, options(instance)));
+        let (mut one, mut two) = (source.client(), target.client());
+        for (client, rights) in [(&mut two, RIGHTS[0]), (&mut one, RIGHTS[1])] {
+            client.ok(&format!("ACL SETUSER agent on >{PASSWORD} {rights}"));
+            client.ok(&format!("ACL SETUSER looks on >{PASSWORD} {rights} +info +time"));
+        }
+        let local = |user| format!("redis://{user}@127.0.0.1:{}?password-file={}", target.port(), file.display());
+        let peer = |user| format!("redis://{user}:{PASSWORD}@127.0.0.1:{}", source.port());
+        let (ok, said) = tell(&["check", "--local", &local("looks"), "--peer", &format!("1={}", peer("looks"))]);
+        let is_content = ok && !said.contains("WARN") && said.contains("it is instance 1, as configured");
+        assert!(is_content && said.matches("may run what the agent needs").count() == 2, "{said}");
+        let mut agent = Agent::start(AgentOptions::at(local("agent")).peer_url(1, peer("agent")));
+        arrives(&mut one, &mut two);
+        agent.kill();
+        let value = "x".repeat(100_000);
+        (0..20).for_each(|key| drop(one.ok(&format!("SET {key} {value}"))));
+        agent.restart();
+        wait::eventually("the full sync is done", || two.text("DBSIZE") == "21");
+        one.ok("SET on streams");
+        wait::eventually("and on by the stream", || two.text("GET on") == "streams");
+        assert!(!agent.log().contains("NOPERM"), "{}", agent.log());
     }
 }
 

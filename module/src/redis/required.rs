@@ -8,7 +8,7 @@ macro_rules! missing {
         $(
             // SAFETY: RedisModule_Init has run and nothing writes these pointers after it.
             if unsafe { raw::$name }.is_none() {
-                missing.push(concat!("RM_", stringify!($name)));
+                missing.push(stringify!($name));
             }
         )*
         missing
