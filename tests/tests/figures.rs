@@ -6,7 +6,7 @@ use syncer_tests::client::Client;
 use syncer_tests::figures::figure;
 use syncer_tests::reply::{field, integer, items, text, text_items};
 use syncer_tests::server::{Server, ServerOptions};
-use syncer_tests::stream::Source;
+use syncer_tests::stream::{Position, Source, psync};
 use syncer_tests::{on_all_kinds, on_each_kind, wait};
 
 /// A field of SYNCER.STATUS.
@@ -35,6 +35,9 @@ on_each_kind! {
         let durable = ServerOptions::instance(1).config("appendonly", "yes").config("appendfsync", "always");
         let options = durable.module_arg("backlog-size", "1mb");
         let mut server = Server::start(kind, options);
+        // One that reads here, known from the start.
+        let reader = Server::start(kind, ServerOptions::instance(2));
+        drop(psync(&mut server.client(), &Position::of(&mut reader.client(), 1)));
         let mut client = server.client();
         client.ok("SET k v");
         let (first, end) = ("backlog_first_offset", "backlog_end_offset");
@@ -51,8 +54,25 @@ on_each_kind! {
         assert!(past.is_empty(), "{past:?}");
         server.restart();
         let mut client = server.client();
-        assert_ne!(text(&status(&mut client, "replid")), replid);
+        let second = text(&status(&mut client, "replid"));
+        assert_ne!(second, replid);
         assert_eq!(text_items(&status(&mut client, "past_replids")), [format!("{replid} {to}")]);
+        client.ok("SET second reign");
+        let end = integer(&status(&mut client, end));
+        server.restart();
+        let mut client = server.client();
+        let past = [format!("{replid} {to}"), format!("{second} {end}")];
+        assert_eq!(text_items(&status(&mut client, "past_replids")), past);
+        // Whoever has read up to there goes on, whichever reign that was; behind its end another log went on.
+        let ask = |replid: &str, offset| {
+            let position = Position { replid: replid.to_owned(), offset, ..Position::of(&mut reader.client(), 1) };
+            text(&psync(&mut server.client(), &position))
+        };
+        assert!(ask(&replid, to).starts_with("[CONTINUE, 1, "), "{}", ask(&replid, to));
+        assert!(ask(&second, end).starts_with("[CONTINUE, 1, "), "{}", ask(&second, end));
+        for (replid, offset) in [(&replid, to + 1), (&second, end + 1), (&"a".repeat(40), to)] {
+            assert!(!ask(replid, offset).starts_with("[CONTINUE"), "{replid} {offset}: {}", ask(replid, offset));
+        }
     }
 
     /// As an agent does it, step by step: only what the source said last can be known here.
@@ -163,6 +183,7 @@ on_all_kinds! {
             assert_eq!(dots, ["f 1 assign", "n 2 increment"]);
         }
         assert!(figure(&mut one, "conflicts") > conflicts, "a conflict was met");
+        assert!(figure(&mut one, "metadata_bytes") > 0 && figure(&mut one, "metadata_keys") == 2);
         assert_eq!(figure(&mut one, "effects_applied"), applied + 2);
         cluster.heal();
         cluster.converged();

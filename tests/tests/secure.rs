@@ -1,6 +1,7 @@
 //! Passwords and TLS between sites: they work, a wrong one is told, and none of them is ever printed.
 
 use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -10,7 +11,7 @@ use syncer_tests::client::Client;
 use syncer_tests::members::tell;
 use syncer_tests::proxy::{LinkOptions, Proxy, Tls};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
-use syncer_tests::{reply, wait};
+use syncer_tests::{artifact, reply, wait};
 
 const PASSWORD: &str = "s3cret-w0rd";
 
@@ -158,6 +159,19 @@ fn passwords_open_and_are_never_printed() {
         wait::eventually("the agent tells that the password is wrong", || wrong.log().contains("WRONGPASS"));
         assert!(!wrong.log().contains("wr0ng-w0rd") && !wrong.log().contains(PASSWORD), "{}", wrong.log());
         drop(wrong);
+
+        // From the environment, where the URL has none.
+        let by_environment = |password: &str| {
+            let bare = format!("redis://127.0.0.1:{}", target.port());
+            let mut status = Command::new(artifact::agent());
+            let done = status.args(["status", "--local", &bare]).env("SYNCER_LOCAL_PASSWORD", password).output();
+            let done = done.expect("the agent can be started");
+            let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+            assert!(!said.contains(password), "{said}");
+            (done.status.success(), said)
+        };
+        assert!(by_environment(PASSWORD).0, "{}", by_environment(PASSWORD).1);
+        assert!(!by_environment("wr0ng-w0rd").0);
 
         let right = agent(PASSWORD);
         arrives(&mut opened(&source), &mut opened(&target));
