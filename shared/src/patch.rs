@@ -1,5 +1,9 @@
 //! Patches: changes of a string in part. Concurrent ones at different places both stay (docs/SEMANTICS.md).
 
+mod difference;
+
+pub use difference::difference;
+
 use crate::decimal::Decimal;
 use crate::hyperloglog::{self, Registers};
 use crate::number::Number;
@@ -195,43 +199,6 @@ impl<'a> Patch<'a> {
     }
 }
 
-/// The bits that differ between a string and what became of it, as runs of 1 to 64 (offset and how many), zeros being behind the end of the
-/// shorter; the last bit of what is longer now is one of them. `None` if there are more than `most` runs, or if it is shorter now.
-#[must_use]
-pub fn changed_bits(before: &[u8], now: &[u8], most: usize) -> Option<Vec<(u64, u8)>> {
-    const BLOCK: usize = 4096;
-    let (kept, grown) = now.split_at_checked(before.len())?;
-    let mut runs: Vec<(u64, u8)> = Vec::new();
-    let mut add = |offset: u64| match runs.last_mut() {
-        Some((from, count)) if *count < 64 && *from + u64::from(*count) == offset => {
-            *count += 1;
-            true
-        }
-        _ => {
-            runs.push((offset, 1));
-            runs.len() <= most
-        }
-    };
-    let zeros = [0; BLOCK];
-    let blocks = before.chunks(BLOCK).zip(kept.chunks(BLOCK)).chain(grown.chunks(BLOCK).map(|new| (&zeros[..], new)));
-    let mut at = 0_u64;
-    for (old, new) in blocks {
-        let changed = old.iter().zip(new).enumerate().filter(|(_, (old, new))| old != new);
-        let is_same = old.get(..new.len()) == Some(new);
-        for (byte, (old, new)) in changed.take(if is_same { 0 } else { new.len() }) {
-            let bits = (0..8).filter(|bit| (old ^ new) & (0x80 >> bit) != 0);
-            for bit in bits {
-                if !add((at + byte as u64) * 8 + bit) {
-                    return None;
-                }
-            }
-        }
-        at += new.len() as u64;
-    }
-    let is_last_equal = now.last().is_some_and(|last| last & 1 == 0);
-    (grown.is_empty() || !is_last_equal || add(at * 8 - 1)).then_some(runs)
-}
-
 fn filled<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<&'a [u8], WireError> {
     let bytes = reader.prefixed(limits::VALUE_BYTES_MAX, what)?;
     if bytes.is_empty() { Err(WireError::Invalid { what }) } else { Ok(bytes) }
@@ -239,7 +206,7 @@ fn filled<'a>(reader: &mut Reader<'a>, what: &'static str) -> Result<&'a [u8], W
 
 #[cfg(test)]
 mod tests {
-    use super::{Patch, REACH_MAX, changed_bits};
+    use super::{Patch, REACH_MAX};
     use crate::wire::Reader;
 
     fn decode(bytes: &[u8]) -> Result<Patch<'_>, crate::wire::WireError> {
@@ -285,21 +252,6 @@ mod tests {
         assert_eq!(bits(0, 4, 64), 0x2345_6789_abcd_ef00);
         assert_eq!(bits(0, 3, 1), 1);
         assert_eq!(bits(8, 68, 8), 0xf0, "zeros behind the end");
-    }
-
-    #[test]
-    fn changed_bits_are_those_that_differ_and_the_new_end() {
-        assert_eq!(changed_bits(b"abc", b"abc", 9), Some(vec![]));
-        assert_eq!(changed_bits(b"abc", b"ab", 9), None, "shorter");
-        assert_eq!(changed_bits(&[0, 0], &[0x81, 0xc0], 9), Some(vec![(0, 1), (7, 3)]));
-        assert_eq!(changed_bits(&[0, 0], &[0x81, 0xc0], 1), None, "too many");
-        assert_eq!(changed_bits(b"", &[0, 2, 1], 9), Some(vec![(14, 1), (23, 1)]));
-        assert_eq!(changed_bits(b"", &[0, 2], 9), Some(vec![(14, 2)]), "its last bit makes it so long");
-        assert_eq!(changed_bits(&[0; 9], &[255; 9], 9), Some(vec![(0, 64), (64, 8)]));
-        let (before, mut now) = (vec![7; 10_000], vec![7; 20_000]);
-        now[9_999] = 6;
-        now[10_000..].fill(0);
-        assert_eq!(changed_bits(&before, &now, 9), Some(vec![(9_999 * 8 + 7, 1), (20_000 * 8 - 1, 1)]));
     }
 
     #[test]

@@ -82,6 +82,22 @@ on_each_kind! {
         assert!(!cluster.site(1).server.log().contains("bug"), "{}", cluster.site(1).server.log());
     }
 
+    /// As a patch, not as the 12 KB that it makes.
+    fn a_bitop_that_other_modules_call_sends_what_it_changes(kind) {
+        let cluster = two_sites(kind);
+        let mut client = cluster.client(1);
+        client.pipeline(&["SETBIT other 100000 1", "SETBIT bit 12345 1"]);
+        for (at, way) in WAYS.iter().enumerate() {
+            client.ok(&format!("COPY other k{at}"));
+            let before = figure(&mut client, "backlog_end_offset");
+            client.ok(&format!("{way}BITOP OR k{at} other bit"));
+            wait::eventually("it has run", || client.text(&format!("BITCOUNT k{at}")) == "2");
+            let sent = figure(&mut client, "backlog_end_offset") - before;
+            assert!((1..500).contains(&sent), "{way}: {sent} bytes");
+        }
+        cluster.converged();
+    }
+
     /// Through the key API: in a command, whose keys are told, and from a timer with an event, or with that of a new key only.
     fn what_other_modules_write_to_keys_converges(kind) {
         let cluster = two_sites(kind);

@@ -191,6 +191,63 @@ on_all_kinds! {
         assert_eq!(info(cluster, 2, "captured_whole"), "0");
     }
 
+    /// In every way that commands come, at both sites: what each changes stays, be it one bit or many bytes. Of two `SET`s one would.
+    fn concurrent_bitops_of_one_target_both_stay(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        let load = "FUNCTION LOAD \"#!lua name=bits\\nredis.register_function('bits', function(keys) \
+                    return redis.call('BITOP', 'OR', keys[1], keys[2], keys[3]) end)\"";
+        let ways = [
+            ("plain", "BITOP OR {key} base {other}"),
+            ("multi", "BITOP OR {key} base {other}"),
+            ("script", "EVAL \"return redis.call('BITOP', 'OR', KEYS[1], KEYS[2], KEYS[3])\" 3 {key} base {other}"),
+            ("function", "FCALL bits 3 {key} base {other}"),
+        ];
+        [&mut one, &mut two].into_iter().for_each(|client| drop(client.ok(load)));
+        let bytes = |byte: &str, count| byte.repeat(count);
+        one.pipeline(&[format!("SET base \"{}\"", bytes("\\x01", 2500)), "SETBIT bit1 12 1".into(), "SETBIT bit2 16000 1".into()]);
+        one.pipeline(&[format!("SET bytes1 \"{}\"", bytes("\\xa0", 2000)), format!("SETRANGE bytes2 2400 \"{}\"", bytes("\\x0a", 99))]);
+        for (way, _) in ways {
+            one.pipeline(&[format!("COPY base bit:{way}"), format!("COPY base bytes:{way}")]);
+        }
+        cluster.converged();
+        cluster.cut(1, 2);
+        for (site, client) in [(1, &mut one), (2, &mut two)] {
+            for (way, command) in ways {
+                let of = |kind| command.replace("{key}", &format!("{kind}:{way}")).replace("{other}", &format!("{kind}{site}"));
+                match way {
+                    "multi" => drop(client.multi(&["bit", "bytes"].map(of))),
+                    _ => ["bit", "bytes"].map(of).iter().for_each(|line| drop(client.ok(line))),
+                }
+            }
+        }
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            for (way, _) in ways {
+                assert_eq!(client.text(&format!("GETRANGE bit:{way} 0 2")), "\\x01\\x09\\x01", "{way}");
+                assert_eq!(client.text(&format!("GETRANGE bit:{way} 2000 2000")), "\\x81", "{way}");
+                assert_eq!(client.text(&format!("GETRANGE bytes:{way} 1999 2000")), "\\xa1\\x01", "{way}");
+                assert_eq!(client.text(&format!("GETRANGE bytes:{way} 2399 2400")), "\\x01\\x0b", "{way}");
+            }
+        }
+        assert_eq!(info(cluster, 1, "captured_whole"), "0");
+    }
+
+    /// Of 12 MB, with one bit that changes: into another key than its sources.
+    fn a_bitop_on_a_large_bitmap_sends_what_it_changes(cluster: 2) {
+        let mut one = cluster.client(1);
+        one.pipeline(&["SETBIT large 100000000 1", "COPY large other", "SETBIT bit 12345678 1"]);
+        cluster.converged();
+        let end = |cluster: &Cluster| info(cluster, 1, "backlog_end_offset").parse::<u64>().expect("an offset");
+        let before = end(cluster);
+        assert_eq!(number(&mut one, "BITOP OR large other bit"), 12_500_001);
+        one.multi(&["BITOP XOR large other bit"]);
+        let sent = end(cluster) - before;
+        assert!((1..500).contains(&sent), "{sent} bytes");
+        cluster.converged();
+        assert_eq!(cluster.client(2).text("BITCOUNT large"), "2");
+    }
+
     /// A bit of a bitmap of 12 MB costs what one of a small bitmap costs.
     fn a_bit_costs_the_same_in_a_large_bitmap(cluster: 2) {
         const BITS: usize = 20_000;

@@ -5,6 +5,7 @@ use syncer_shared::digest::KeyDigest;
 use syncer_shared::hyperloglog::{HEADER, HyperLogLog};
 use syncer_shared::keyspace::Keyspace;
 
+use super::event::Event;
 use super::patch::{self, Field};
 use super::shape::{Shape, has_flags};
 use super::stream::{self, Changes, Given};
@@ -27,8 +28,8 @@ enum Kind {
     Nothing,
     /// What the string is before it is changed in part, as [`patch::look`] tells it, and the fields of `BITFIELD`.
     Prior(Vec<u8>, Vec<Field>),
-    /// The target of `BITOP` before, as [`patch::look_at_bits`] tells it.
-    Bits(Vec<u8>, Vec<u8>),
+    /// The target of `BITOP` before.
+    Bits(patch::Target),
     /// Registers before.
     Registers(HyperLogLog),
     /// The beginning of a HyperLogLog: `PFCOUNT` writes down there what it counted.
@@ -57,6 +58,8 @@ pub struct After {
     /// Members; where scores were looked at, each with its score.
     members: Vec<Vec<u8>>,
     changed: Vec<Vec<u8>>,
+    /// A key that has lost its TTL without an event.
+    persisted: Option<Vec<u8>>,
     /// Libraries of functions that are new or other, with their code, or gone.
     libraries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     streams: Vec<(Vec<u8>, Changes)>,
@@ -74,10 +77,11 @@ impl Before {
     /// Looks.
     pub fn look(context: &Context, dataset: &mut ServerDataset<'_>, shape: Shape, args: Args<'_>) -> Self {
         let db = context.db();
-        let key = args.bytes(1).unwrap_or_default();
+        let key_at = if shape == Shape::BitOp { 2 } else { 1 };
+        let key = args.bytes(key_at).unwrap_or_default();
         // Looks see what has expired, too, the command will not.
         if VOLATILE.get() && dataset.expire_at(db, key).is_some_and(|at| at < cached_ms() as i64) {
-            drop(call(context, c"EXISTS", args.get(1).as_slice()));
+            drop(call(context, c"EXISTS", args.get(key_at).as_slice()));
         }
         let score =
             |dataset: &mut ServerDataset<'_>, at| args.bytes(at).and_then(|member| dataset.score(db, key, member));
@@ -86,8 +90,7 @@ impl Before {
                 let fields = if shape == Shape::BitField { patch::fields(args) } else { Vec::new() };
                 Kind::Prior(patch::look(dataset, db, key), fields)
             }
-            Shape::BitOp => patch::look_at_bits(dataset, db, args.bytes(2).unwrap_or_default())
-                .map_or(Kind::Nothing, |(told, text)| Kind::Bits(told, text)),
+            Shape::BitOp => patch::Target::look(dataset, db, args).map_or(Kind::Nothing, Kind::Bits),
             Shape::PfMerge => Kind::Registers(patch::registers(dataset, db, key)),
             Shape::PfCount => Kind::Header(dataset.string_range(db, key, 0, HEADER)),
             Shape::IncrFloat => Kind::Element(dataset.string(db, key)),
@@ -142,7 +145,8 @@ impl Before {
     /// What the stage should know before its event.
     pub fn tell(&self, unit: &mut Unit) {
         match &self.kind {
-            Kind::Element(Some(before)) | Kind::Prior(before, _) | Kind::Bits(before, _) => unit.tell(before),
+            Kind::Element(Some(before)) | Kind::Prior(before, _) => unit.tell(before),
+            Kind::Bits(target) => unit.tell(&target.told),
             Kind::Leaving(members) => members.iter().for_each(|member| unit.tell(member)),
             Kind::Places(places) => places.iter().for_each(|place| unit.tell(&place.to_le_bytes())),
             _ => {}
@@ -203,12 +207,13 @@ impl After {
             Kind::Prior(told, fields) => {
                 self.members = patch::written(dataset, db, name(1), &told, &fields, outcome);
             }
-            Kind::Bits(_, before) => {
-                match patch::bits_written(&before, &dataset.string(db, name(2)).unwrap_or_default()) {
-                    Some(patches) => self.members = patches,
-                    None => self.changed = vec![name(2).to_vec()],
+            Kind::Bits(target) => match target.patches(dataset, db, name(2)) {
+                Some(patches) => {
+                    self.members = patches;
+                    self.persisted = target.has_lost_ttl(dataset, db, name(2)).then(|| name(2).to_vec());
                 }
-            }
+                None => self.changed = vec![name(2).to_vec()],
+            },
             Kind::Registers(known) => {
                 self.members = vec![patch::registers(dataset, db, name(1)).above(&known).to_vec()];
             }
@@ -230,6 +235,7 @@ impl After {
     pub fn tell(&self, unit: &mut Unit, db: u32) {
         self.members.iter().for_each(|member| unit.tell(member));
         self.changed.iter().for_each(|key| unit.changed(db, key));
+        self.persisted.iter().for_each(|key| unit.event(Event::Persist, db, key, cached_ms()));
         self.libraries.iter().for_each(|(name, code)| unit.library(name, code.as_deref()));
         for (key, changes) in &self.streams {
             if changes.effects.is_empty() {

@@ -280,7 +280,6 @@ impl Capture {
             // It runs later, without the filter: its events and looks tell what it did.
             Class::StageOnly(_) if self.in_multi(call) => {}
             Class::Stage(shape) | Class::StagePlain(shape) | Class::StageOnly(shape) => self.stage(call, shape),
-            Class::Call(Shape::BitOp) if !patch::is_in_place(call) => {}
             Class::Call(_) => drop(self.wrap(call, spec)),
             Class::Block(shape) => self.wrap_if_unblocked(call, spec, shape),
             Class::Multi => drop(self.multi.insert(self.client(call))),

@@ -2,12 +2,11 @@
 
 use syncer_shared::hyperloglog::{self, HyperLogLog, RegisterBytes};
 use syncer_shared::keyspace::Keyspace;
-use syncer_shared::patch::{Patch, Prior, changed_bits};
+use syncer_shared::patch::{Patch, Prior, REACH_MAX, difference};
 use syncer_shared::wire::Reader;
 
 use super::arguments::StageArgs;
 use super::shape::Shape;
-use crate::redis::filter::Call;
 use crate::redis::passthrough::{Leaf, Outcome};
 use crate::redis::{Args, Text};
 
@@ -113,39 +112,54 @@ pub fn written<D: Keyspace>(
     encoded.collect()
 }
 
-/// Patches that a `BITOP` may be; one that changes more is captured whole.
-const BITS_MAX: usize = 128;
-
-/// Longer strings are not compared.
-const COMPARED_MAX: u64 = 64 << 20;
-
-/// Whether `BITOP` writes to one of its sources: then it changes a string in part. Else it replaces one.
-pub fn is_in_place(call: &Call) -> bool {
-    let target = call.bytes(2);
-    target.is_some() && (3..call.len()).any(|at| call.bytes(at) == target)
+/// What the target of a `BITOP` was.
+pub struct Target {
+    /// As [`look`] tells it.
+    pub told: Vec<u8>,
+    text: Vec<u8>,
+    /// `BITOP` takes a TTL away, and no event says so.
+    had_ttl: bool,
 }
 
-/// What the target of a `BITOP` is before, as [`look`] tells it, and all of it. None of what is to be captured whole: `BITOP` takes a TTL away.
-pub fn look_at_bits<D: Keyspace>(dataset: &mut D, db: u32, key: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let is_fit = dataset.string_len(db, key) <= COMPARED_MAX && dataset.expire_at(db, key).is_none();
-    let text = if is_fit { dataset.string(db, key)? } else { return None };
-    let told = look(dataset, db, key);
-    (!told.is_empty()).then_some((told, text))
-}
-
-/// What a `BITOP` has changed; the first bit if nothing, since that is a write, too. None: too much.
-pub fn bits_written(before: &[u8], now: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut runs = changed_bits(before, now, BITS_MAX)?;
-    if runs.is_empty() {
-        runs.push((0, 1));
+impl Target {
+    /// Looks at what `BITOP operation target source ...` is about to change. None if it replaces the whole value: of another type, or none, or a
+    /// HyperLogLog, or one that it makes shorter. Only what is to be compared is copied.
+    pub fn look<D: Keyspace>(dataset: &mut D, db: u32, args: Args<'_>) -> Option<Self> {
+        let target = args.bytes(2)?;
+        let mut len = |key| dataset.string_len(db, key);
+        let (before, now) = (len(target), args.iter().skip(3).map(|source| len(source.as_bytes())).max()?);
+        if now < before || now > REACH_MAX {
+            return None;
+        }
+        let text = dataset.string(db, target)?;
+        let told = look(dataset, db, target);
+        let had_ttl = dataset.expire_at(db, target).is_some();
+        (!told.is_empty()).then_some(Self { told, text, had_ttl })
     }
-    let encode = |(offset, count): (u64, u8)| {
-        let mut bytes = Vec::new();
-        let window = now.get((offset / 8) as usize..).unwrap_or_default();
-        Patch::bits_in(window, offset, count).encode(&mut bytes);
-        bytes
-    };
-    Some(runs.into_iter().map(encode).collect())
+
+    /// What the command has changed, as patches; the first bit if nothing, since that is a write, too. None where it is shorter now all the same, a
+    /// source having expired; nothing where it is gone, which its own event tells.
+    pub fn patches<D: Keyspace>(&self, dataset: &mut D, db: u32, key: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let mut told = Some(Vec::new());
+        dataset.strings(db, &[key], &mut |now| {
+            let Some(now) = now else { return };
+            let encode = |patch: Patch<'_>| {
+                let mut bytes = Vec::new();
+                patch.encode(&mut bytes);
+                bytes
+            };
+            told = difference(&self.text, now).map(|patches| match patches.as_slice() {
+                [] => vec![encode(Patch::bits_in(now, 0, 1))],
+                _ => patches.into_iter().map(encode).collect(),
+            });
+        });
+        told
+    }
+
+    /// Whether a TTL is gone with it.
+    pub fn has_lost_ttl<D: Keyspace>(&self, dataset: &mut D, db: u32, key: &[u8]) -> bool {
+        self.had_ttl && dataset.kind(db, key).is_some() && dataset.expire_at(db, key).is_none()
+    }
 }
 
 /// The registers of a HyperLogLog; none of what is none.

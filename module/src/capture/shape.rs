@@ -29,7 +29,7 @@ pub enum Shape {
     Append,
     /// `BITFIELD key operation ...`.
     BitField,
-    /// `BITOP operation target source ...`, if the target is one of the sources.
+    /// `BITOP operation target source ...`: what it changes of its target is looked at.
     BitOp,
     /// `PFADD key element ...`.
     PfAdd,

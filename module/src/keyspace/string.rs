@@ -19,7 +19,7 @@ impl ServerKeyspace<'_> {
         self.call(db, key, c"GET", &[]).bytes().map(<[u8]>::to_vec)
     }
 
-    /// See [`Keyspace::strings`]. Where one command cannot name them all, as in a cluster, each is read for itself.
+    /// See [`Keyspace::strings`]. Where one command cannot name them all, as in a cluster, each is read for itself; a long one in place.
     pub(super) fn read_strings(&mut self, db: u32, keys: &[&[u8]], visit: &mut dyn FnMut(Option<&[u8]>)) {
         if let [first, rest @ ..] = keys
             && !rest.is_empty()
@@ -29,7 +29,13 @@ impl ServerKeyspace<'_> {
                 return values.each(&mut |value| visit(value.bytes()));
             }
         }
-        keys.iter().for_each(|key| visit(self.string(db, key).as_deref()));
+        for key in keys {
+            let open = self.key(db, key);
+            match open.long_string() {
+                Some(text) => visit(Some(text)),
+                None => visit(self.string(db, key).as_deref()),
+            }
+        }
     }
 
     /// See [`Keyspace::string_range`].
