@@ -7,6 +7,7 @@ mod list;
 mod module_type;
 mod open;
 mod payload;
+pub mod plain;
 mod server;
 mod stream;
 mod string;

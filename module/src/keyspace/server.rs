@@ -11,6 +11,7 @@ use super::field_ttls;
 use super::functions;
 use super::open::OpenKey;
 use super::payload;
+use super::plain;
 use super::string::is_stored_as_integer;
 use crate::capture;
 use crate::redis::{Context, Element, ExpiryOff, KeyScan, KeyType, OwnedText, Reply, call, publish};
@@ -145,16 +146,7 @@ impl Keyspace for ServerKeyspace<'_> {
         if open.has_late() {
             return Some(Kind::Stream);
         }
-        match open.key(context, expiry).key_type() {
-            KeyType::Empty => None,
-            KeyType::String => Some(Kind::String),
-            KeyType::Hash => Some(Kind::Hash),
-            KeyType::Set => Some(Kind::Set),
-            KeyType::SortedSet => Some(Kind::SortedSet),
-            KeyType::List => Some(Kind::List),
-            KeyType::Stream => Some(Kind::Stream),
-            KeyType::Other => Some(Kind::Opaque),
-        }
+        plain::kind(open.key(context, expiry))
     }
 
     fn string(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>> {
@@ -220,14 +212,7 @@ impl Keyspace for ServerKeyspace<'_> {
                 }
             }
             Some(Kind::Hash) if field_ttls::may_exist() => self.expiring_fields(db, key, visit),
-            Some(Kind::Hash) => self.key(db, key).scan(&mut |field, value| {
-                visit(Path::Field(field), Value::Bytes(value.unwrap_or_default()));
-            }),
-            Some(Kind::Set) => self.key(db, key).scan(&mut |member, _| visit(Path::Member(member), Value::Present)),
-            Some(Kind::SortedSet) => self.key(db, key).scan(&mut |member, score| {
-                let score = score.and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.parse().ok());
-                visit(Path::Scored(member), Value::Score(score.unwrap_or_default()));
-            }),
+            Some(Kind::Hash | Kind::Set | Kind::SortedSet) => plain::elements(self.key(db, key), visit),
             Some(Kind::Stream) => self.stream_elements(db, key, visit),
             Some(Kind::List) => self.each_of_list(db, key, visit),
             Some(Kind::Opaque) => {

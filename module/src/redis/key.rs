@@ -161,6 +161,10 @@ impl Key {
         unsafe { api!(RedisModule_SetLRU)(self.raw(), idle_ms) };
     }
 
+    pub(in crate::redis) const fn adopt(raw: NonNull<RedisModuleKey>) -> Self {
+        Self { raw }
+    }
+
     pub(in crate::redis) fn raw(&self) -> *mut RedisModuleKey {
         self.raw.as_ptr()
     }

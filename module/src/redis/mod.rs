@@ -55,7 +55,7 @@ pub use guard::panics;
 pub use key::{EventClass, Key, KeyType, know_encodings, notify, signal_explicitly, signal_modified};
 pub use pubsub::publish;
 pub use reply::{Answer, Replier};
-pub use scan::KeyScan;
+pub use scan::{KeyScan, Scanned};
 pub(crate) use server_local::server_local;
 pub use string::{Args, OwnedText, Text};
 

@@ -9,6 +9,7 @@ use syncer_shared::shard::Shard;
 
 use super::feeder::Word;
 use crate::capture::published;
+use crate::keyspace::plain::Plain;
 use crate::keyspace::{ServerKeyspace, functions, with_keyspace};
 use crate::redis::{Context, KeyScan};
 use crate::state;
@@ -19,17 +20,20 @@ const PIECE_BYTES: usize = 24 << 10;
 /// Pieces of the snapshot.
 struct Writer {
     pipe: PipeWriter,
+    /// With room for its head.
     piece: Vec<u8>,
     keys: u64,
 }
 
 impl Writer {
     fn send(&mut self, word: Word) -> io::Result<()> {
-        let mut head = [0; Word::HEAD_BYTES];
-        word.encode(self.keys, self.piece.len(), &mut head);
-        self.pipe.write_all(&head)?;
+        let len = self.piece.len() - Word::HEAD_BYTES;
+        if let Some(head) = self.piece.first_chunk_mut() {
+            word.encode(self.keys, len, head);
+        }
+        // At once: the reader is woken by each write.
         self.pipe.write_all(&self.piece)?;
-        self.piece.clear();
+        self.piece.truncate(Word::HEAD_BYTES);
         Ok(())
     }
 
@@ -37,6 +41,11 @@ impl Writer {
         if !shard.encode_snapshot_key(&mut self.piece, KeyRef { db, name }, keyspace) {
             return Ok(());
         }
+        self.count()
+    }
+
+    /// Another key is in the piece.
+    fn count(&mut self) -> io::Result<()> {
         self.keys += 1;
         if self.piece.len() >= PIECE_BYTES { self.send(Word::Keys) } else { Ok(()) }
     }
@@ -45,7 +54,9 @@ impl Writer {
 /// Writes everything. Blocks when nobody reads.
 pub fn write(context: &Context, pipe: PipeWriter) -> io::Result<()> {
     let mut shard = state::shard().map_err(Error::other)?;
-    let mut writer = Writer { pipe, piece: Vec::with_capacity(2 * PIECE_BYTES), keys: 0 };
+    let mut piece = Vec::with_capacity(2 * PIECE_BYTES);
+    piece.resize(Word::HEAD_BYTES, 0);
+    let mut writer = Writer { pipe, piece, keys: 0 };
     shard.snapshot_head().encode(&mut writer.piece);
     writer.send(Word::Head)?;
     write_dataset(context, &mut shard, &mut writer)?;
@@ -56,19 +67,44 @@ pub fn write(context: &Context, pipe: PipeWriter) -> io::Result<()> {
 }
 
 fn write_dataset(context: &Context, shard: &mut Shard, writer: &mut Writer) -> io::Result<()> {
-    let mut names: Vec<Vec<u8>> = Vec::new();
     for db in 0.. {
         if !context.select(db) {
             break;
         }
-        let mut scan = KeyScan::new();
-        let mut more = true;
-        while more {
-            more = scan.step(context, &mut |name| names.push(name.to_vec()));
-            with_keyspace(context, |keyspace| {
-                names.drain(..).try_for_each(|name| writer.key(shard, keyspace, db, &name))
-            })?;
-        }
+        with_keyspace(context, |keyspace| write_database(context, shard, keyspace, writer, db))?;
+    }
+    Ok(())
+}
+
+/// Most keys are written as the scan comes to them, while what it has read of them is in the caches. To look one up would count as a use, too, and that
+/// copies its page.
+fn write_database(
+    context: &Context,
+    shard: &mut Shard,
+    keyspace: &mut ServerKeyspace<'_>,
+    writer: &mut Writer,
+    db: u32,
+) -> io::Result<()> {
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    let (mut scan, mut more) = (KeyScan::new(), true);
+    while more {
+        let mut written = Ok(());
+        more = scan.step_open(context, &mut |name, key| {
+            let plain = key.as_ref().and_then(|key| Plain::new(key));
+            let wrote = plain.is_some_and(|mut plain| {
+                let key = KeyRef { db, name };
+                let is_at_rest = shard.encode_key_at_rest(&mut writer.piece, key, &mut plain, keyspace);
+                if is_at_rest && written.is_ok() {
+                    written = writer.count();
+                }
+                is_at_rest
+            });
+            if !wrote {
+                names.push(name.to_vec());
+            }
+        });
+        written?;
+        names.drain(..).try_for_each(|name| writer.key(shard, keyspace, db, &name))?;
     }
     Ok(())
 }

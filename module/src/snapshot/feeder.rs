@@ -10,6 +10,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::SnapshotError;
 use crate::redis::{Blocked, Replier};
 
+/// So much of a piece is made room for before it is there; most are shorter.
+const ROOM: usize = 256 << 10;
+
 /// What a piece is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Word {
@@ -114,7 +117,7 @@ pub fn from_pipe(pipe: &mut PipeReader) -> io::Result<Piece> {
     };
     let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     let (keys, len) = (number(&rest[..8]), number(&rest[8..]));
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(ROOM.min(usize::try_from(len).unwrap_or(ROOM)));
     pipe.take(len).read_to_end(&mut bytes)?;
     if bytes.len() as u64 != len {
         return Err(io::ErrorKind::UnexpectedEof.into());

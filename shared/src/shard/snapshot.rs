@@ -6,7 +6,7 @@ use crate::keyspace::Keyspace;
 use crate::merge::KeyRef;
 use crate::metadata::KeyMeta;
 use crate::origin::Origin;
-use crate::snapshot::{SnapshotForgotten, SnapshotHead, SnapshotReign, key, rest};
+use crate::snapshot::{AtRest, SnapshotForgotten, SnapshotHead, SnapshotReign, key, rest};
 
 impl Shard {
     /// What a snapshot taken now begins with.
@@ -47,6 +47,18 @@ impl Shard {
     /// The complete state of a key, with dots of this shard's reigns.
     pub fn snapshot_key<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) -> KeyMeta {
         self.merge(keyspace).exposed(key)
+    }
+
+    /// Appends a key of which nothing but what is `shown` is known here. False, and nothing is appended, where the metadata may have to say more:
+    /// [`Shard::encode_snapshot_key`].
+    pub fn encode_key_at_rest<K: Keyspace>(
+        &mut self,
+        out: &mut Vec<u8>,
+        key: KeyRef<'_>,
+        shown: &mut impl AtRest,
+        keyspace: &mut K,
+    ) -> bool {
+        self.table(keyspace).find(key.db, key.name).is_none() && rest::encode_shown(out, key, shown)
     }
 
     /// Appends the complete state of a key, as [`Shard::snapshot_key`] gives it. Whether there is anything to say of it.

@@ -273,6 +273,39 @@ impl<'a> SnapshotKey<'a> {
     }
 }
 
+/// Reads what [`super::rest::encode`] writes, and builds nothing. False: it is something else.
+pub(super) fn pass_over(reader: &mut Reader<'_>) -> Result<bool, WireError> {
+    read_name(reader)?;
+    if reader.varint("types")? != 1 || reader.u8("type")? == Kind::List as u8 {
+        return Ok(false);
+    }
+    for _ in 0..reader.varint("elements")? {
+        reader.prefixed(limits::NAME_BYTES_MAX, "element")?;
+        if reader.u8("parts of an element")? != HAS_BASE {
+            return Ok(false);
+        }
+        match reader.u8("value")? {
+            BYTES => {
+                reader.prefixed(limits::VALUE_BYTES_MAX, "value")?;
+            }
+            EXPIRING => {
+                reader.signed("expiry of a field")?;
+                reader.prefixed(limits::VALUE_BYTES_MAX, "value")?;
+            }
+            SCORE => {
+                reader.f64("score")?;
+            }
+            PRESENT => {}
+            _ => return Ok(false),
+        }
+        if reader.varint("assigns")? != 0 || reader.varint("increments")? != 0 {
+            return Ok(false);
+        }
+    }
+    decode_time(reader)?;
+    Ok(reader.varint("TTLs")? == 0)
+}
+
 fn decode_path(reader: &mut Reader<'_>, path: Path<'_>) -> Result<PathMeta, WireError> {
     let flags = reader.u8("parts of an element")?;
     let is_known = flags & !(HAS_BASE | HAS_PATCHES) == 0 && (flags & HAS_PATCHES == 0 || path == Path::String);

@@ -7,3 +7,4 @@ pub mod rest;
 pub use head::{SnapshotForgotten, SnapshotHead, SnapshotReign};
 pub(crate) use head::{encode_forgotten, read_dot, read_forgotten, write_dot};
 pub use key::SnapshotKey;
+pub use rest::AtRest;

@@ -2,16 +2,51 @@
 //! it is merged. So they are encoded straight from the dataset, and recognised by their bytes.
 
 use super::key;
-use crate::effect::Kind;
+use crate::effect::{Kind, Path, UnixMs, Value};
 use crate::keyspace::Keyspace;
 use crate::merge::KeyRef;
 use crate::metadata::element;
-use crate::wire::writer;
+use crate::wire::{Reader, writer};
+
+/// What a dataset shows of a key at rest, told element by element.
+pub trait AtRest {
+    /// Its type; `None`: there is no such key.
+    fn kind(&mut self) -> Option<Kind>;
+    /// Visits its elements in the order of the dataset.
+    fn elements(&mut self, visit: &mut dyn FnMut(Path<'_>, Value<'_>));
+    /// Its TTL.
+    fn expire_at(&mut self) -> Option<UnixMs>;
+}
+
+/// A key of a keyspace.
+struct InKeyspace<'a, K> {
+    key: KeyRef<'a>,
+    keyspace: &'a mut K,
+}
+
+impl<K: Keyspace> AtRest for InKeyspace<'_, K> {
+    fn kind(&mut self) -> Option<Kind> {
+        self.keyspace.kind(self.key.db, self.key.name)
+    }
+
+    fn elements(&mut self, visit: &mut dyn FnMut(Path<'_>, Value<'_>)) {
+        self.keyspace.elements(self.key.db, self.key.name, visit);
+    }
+
+    fn expire_at(&mut self) -> Option<UnixMs> {
+        self.keyspace.expire_at(self.key.db, self.key.name)
+    }
+}
 
 /// Appends the encoding of a key of which no dot is known, as [`key::encode`] would that of its state, the elements in the order of the dataset.
 /// False, and nothing is appended, where there is no such key, or the metadata has to say more: of lists, streams and whole values.
 pub fn encode<K: Keyspace>(out: &mut Vec<u8>, key: KeyRef<'_>, keyspace: &mut K) -> bool {
-    let Some(kind) = keyspace.kind(key.db, key.name) else { return false };
+    encode_shown(out, key, &mut InKeyspace { key, keyspace })
+}
+
+/// The same of a key that is looked at in another way.
+pub fn encode_shown(out: &mut Vec<u8>, key: KeyRef<'_>, shown: &mut impl AtRest) -> bool {
+    let Some(kind) = shown.kind() else { return false };
     if !matches!(kind, Kind::String | Kind::Hash | Kind::Set | Kind::SortedSet) {
         return false;
     }
@@ -19,15 +54,36 @@ pub fn encode<K: Keyspace>(out: &mut Vec<u8>, key: KeyRef<'_>, keyspace: &mut K)
     writer::prefixed(out, key.name);
     writer::varint(out, 1);
     out.push(kind as u8);
-    let (first, mut count) = (out.len(), 0);
-    keyspace.elements(key.db, key.name, &mut |path, value| {
+    let (place, mut count) = (out.len(), 0_u64);
+    out.push(0);
+    shown.elements(&mut |path, value| {
         count += 1;
         writer::prefixed(out, element(path));
         key::encode_stable(out, value);
     });
-    let mut head = Vec::new();
-    writer::varint(&mut head, count);
-    out.splice(first..first, head);
-    key::encode_stable_ttl(out, keyspace.expire_at(key.db, key.name));
+    put_count(out, place, count);
+    key::encode_stable_ttl(out, shown.expire_at());
     true
+}
+
+/// Puts how many elements there are in front of them: mostly that takes the one byte that was left for it.
+fn put_count(out: &mut Vec<u8>, place: usize, count: u64) {
+    match out.get_mut(place) {
+        Some(byte) if count < 0x80 => *byte = count as u8,
+        _ => {
+            let mut head = Vec::new();
+            writer::varint(&mut head, count);
+            out.splice(place..=place, head);
+        }
+    }
+}
+
+/// Reads a key at rest off the front, and builds nothing of it. False, and nothing is read, if another one is there.
+pub fn skip(reader: &mut Reader<'_>) -> bool {
+    let mut behind = *reader;
+    let is_at_rest = key::pass_over(&mut behind) == Ok(true);
+    if is_at_rest {
+        *reader = behind;
+    }
+    is_at_rest
 }
