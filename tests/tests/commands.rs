@@ -42,7 +42,7 @@ fn each_kind(scenario: impl Fn(Server)) {
 }
 
 /// Forms of commands whose number of arguments depends on the first of them: one more is too many.
-const FORMS: [&str; 24] = [
+const FORMS: [&str; 25] = [
     "DIGEST SLOTS 1",
     "DIGEST KEYS 1 2 3",
     "DIGEST KEY 0 k",
@@ -59,6 +59,7 @@ const FORMS: [&str; 24] = [
     "SYNC BEGIN 2 1 reason head",
     "SYNC COPY 2 1 1 1 head",
     "SYNC END 1",
+    "SYNC COMPARE keys",
     "SYNC KEYS 1 keys",
     "SYNC LOAD 2 1 reason",
     "SYNC OFFER",

@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::{End, Herald, PeerState};
 use crate::config::Endpoint;
 use crate::connection::{Connection, within};
-use crate::protocol::{Code, PeerInfo, Piece, Refusal, SnapshotBegun};
+use crate::protocol::{Code, PeerInfo, Piece, Refusal, SnapshotBegun, merged_bytes};
 use crate::resp::Reply;
 use crate::spool::{Folder, Spool, Spools};
 
@@ -110,11 +110,16 @@ impl FullSync<'_> {
         info!(peer = %self.peer, keys = begun.keys, reason = self.reason, "full sync begins: its snapshot is copied");
         let mut file = spools.create(self.peer, begun.keys, &head).await?;
         let mut progress = Progress::new("copied", begun.keys);
+        let mut compares = true;
         loop {
             source.connection.send(&read);
             match source.piece().await? {
                 Piece::Keys { bytes, keys } => {
-                    file.piece(&bytes, keys).await?;
+                    let (written, compared) = tokio::join!(file.piece(&bytes, keys), async {
+                        if compares { self.compare(target, bytes.clone()).await } else { Ok(false) }
+                    });
+                    written?;
+                    compares = compared?;
                     (progress.keys, progress.bytes) = (keys, progress.bytes + bytes.len() as u64);
                     if let Some(text) = progress.news(self.peer, self.reason) {
                         herald.tell(PeerState::Syncing, text, Instant::now());
@@ -129,6 +134,22 @@ impl FullSync<'_> {
         let seconds = progress.seconds();
         info!(peer = %self.peer, bytes = progress.bytes, seconds, "full sync: the whole snapshot is here");
         Ok(spools.open(&path)?)
+    }
+
+    /// Has the local server find out which keys are the same there, while the source is at those that come next. Whether it is to go on: a module of
+    /// an earlier release does not know the word.
+    async fn compare(&self, target: &mut Connection, mut keys: Bytes) -> Result<bool, End> {
+        while !keys.is_empty() {
+            let words: [&[u8]; 2] = [b"SYNCER.SYNC", b"COMPARE"];
+            let reply = self.at_target(target, &words, std::slice::from_ref(&keys)).await?;
+            // The merge will say what is wrong.
+            let Ok(used) = merged_bytes(&reply) else { return Ok(false) };
+            if used > keys.len() {
+                return Err(out_of_order());
+            }
+            let _ = keys.split_to(used);
+        }
+        Ok(true)
     }
 
     pub(super) async fn text(&self, target: &mut Connection, args: &[&[u8]]) -> Result<String, End> {

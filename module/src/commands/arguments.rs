@@ -83,6 +83,9 @@ pub enum CommandError {
     /// The token is of a sync that another one has replaced.
     #[error("SYNCERSYNC that full sync has ended or was replaced; begin anew")]
     OtherSync,
+    /// `COMPARE` without `COPY`.
+    #[error("SYNCERSYNC this client copies no snapshot; say SYNCER.SYNC COPY first")]
+    NotCopying,
     /// This instance is half of a snapshot.
     #[error("SYNCERSYNC a full sync goes on here; try again after it")]
     Syncing,

@@ -12,7 +12,8 @@ use super::arguments::CommandError;
 use crate::capture::published;
 use crate::keyspace::{functions, with_keyspace};
 use crate::redis::timer::now_ms;
-use crate::redis::{Context, KeyScan, random_bytes};
+use crate::redis::{Context, KeyScan, random_bytes, server};
+use crate::state;
 
 /// An agent that brings nothing for so long may be replaced by another one.
 const SILENT: Duration = Duration::from_secs(10);
@@ -56,6 +57,7 @@ pub struct Copied {
 
 /// The walk over the keys here that the snapshot does not have.
 enum Sweep {
+    Begin,
     Dataset { db: u32, scan: KeyScan },
     Metadata { place: usize },
 }
@@ -119,6 +121,11 @@ pub fn copy(client: u64, figures: Copied) {
     });
 }
 
+/// Whether this client copies a snapshot.
+pub fn is_copying(client: u64) -> bool {
+    COPYING.with_borrow(|copying| copying.as_ref().is_some_and(|copying| copying.client == client))
+}
+
 /// An agent of an earlier release is about to ask for a snapshot, and merges it as it comes. From now on none is given from here: who is in the midst of
 /// a sync gives none, and two that had begun each other's would wait for each other for ever once they are broken off. This way the source of a
 /// sync is always one that began no sync before.
@@ -135,7 +142,7 @@ pub fn is_prepared() -> bool {
 pub fn begin(client: u64, source: InstanceId, keys_total: u64) -> u64 {
     let token = u64::from_be_bytes(random_bytes()) >> 1;
     let now = Instant::now();
-    let sweep = Sweep::Dataset { db: 0, scan: KeyScan::new() };
+    let sweep = Sweep::Begin;
     let progress = Progress { token, client, source, keys: 0, keys_total, bytes: 0, begun: now, touched: now, sweep };
     PROGRESS.set(Some(progress));
     PREPARED_FOR.set(None);
@@ -192,12 +199,22 @@ impl Sweep {
     /// A few keys more. Whether there are none left.
     fn step(&mut self, context: &Context, shard: &mut Shard) -> Result<bool, SyncError> {
         match self {
+            Self::Begin => {
+                let (keys, _) = server::key_counts(context, server::databases(context));
+                // Mostly there are none, and the walk over all keys is not needed.
+                let few = with_keyspace(context, |keyspace| shard.may_be_absent(keys, keyspace));
+                let Some(few) = few else {
+                    *self = Self::Dataset { db: 0, scan: KeyScan::new() };
+                    return Ok(false);
+                };
+                *self = Self::Metadata { place: 0 };
+                few.iter().try_for_each(|(db, name)| absent(context, shard, *db, name))?;
+                absent_functions(context, shard).map(|()| false)
+            }
             Self::Dataset { db, scan } => {
                 if !context.select(*db) {
                     *self = Self::Metadata { place: 0 };
-                    let libraries = if published::wants_functions() { functions::list(context) } else { Vec::new() };
-                    let mut gone = libraries.iter();
-                    return gone.try_for_each(|(name, _)| absent(context, shard, FUNCTIONS_DB, name)).map(|()| false);
+                    return absent_functions(context, shard).map(|()| false);
                 }
                 let mut names: Vec<Vec<u8>> = Vec::new();
                 let more = scan.step(context, &mut |name| names.push(name.to_vec()));
@@ -226,6 +243,11 @@ impl Sweep {
     }
 }
 
+fn absent_functions(context: &Context, shard: &mut Shard) -> Result<(), SyncError> {
+    let libraries = if published::wants_functions() { functions::list(context) } else { Vec::new() };
+    libraries.iter().try_for_each(|(name, _)| absent(context, shard, FUNCTIONS_DB, name))
+}
+
 fn absent(context: &Context, shard: &mut Shard, db: u32, name: &[u8]) -> Result<(), SyncError> {
     let key = KeyRef { db, name };
     if shard.has_synced(key) {
@@ -252,9 +274,12 @@ pub fn forget(client: u64) {
     if PREPARED_FOR.get().is_some_and(|(by, _)| by == client) {
         PREPARED_FOR.set(None);
     }
-    COPYING.with_borrow_mut(|slot| {
-        slot.take_if(|copying| copying.client == client);
-    });
+    let copying = COPYING.with_borrow_mut(|slot| slot.take_if(|copying| copying.client == client));
+    if copying.is_some()
+        && let Ok(mut shard) = state::shard()
+    {
+        shard.end_compare();
+    }
     PROGRESS.with_borrow_mut(|slot| {
         slot.take_if(|progress| progress.client == client);
     });

@@ -12,7 +12,7 @@ use crate::redis::{Args, Command, CommandResult, Context, Run, entry, log};
 use crate::state;
 use syncer_shared::snapshot::SnapshotHead;
 
-/// `SYNCER.SYNC COPY|PREPARE|BEGIN|KEYS|END|STATUS|OFFER|LOAD|PIECE|WRITTEN|SWAP ...`.
+/// `SYNCER.SYNC COPY|COMPARE|PREPARE|BEGIN|KEYS|END|STATUS|OFFER|LOAD|PIECE|WRITTEN|SWAP ...`.
 pub const COMMAND: Command = Command {
     name: c"syncer.sync",
     entry: entry::<Sync>(),
@@ -22,7 +22,7 @@ pub const COMMAND: Command = Command {
     keys: (0, 0, 0),
     summary:
         c"Agents: merges a snapshot of another instance into the dataset, in slices, while clients read and write.",
-    usage: "COPY instance keys total-keys bytes [head] | PREPARE instance | BEGIN instance total-keys reason head | KEYS token keys | END token | STATUS | OFFER | LOAD instance total-keys reason | PIECE token bytes | WRITTEN token bytes hash | SWAP token",
+    usage: "COPY instance keys total-keys bytes [head] | COMPARE keys | PREPARE instance | BEGIN instance total-keys reason head | KEYS token keys | END token | STATUS | OFFER | LOAD instance total-keys reason | PIECE token bytes | WRITTEN token bytes hash | SWAP token",
     complexity: c"O(N) with N elements, in slices",
 };
 
@@ -37,6 +37,7 @@ impl Run for Sync {
         let word = args.text(1)?;
         match (word.to_ascii_uppercase().as_str(), args.0.len()) {
             ("COPY", 6 | 7) => copy(context, args),
+            ("COMPARE", 3) => compare(context, args),
             ("PREPARE", 3) => prepare(context, args),
             ("BEGIN", 6) => begin(context, args),
             ("KEYS", 4) => keys(context, args),
@@ -48,12 +49,12 @@ impl Run for Sync {
             ("WRITTEN", 5) => sync_file::written(context, args),
             ("SWAP", 3) => sync_file::swap(context, args),
             (
-                "COPY" | "PREPARE" | "BEGIN" | "KEYS" | "END" | "STATUS" | "OFFER" | "LOAD" | "PIECE" | "WRITTEN"
-                | "SWAP",
+                "COPY" | "COMPARE" | "PREPARE" | "BEGIN" | "KEYS" | "END" | "STATUS" | "OFFER" | "LOAD" | "PIECE"
+                | "WRITTEN" | "SWAP",
                 _,
             ) => Err(CommandError::Arity.into()),
             _ => {
-                let known = "COPY, PREPARE, BEGIN, KEYS, END, STATUS, OFFER, LOAD, PIECE, WRITTEN, SWAP";
+                let known = "COPY, COMPARE, PREPARE, BEGIN, KEYS, END, STATUS, OFFER, LOAD, PIECE, WRITTEN, SWAP";
                 Err(CommandError::Word { name: "subcommand", word: word.into(), known }.into())
             }
         }
@@ -66,14 +67,43 @@ fn copy(context: &Context, args: Arguments<'_>) -> CommandResult {
     if !state::shard()?.is_primary() {
         return Err(CommandError::Replica.into());
     }
-    if args.0.len() > 6 {
-        let head = SnapshotHead::decode(args.bytes(6)?).map_err(CommandError::Frame)?;
-        state::shard()?.check_sync(&head)?;
+    let head =
+        if args.0.len() > 6 { Some(SnapshotHead::decode(args.bytes(6)?).map_err(CommandError::Frame)?) } else { None };
+    if let Some(head) = &head {
+        state::shard()?.check_sync(head)?;
     }
     check_alone(context.client())?;
+    if let Some(head) = head {
+        state::shard()?.begin_compare(head, keys_total);
+    }
     progress::copy(context.client(), Copied { source, keys, keys_total, bytes });
     context.reply().ok();
     Ok(())
+}
+
+/// Keys of the snapshot that is being copied, in its order: which of them are the same here is found out before the merge.
+fn compare(context: &Context, args: Arguments<'_>) -> CommandResult {
+    let bytes = args.bytes(2)?;
+    if !progress::is_copying(context.client()) {
+        return Err(CommandError::NotCopying.into());
+    }
+    crate::capture::flush(context);
+    let mut shard = state::shard()?;
+    let begun = Instant::now();
+    let mut is_first = true;
+    let mut lasts = || std::mem::take(&mut is_first) || begun.elapsed() < BUDGET;
+    let used = with_keyspace(context, |keyspace| shard.compare_keys(bytes, keyspace, &mut lasts));
+    replication::drain(context, &mut shard);
+    reply_used(context, used?, begun);
+    Ok(())
+}
+
+/// So much was taken, in this time.
+fn reply_used(context: &Context, used: usize, begun: Instant) {
+    let reply = context.reply();
+    reply.array(2);
+    reply.number(used as u64);
+    reply.number(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
 }
 
 /// Whether no other agent brings a snapshot, or is about to.
@@ -105,6 +135,7 @@ fn begin(context: &Context, args: Arguments<'_>) -> CommandResult {
     crate::capture::flush(context);
     let mut shard = state::shard()?;
     let goes_on = if shard.begin_sync(head)? { "goes on" } else { "begins" };
+    shard.expect_keys(total);
     replication::drain(context, &mut shard);
     let token = progress::begin(context.client(), source, total);
     log::notice(&format!("syncer: full sync from instance {source} {goes_on}, about {total} keys: {reason}"));
@@ -127,10 +158,7 @@ fn keys(context: &Context, args: Arguments<'_>) -> CommandResult {
     replication::drain(context, &mut shard);
     let used = used?;
     progress::advance(count, used as u64);
-    let reply = context.reply();
-    reply.array(2);
-    reply.number(used as u64);
-    reply.number(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+    reply_used(context, used, begun);
     Ok(())
 }
 

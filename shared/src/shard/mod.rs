@@ -8,12 +8,14 @@ mod batch;
 mod behind;
 mod changed;
 mod commit;
+mod compare;
 mod edit;
 mod handshake;
 mod join;
 mod members;
 mod past;
 mod peers;
+mod present;
 mod queue;
 mod renew;
 mod replay;
@@ -55,6 +57,7 @@ use crate::replid::ReplId;
 use crate::stability::Stability;
 use crate::timestamp::{Hlc, Timestamp};
 use crate::token::ClockToken;
+use compare::Compared;
 use stream::Stream;
 use sync::Syncing;
 use tail::Metadata;
@@ -189,6 +192,8 @@ pub struct Shard {
     aside: Vec<Aside>,
     /// A full sync that goes on or was broken off.
     syncing: Option<Box<Syncing>>,
+    /// Of a snapshot that is still being copied. Not saved.
+    compared: Option<Box<Compared>>,
     counters: Counters,
     /// Whether anything was ever pruned here.
     has_pruned: bool,
@@ -239,6 +244,7 @@ impl Shard {
             gap: None,
             aside: Vec::new(),
             syncing: None,
+            compared: None,
             counters: Counters::default(),
             has_pruned: false,
             groups_unpruned: 0,

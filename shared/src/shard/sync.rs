@@ -8,11 +8,11 @@ use std::hash::Hasher as _;
 use hashbrown::HashSet;
 use siphasher::sip::SipHasher13;
 
+use super::present::Present;
 use super::{Shard, WritesRefused, stream::Stream};
 use crate::clock::VectorClock;
 use crate::context::StreamContext;
 use crate::dot::{Dot, Seen};
-use crate::effect::FUNCTIONS_DB;
 use crate::instance::{InstanceId, InstanceSet};
 use crate::keyspace::Keyspace;
 use crate::merge::{KeyRef, Meeting, Side};
@@ -67,6 +67,8 @@ pub(super) struct Syncing {
     pub(super) earlier: Vec<Round>,
     /// A key as it is here.
     pub(super) here: Vec<u8>,
+    /// `None`: it goes on with what was broken off.
+    pub(super) present: Option<Present>,
 }
 
 /// What one snapshot has brought so far.
@@ -81,19 +83,39 @@ pub(super) struct Round {
 }
 
 impl Round {
-    fn hash(&self, key: KeyRef<'_>) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.key, 0);
+    /// The key of the hashes of a snapshot's names.
+    pub(super) fn key_of(head: &SnapshotHead) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = *head.replid.as_bytes();
+        (u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ head.offset) | 1
+    }
+
+    pub(super) fn hash(&self, key: KeyRef<'_>) -> u64 {
+        Self::hash_with(self.key, key)
+    }
+
+    pub(super) fn hash_with(hash_key: u64, key: KeyRef<'_>) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(hash_key, 0);
         hasher.write(&key.db.to_le_bytes());
         hasher.write(key.name);
         hasher.finish()
     }
 
-    fn has(&self, key: KeyRef<'_>) -> bool {
+    pub(super) fn has(&self, key: KeyRef<'_>) -> bool {
         self.merged.contains(&self.hash(key))
     }
 }
 
 impl Syncing {
+    /// A key needs no merge any more; whether the dataset has it.
+    fn merged(&mut self, key: KeyRef<'_>, is_here: bool) {
+        let hash = self.round.hash(key);
+        if self.round.merged.insert(hash)
+            && let Some(present) = &mut self.present
+        {
+            present.merged(key.db, hash, is_here);
+        }
+    }
+
     /// What this side has of a key, as a clock and S: also what an earlier snapshot brought, whose entries without a dot stand for
     /// what was stable there.
     fn known(&self, key: KeyRef<'_>, clock: &VectorClock, stable: &VectorClock) -> (VectorClock, VectorClock) {
@@ -144,7 +166,11 @@ impl Shard {
     pub fn begin_sync(&mut self, head: SnapshotHead) -> Result<bool, SyncError> {
         self.check_takes_sync()?;
         if self.syncing_head() == Some(&head) {
-            // Nothing changes: what has been merged is known.
+            // Nothing changes: what has been merged is known. It comes from its front.
+            self.compared = None;
+            if let Some(syncing) = &mut self.syncing {
+                syncing.present = None;
+            }
             return Ok(true);
         }
         let mut record = Vec::new();
@@ -152,6 +178,15 @@ impl Shard {
         self.follow_sync(head)?;
         self.records.push(record);
         Ok(false)
+    }
+
+    /// About so many keys come: room for what is remembered of each is made at once, instead of by and by, which stops everything for longer and longer.
+    pub fn expect_keys(&mut self, keys: u64) {
+        const KEYS_MAX: u64 = 4 << 20;
+        if let Some(syncing) = &mut self.syncing {
+            let more = (keys.min(KEYS_MAX) as usize).saturating_sub(syncing.round.merged.len());
+            syncing.round.merged.reserve(more);
+        }
     }
 
     /// Whether a snapshot that begins so would be taken now. Nothing changes: the rest of it may take long to come.
@@ -169,7 +204,7 @@ impl Shard {
     }
 
     /// A primary that was demoted midway gets the rest from its primary, if at all: what another server has of the sync is not the same.
-    fn check_takes_sync(&self) -> Result<(), SyncError> {
+    pub(super) fn check_takes_sync(&self) -> Result<(), SyncError> {
         if self.is_primary() { Ok(()) } else { Err(SyncError::Role) }
     }
 
@@ -202,10 +237,9 @@ impl Shard {
             earlier = begun.earlier;
             earlier.push(begun.round);
         }
-        let [a, b, c, d, e, f, g, h, ..] = *head.replid.as_bytes();
-        let key = (u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ head.offset) | 1;
-        let round = Round { clock, stable, merged: HashSet::default(), key };
-        self.syncing = Some(Box::new(Syncing { head, names, round, earlier, here: Vec::new() }));
+        let round = Round { clock, stable, merged: HashSet::default(), key: Round::key_of(&head) };
+        let present = Some(Present::new(self.backlog.end_offset()));
+        self.syncing = Some(Box::new(Syncing { head, names, round, earlier, here: Vec::new(), present }));
         Ok(())
     }
 
@@ -222,18 +256,21 @@ impl Shard {
         lasts: &mut dyn FnMut() -> bool,
     ) -> Result<usize, SyncError> {
         self.check_takes_sync()?;
+        self.catch_up_compared();
         let mut reader = Reader::new(keys);
         let (mut from, mut used) = (0, 0);
         let result = loop {
             if reader.is_empty() || !lasts() {
                 break Ok(());
             }
-            let name = match key::peek(&reader) {
+            let name = match self.peek_key(&reader) {
                 Ok(name) => name,
-                Err(error) => break Err(error.into()),
+                Err(error) => break Err(error),
             };
-            if name.db >= self.config.databases && name.db != FUNCTIONS_DB {
-                break Err(SyncError::Database { db: name.db, databases: self.config.databases });
+            if self.passes_compared(name) && rest::skip(&mut reader) {
+                self.note_synced(name);
+                used = keys.len() - reader.rest().len();
+                continue;
             }
             let has_synced = self.has_synced(name);
             if !has_synced && self.pass_over_same(&mut reader, name, keyspace) {
@@ -273,21 +310,23 @@ impl Shard {
         key: KeyRef<'_>,
         keyspace: &mut K,
     ) -> bool {
-        /// A longer buffer is given back.
-        const KEEP_BYTES: usize = 64 << 10;
-        if self.syncing.is_none() || self.table(keyspace).find(key.db, key.name).is_some() {
-            return false;
-        }
         let Some(syncing) = &mut self.syncing else { return false };
-        let here = &mut syncing.here;
-        here.clear();
-        here.shrink_to(KEEP_BYTES);
-        let is_same = rest::encode(here, key, keyspace) && reader.skip_if(here);
+        let mut here = std::mem::take(&mut syncing.here);
+        let is_same = self.is_same_at_rest(reader, key, &mut here, keyspace);
+        if let Some(syncing) = &mut self.syncing {
+            syncing.here = here;
+        }
         if is_same {
-            let hash = syncing.round.hash(key);
-            syncing.round.merged.insert(hash);
+            self.note_synced(key);
         }
         is_same
+    }
+
+    /// A key of the snapshot needs no merge any more.
+    fn note_synced(&mut self, key: KeyRef<'_>) {
+        if let Some(syncing) = &mut self.syncing {
+            syncing.merged(key, true);
+        }
     }
 
     /// Whether a key of the snapshot has been merged.
@@ -346,8 +385,8 @@ impl Shard {
             let mut merge = self.merge(keyspace);
             merge.syncing = Some(&unseen_by);
             merge.meet(key, &theirs, &meeting);
-            let hash = syncing.round.hash(key);
-            syncing.round.merged.insert(hash);
+            let is_here = keyspace.kind(key.db, key.name).is_some();
+            syncing.merged(key, is_here);
         }
         self.syncing = Some(syncing);
         renamed.map_err(|_| WireError::Invalid { what: "reign of a dot" }.into())

@@ -276,6 +276,11 @@ impl<'a> Iterator for Groups<'a> {
 }
 
 impl Shard {
+    /// The groups of the backlog from an offset on that it holds, each with the offset behind it.
+    pub(super) fn groups_from(&self, from: u64) -> impl Iterator<Item = (GroupView<'_>, u64)> {
+        Groups::of(&self.backlog, from)
+    }
+
     /// Conflict metadata.
     pub fn table<K: Keyspace>(&mut self, keyspace: &mut K) -> &Table {
         self.take_in_tail(keyspace);

@@ -130,6 +130,13 @@ impl World {
         let reigns = from.reigns();
         self.registry.take_snapshot(&head, &from.oracle, &from.applied);
         self.say(|| format!("{} has a snapshot of {}: {} keys", target + 1, source + 1, keys.len()));
+        // As its agent has it done while the snapshot comes, in the order in which it will be merged.
+        let to = &mut self.instances[target];
+        to.shard.begin_compare(head.clone(), keys.len() as u64);
+        for (_, state) in keys.iter().rev() {
+            let compared = to.shard.compare_keys(state, &mut to.keyspace, &mut || true);
+            assert!(compared.is_ok() || !to.shard.is_primary(), "a key cannot be compared: {compared:?}");
+        }
         let run = &mut self.syncs[target];
         run.spools.retain(|spool| spool.source != source);
         run.spools.push(Spool { source, reigns, head, keys });
@@ -234,8 +241,21 @@ impl World {
         to.check()
     }
 
+    /// What the count of the keys says of those that the snapshot lacks is what a look at all of them says.
+    fn check_absent(&mut self, target: usize) {
+        let to = &mut self.instances[target];
+        let mut here: Vec<Name> = Vec::new();
+        to.keyspace.keys(FlushScope::All, &mut |db, name| here.push((db, name.to_vec())));
+        let Some(few) = to.shard.may_be_absent(here.len() as u64, &mut to.keyspace) else { return };
+        for (db, name) in here {
+            let is_told = to.shard.has_synced(KeyRef { db, name: &name }) || few.contains(&(db, name.clone()));
+            assert!(is_told, "{db}:{} is not in the snapshot, and nobody says so", name.escape_ascii());
+        }
+    }
+
     fn end_sync(&mut self, target: usize, spool: usize) -> Check {
         let Spool { source, reigns, .. } = self.syncs[target].spools[spool];
+        self.check_absent(target);
         for (db, name) in all_names(&mut self.instances[target]) {
             if !self.instances[target].shard.has_synced(KeyRef { db, name: &name }) {
                 self.sync_absent(target, db, &name)?;

@@ -70,6 +70,7 @@ impl Shard {
             syncing,
             has_pruned,
             changed,
+            compared: _,
             has_written: _,
             joining,
             told_out: _,

@@ -12,7 +12,7 @@ const HASHES: usize = 64 << 10;
 
 pub(super) fn save(pieces: &mut Pieces<'_>, syncing: &Syncing) {
     // The names are those of the head.
-    let Syncing { head, names: _, round, earlier, here: _ } = syncing;
+    let Syncing { head, names: _, round, earlier, here: _, present: _ } = syncing;
     pieces.item(Tag::SyncHead, |out| head.encode(out));
     for Round { clock, stable, merged, key } in earlier.iter().chain([round]) {
         pieces.item(Tag::SyncRound, |out| {
@@ -36,8 +36,8 @@ pub(super) fn decode_head(reader: &mut Reader<'_>, shard: &mut Shard) -> Result<
     if head.joins.iter().any(|(_, dot)| dot.origin.index() >= names.len()) {
         return Err(SavedError::Unfitting("a join of a full sync"));
     }
-    let (round, earlier, here) = Default::default();
-    shard.syncing = Some(Box::new(Syncing { head, names, round, earlier, here }));
+    let (round, earlier, here, present) = Default::default();
+    shard.syncing = Some(Box::new(Syncing { head, names, round, earlier, here, present }));
     Ok(())
 }
 
