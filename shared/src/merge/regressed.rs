@@ -8,7 +8,7 @@ use crate::clock::VectorClock;
 use crate::dot::Dot;
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, StreamOp, TtlNote, UnixMs, Value};
 use crate::keyspace::Keyspace;
-use crate::metadata::{KeyMeta, KindMeta, PathMeta, Payload, TtlMeta};
+use crate::metadata::{KeyMeta, KindMeta, PathMeta, Payload, Top, TtlMeta};
 use crate::stream::{Part, PartName, StreamId, entry_id};
 
 /// Places of a key to author again.
@@ -248,6 +248,13 @@ impl<K: Keyspace> Merge<'_, K> {
             else {
                 return false;
             };
+            // A base of 0 may be but supposed, by who has incremented what was removed here.
+            let has_base = ours.has_base() && ours.payload(Top::Base).and_then(Payload::text) != Some(b"0");
+            if !has_base {
+                // What was overwritten here, and the source has not seen that, is not torn there.
+                let of_theirs: Vec<&Dot> = theirs.dots().collect();
+                return ours.dots().any(|dot| dot.is_in(stable) && !of_theirs.contains(&dot));
+            }
             let mut both = PathMeta::default();
             both.take_dots(theirs, |dot| dot.is_in(stable));
             both.take_dots(ours, |dot| !dot.is_in(stable));

@@ -409,6 +409,43 @@ fn what_an_old_backup_removed_before_it_got_back_the_rest_is_asserted_again() ->
     world.all_show("k", Some("x23"))
 }
 
+/// Found by the simulation (seed 8589934731): no state is lost here. The source has what the target has overwritten or removed since, and with what was
+/// written there afterwards it shows something else. That was taken for torn and asserted again; of two targets that did so, one lost what it had added.
+#[test]
+fn what_a_target_has_overwritten_is_not_torn_at_the_source() -> Check {
+    for overwrite in [Command::HSet("d".into(), "1".into()), Command::HDel("d".into())] {
+        let mut world = world(3, Rules::default());
+        let add = |by| Command::HIncrBy("d".into(), by);
+        world.command(A, "h", Command::HSet("e".into(), "v".into()))?;
+        world.settle()?;
+        world.command(A, "h", Command::HSet("d".into(), "5".into()))?;
+        // All know that B and C have it but A, who prunes nothing therefore.
+        for target in [B, C] {
+            world.pull(A, target)?;
+        }
+        for (from, to) in [(A, B), (C, B), (A, C), (B, C)] {
+            world.tell(from, to)?;
+        }
+        for (target, by) in [(B, 10), (C, 100)] {
+            world.command(target, "h", overwrite.clone())?;
+            world.command(target, "h", add(by))?;
+        }
+        // The snapshot has news of something else.
+        world.command(A, "l", set("y"))?;
+        for target in [B, C] {
+            let link = world.link(A, target);
+            assert!(world.begin_sync(link)?);
+            world.step_sync(target, usize::MAX)?;
+            assert_eq!(world.instances[target].shard.counters().reasserted, 0);
+        }
+        world.heal()?;
+        let shown = world.instances[A].keyspace.field(0, b"h", b"d");
+        let expected: &[u8] = if let Command::HDel(_) = overwrite { b"110" } else { b"111" };
+        assert_eq!(shown.as_deref(), Some(expected));
+    }
+    Ok(())
+}
+
 /// Found by the simulation (seed 1882922039644797): B, in the middle of a full sync, wrote to a key whose TTL only the snapshot had brought, and noted that. C,
 /// who had pruned that the key had none, showed it; who had not pruned that did not.
 #[test]
