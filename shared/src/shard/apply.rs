@@ -326,6 +326,11 @@ impl Shard {
         origin: Origin,
         keyspace: &mut K,
     ) -> Vec<(crate::merge::Revival, Dot)> {
+        if !self.taken.is_empty() {
+            let Self { taken, streams, origins, .. } = self;
+            let seen = Seen::Context { clock: &streams[origin.index()].clock, group: (origin, group.ts), lacks: None };
+            Self::follow_taken(taken, group.body, Dot { ts: group.ts, index: 0, origin }, &seen, origins);
+        }
         let Err(written) = self.append_sequel(group, origin, keyspace) else { return Vec::new() };
         // Its place in the backlog is behind the tail.
         self.take_in_tail(keyspace);
@@ -339,6 +344,7 @@ impl Shard {
         for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
             let dot = Dot { ts: group.ts, index, origin };
             self.drop_revived(&effect, &seen);
+            self.take_up(&effect, dot, &seen, keyspace);
             if index < written {
                 self.merge(keyspace).local(&effect, dot, None);
             } else if let Some(revival) = self.merge(keyspace).remote(&effect, dot, &seen) {

@@ -126,8 +126,10 @@ impl Shard {
     ) {
         let Some(origin) = self.me else { return };
         for (index, effect) in (0_u32..).zip(group::effects(body)) {
+            let dot = Dot { ts, index, origin };
             self.drop_revived(&effect, &Seen::Everything);
-            self.merge(keyspace).remote(&effect, Dot { ts, index, origin }, &Seen::Everything);
+            self.take_up(&effect, dot, &Seen::Everything, keyspace);
+            self.merge(keyspace).remote(&effect, dot, &Seen::Everything);
         }
     }
 
@@ -151,8 +153,10 @@ impl Shard {
     }
 
     /// T8: what nobody is left to write again. All that its authors had written has come, so whoever has kept it aside does: twice the same does
-    /// no harm, and who hears of it first has nothing left to do. Now and then.
+    /// no harm, and who hears of it first has nothing left to do. So is what of this instance's own a re-assertion has taken up that does not show.
+    /// Now and then.
     pub fn revive_orphans<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
+        self.write_taken_again(keyspace, now_ms);
         self.drop_passed(now_ms);
         if self.aside.is_empty() || !self.is_primary() || !self.config.rules.orphans_are_revived {
             return;

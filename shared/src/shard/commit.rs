@@ -123,6 +123,10 @@ impl Shard {
         header: impl FnOnce(&mut Vec<u8>),
     ) -> usize {
         let Some(me) = self.me else { return 0 };
+        if !self.taken.is_empty() {
+            let dot = Dot { ts, index: 0, origin: me };
+            Self::follow_taken(&mut self.taken, group.body(), dot, &Seen::Everything, &self.origins);
+        }
         self.change.clear();
         self.encode_context_change(me);
         self.frame.clear();

@@ -27,6 +27,7 @@ mod stream;
 mod succeed;
 mod sync;
 mod tail;
+mod taken;
 mod unknown;
 
 pub use crate::record::Before;
@@ -190,6 +191,8 @@ pub struct Shard {
     /// Where the backlog ended at the last full sync: a position before says nothing of what came with the snapshot.
     gap: Option<u64>,
     aside: Vec<Aside>,
+    /// Own writes that a re-assertion has taken up. Not saved: see there.
+    taken: Vec<taken::TakenUp>,
     /// A full sync that goes on or was broken off.
     syncing: Option<Box<Syncing>>,
     /// Of a snapshot that is still being copied. Not saved.
@@ -243,6 +246,7 @@ impl Shard {
             lacking: None,
             gap: None,
             aside: Vec::new(),
+            taken: Vec::new(),
             syncing: None,
             compared: None,
             counters: Counters::default(),
@@ -293,6 +297,7 @@ impl Shard {
 
     fn reign(&mut self, replid: ReplId, now_ms: u64, header: impl FnOnce(&mut Vec<u8>)) {
         self.end_reign();
+        self.taken.clear();
         self.replid = replid;
         let instance = self.config.instance;
         let Ok(origin) = self.intern(replid, instance) else { return };

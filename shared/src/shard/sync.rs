@@ -389,6 +389,7 @@ impl Shard {
             syncing.merged(key, is_here);
         }
         self.syncing = Some(syncing);
+        self.meet_taken(key, keyspace);
         renamed.map_err(|_| WireError::Invalid { what: "reign of a dot" }.into())
     }
 

@@ -364,7 +364,10 @@ impl World {
         let group = self.group();
         let first = group.first().map(|index| &self.instances[*index].applied);
         let is_done = |i: &super::instance::Instance| {
-            Some(&i.applied) == first && !i.shard.is_syncing() && i.shard.renewals_left().is_none()
+            Some(&i.applied) == first
+                && !i.shard.is_syncing()
+                && i.shard.renewals_left().is_none()
+                && i.shard.taken_up() == 0
         };
         let is_idle =
             |link: &super::link::Link| link.is_idle() || !group.contains(&link.source) || !group.contains(&link.target);

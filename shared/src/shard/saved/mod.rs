@@ -85,6 +85,7 @@ impl Shard {
             edited: _,
             ranges: _,
             ends: _,
+            taken: _,
         } = self;
         let mut pieces = Pieces::new(sink);
         pieces.item(Tag::Head, |out| {

@@ -1,0 +1,218 @@
+//! What re-assertions take up: each instance answers for what it has written itself (2.2 rule 5).
+//!
+//! A re-assertion carries all that its author shows of a path, also what is not stable there, and removes that. Of several that have not seen each other
+//! one shows; so what an instance has added, and only another one of them has taken up, would be lost. The instance keeps it in mind until every member
+//! has all of these assertions. None can come then that has not seen them, so it is known which one shows, and what that has not taken up is written
+//! again, as a new write. Every write has one author, so it counts once.
+//!
+//! Nothing of it is saved, nor are replicas told: who begins a reign does not know whether its predecessor has written again already, and once too rarely is
+//! better than twice.
+
+use super::Shard;
+use crate::clock::VectorClock;
+use crate::dot::{Dot, Seen};
+use crate::effect::{Effect, Op, Path, TtlNote};
+use crate::group::{self, GroupBuilder};
+use crate::keyspace::Keyspace;
+use crate::merge::KeyRef;
+use crate::metadata::{Patches, PathMeta};
+use crate::origin::Origins;
+use crate::patch::{Patch, Prior};
+
+/// An own write that a re-assertion has taken up.
+#[derive(Debug)]
+pub(super) struct TakenUp {
+    dot: Dot,
+    /// Its effect, encoded: one that adds to what is there.
+    effect: Vec<u8>,
+    /// Live assignments of its path, as far as they matter.
+    holders: Vec<Holder>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Holder {
+    dot: Dot,
+    reasserted: bool,
+    /// Whether the write is in its payload.
+    has: bool,
+}
+
+/// The last that shows.
+fn top<'a>(holders: impl Iterator<Item = &'a Holder>, origins: &Origins) -> Option<&'a Holder> {
+    let rank =
+        |a: &&Holder, b: &&Holder| b.reasserted.cmp(&a.reasserted).then_with(|| a.dot.effect_order(&b.dot, origins));
+    holders.max_by(rank)
+}
+
+/// The path of an effect that adds.
+fn added_to(op: Op<'_>) -> Option<Path<'_>> {
+    match op {
+        Op::Increment { path, .. } => Some(path),
+        Op::Patch { .. } => Some(Path::String),
+        _ => None,
+    }
+}
+
+/// Whether an effect writes to a place of a string, which a later write to it replaces.
+const fn is_placed(op: Op<'_>) -> bool {
+    matches!(op, Op::Patch { patch: Patch::Bits { .. } | Patch::Bytes { .. }, .. })
+}
+
+impl TakenUp {
+    fn effect(&self) -> Option<Effect<'_>> {
+        group::effects(&self.effect).next()
+    }
+
+    /// Follows an effect. Whether what was taken up may still have to be written again.
+    fn follow(&mut self, effect: &Effect<'_>, dot: Dot, seen: &Seen<'_>, origins: &Origins) -> bool {
+        let Some(own) = group::effects(&self.effect).next() else { return false };
+        let Some(at) = added_to(own.op) else { return false };
+        let had = seen.has(&self.dot);
+        let is_of_key = (effect.db, effect.key) == (own.db, own.key);
+        match effect.op {
+            Op::Flush { scope } if scope.includes(own.db) => {}
+            Op::Set { .. } | Op::Clear { .. } if is_of_key => {}
+            Op::Assign { path, reasserted, .. } if is_of_key && path == at => {
+                if had && !reasserted {
+                    return false;
+                }
+                let before = || self.holders.iter().filter(|holder| seen.has(&holder.dot));
+                let was_taken = before().any(|holder| holder.has);
+                let has = had && (!was_taken || top(before(), origins).is_some_and(|top| top.has));
+                self.holders.retain(|holder| !seen.has(&holder.dot));
+                self.holders.push(Holder { dot, reasserted, has });
+                return true;
+            }
+            Op::Remove { path } if is_of_key && path == at => {}
+            op if is_of_key && is_placed(op) && is_placed(own.op) => return !had,
+            op if is_of_key && kind_of(op).is_some_and(|kind| kind != at.kind()) => {}
+            _ => return true,
+        }
+        self.holders.retain(|holder| !seen.has(&holder.dot));
+        if let (Op::Set { .. }, Path::String) = (effect.op, at) {
+            self.holders.push(Holder { dot, reasserted: false, has: false });
+        }
+        !had
+    }
+
+    /// Whether every member has what decides over it.
+    fn is_settled(&self, stable: &VectorClock) -> bool {
+        self.holders.iter().all(|holder| holder.dot.is_in(stable))
+    }
+}
+
+/// The type that an effect is of.
+const fn kind_of(op: Op<'_>) -> Option<crate::effect::Kind> {
+    use crate::effect::Kind;
+    match op {
+        Op::Assign { path, .. } | Op::Increment { path, .. } | Op::Remove { path } => Some(path.kind()),
+        Op::Patch { .. } => Some(Kind::String),
+        Op::Stream(_) => Some(Kind::Stream),
+        Op::ListInsert { .. } | Op::ListRemove { .. } => Some(Kind::List),
+        _ => None,
+    }
+}
+
+impl Shard {
+    /// Own writes that may have to be written again.
+    #[must_use]
+    pub fn taken_up(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// Follows a group of effects before it is merged, while something is kept in mind.
+    pub(super) fn follow_taken(taken: &mut Vec<TakenUp>, body: &[u8], dot: Dot, seen: &Seen<'_>, origins: &Origins) {
+        for (index, effect) in (0_u32..).zip(group::effects(body)) {
+            taken.retain_mut(|own| own.follow(&effect, Dot { index, ..dot }, seen, origins));
+        }
+    }
+
+    /// What a re-assertion takes up of this instance's own, before it is merged.
+    pub(super) fn take_up<K: Keyspace>(&mut self, effect: &Effect<'_>, dot: Dot, seen: &Seen<'_>, keyspace: &mut K) {
+        let Op::Assign { path, reasserted: true, .. } = effect.op else { return };
+        if !self.is_primary() {
+            return;
+        }
+        let (instance, stable) = (self.config.instance, self.stability.stable().clone());
+        let key = KeyRef { db: effect.db, name: effect.key };
+        let merge = self.merge(keyspace);
+        let (origins, meta) = (merge.origins, merge.table.find(key.db, key.name).map(|at| merge.table.meta(at)));
+        let Some(meta) = meta.and_then(|meta| meta.path(path)) else { return };
+        let is_contested = meta.assigns.iter().any(|a| a.reasserted && !a.dot.is_in(&stable));
+        let is_taken =
+            |of: &Dot| origins.instance(of.origin) == instance && seen.has(of) && (is_contested || !of.is_in(&stable));
+        let beside = meta.assigns.iter().filter(|a| !seen.has(&a.dot));
+        let mut holders: Vec<Holder> =
+            beside.map(|a| Holder { dot: a.dot, reasserted: a.reasserted, has: false }).collect();
+        holders.push(Holder { dot, reasserted: true, has: true });
+        let last_placed = last_placed(meta, |of| !seen.has(of), origins);
+        let mut taken = Vec::new();
+        let mut add = |of: Dot, op: Op<'_>| {
+            let is_replaced = is_placed(op) && last_placed.is_some_and(|last| of.effect_order(&last, origins).is_lt());
+            if is_taken(&of) && !is_replaced {
+                let mut group = GroupBuilder::new();
+                group.push(&Effect { db: key.db, key: key.name, ttl: TtlNote::None, op });
+                taken.push(TakenUp { dot: of, effect: group.body().to_vec(), holders: holders.clone() });
+            }
+        };
+        meta.increments().iter().for_each(|i| add(i.dot, Op::Increment { path, delta: i.delta }));
+        for (of, part) in meta.patches().into_iter().flat_map(Patches::parts) {
+            add(of, Op::Patch { patch: part.patch(), prior: Prior::NONE });
+        }
+        self.taken.append(&mut taken);
+    }
+
+    /// A snapshot has changed a key, nobody knows by which effects: where that brought an assertion, or took the last one away, nothing can be told any more.
+    pub(super) fn meet_taken<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) {
+        if self.taken.is_empty() {
+            return;
+        }
+        let mut taken = std::mem::take(&mut self.taken);
+        let merge = self.merge(keyspace);
+        let meta = merge.table.find(key.db, key.name).map(|at| merge.table.meta(at));
+        taken.retain_mut(|own| {
+            let Some((effect, at)) = own.effect().and_then(|effect| Some((effect, added_to(effect.op)?))) else {
+                return false;
+            };
+            if (effect.db, effect.key) != (key.db, key.name) {
+                return true;
+            }
+            let live: Vec<Dot> =
+                meta.and_then(|meta| meta.path(at)).into_iter().flat_map(|path| &path.assigns).map(|a| a.dot).collect();
+            let is_known = |dot: &Dot| own.holders.iter().any(|holder| holder.dot == *dot);
+            let are_known = live.iter().all(is_known);
+            own.holders.retain(|holder| live.contains(&holder.dot));
+            are_known && !own.holders.is_empty()
+        });
+        self.taken = taken;
+    }
+
+    /// Writes again what no assertion that shows has taken up. Now and then.
+    pub(super) fn write_taken_again<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
+        if self.taken.is_empty() || self.syncing.is_some() || !self.is_primary() {
+            return;
+        }
+        let Self { taken, stability, origins, .. } = self;
+        let mut settled: Vec<TakenUp> = taken.extract_if(.., |own| own.is_settled(stability.stable())).collect();
+        settled.sort_by(|a, b| a.dot.effect_order(&b.dot, origins));
+        let mut group = GroupBuilder::new();
+        for own in &settled {
+            let is_lost = top(own.holders.iter(), origins).is_some_and(|top| !top.has);
+            let Some(effect) = own.effect().filter(|_| is_lost) else { continue };
+            // Against another type it would take that away.
+            if keyspace.kind(effect.db, effect.key) == added_to(effect.op).map(|path| path.kind()) {
+                let ttl = keyspace.expire_at(effect.db, effect.key).map_or(TtlNote::None, TtlNote::Kept);
+                group.push(&Effect { ttl, ..effect });
+            }
+        }
+        self.author(group, keyspace, now_ms);
+    }
+}
+
+/// The last write to a place of a string among those that are `wanted`.
+fn last_placed(meta: &PathMeta, wanted: impl Fn(&Dot) -> bool, origins: &Origins) -> Option<Dot> {
+    let parts = meta.patches().into_iter().flat_map(Patches::parts);
+    let placed =
+        parts.filter(|(dot, part)| wanted(dot) && matches!(part.patch(), Patch::Bits { .. } | Patch::Bytes { .. }));
+    placed.map(|(dot, _)| dot).max_by(|a, b| a.effect_order(b, origins))
+}
