@@ -352,6 +352,7 @@ impl World {
             }
             if self.is_converged() {
                 self.check_equal()?;
+                self.check_losses()?;
                 streams::check_none_skipped(self.instances.iter().map(|instance| &instance.keyspace))?;
                 return self.check_all();
             }

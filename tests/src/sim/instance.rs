@@ -13,7 +13,6 @@ use syncer_shared::record::{Before, Record};
 use syncer_shared::replid::ReplId;
 use syncer_shared::shard::{JoinData, Shard, ShardConfig, Start};
 use syncer_shared::snapshot::{SnapshotHead, SnapshotKey};
-use syncer_shared::timestamp::Timestamp;
 use syncer_shared::token::ClockToken;
 use syncer_shared::wire::Reader;
 
@@ -50,6 +49,8 @@ pub struct Instance {
     /// Those that came.
     pub synced: Vec<super::sync::Synced>,
     history: Vec<Logged>,
+    /// The highest that it has ever reported, or may have.
+    reported: Context,
     follower: Option<Follower>,
     config: ShardConfig,
     reigns: u8,
@@ -84,6 +85,7 @@ impl Instance {
             syncing: None,
             synced: Vec::new(),
             history,
+            reported: Context::new(),
             follower: None,
             config,
             reigns: 0,
@@ -154,11 +156,15 @@ impl Instance {
         let record = logged.record.clone();
         let parsed = Record::parse(&record).map_err(|error| format!("an own record: {error}"))?;
         match (parsed, author) {
-            (Record::Captured { frame, .. } | Record::Authored { frame } | Record::Founded { frame, .. }, author) => {
+            (
+                parsed @ (Record::Captured { frame, .. } | Record::Authored { frame } | Record::Founded { frame, .. }),
+                author,
+            ) => {
                 let (group, _) = GroupView::parse(frame).map_err(|error| error.to_string())?;
                 let registry = match author {
                     Some(registry) => {
-                        registry.author(&group)?;
+                        let is_captured = matches!(parsed, Record::Captured { .. });
+                        registry.author(&group, is_captured, !self.has_all(&self.reported))?;
                         Some(&*registry)
                     }
                     None => known,
@@ -166,11 +172,14 @@ impl Instance {
                 self.follow(&group, registry)?;
             }
             (Record::Applied { frames, .. }, author) => {
-                let registry = author.as_deref().or(known);
+                let (registry, is_new) = (author.as_deref().or(known), author.is_some());
                 let mut rest = frames;
                 while !rest.is_empty() {
                     let (frame, tail) = Frame::parse(rest).map_err(|error| error.to_string())?;
                     let Frame::Group(group) = frame else { return Err("a skip in a record".into()) };
+                    if is_new {
+                        self.mark_regressed(&group, registry);
+                    }
                     self.follow(&group, registry)?;
                     rest = tail;
                 }
@@ -199,7 +208,7 @@ impl Instance {
                 let (group, _) = GroupView::parse(frame).map_err(|error| error.to_string())?;
                 let registry = match author {
                     Some(registry) => {
-                        registry.author(&group)?;
+                        registry.author(&group, false, true)?;
                         Some(&*registry)
                     }
                     None => known,
@@ -229,10 +238,9 @@ impl Instance {
                 self.id, group.replid, group.ts, group.prev
             ));
         }
-        let covered = |(replid, ts): (&ReplId, &Timestamp)| self.applied.get(replid).is_some_and(|have| have >= ts);
         // Who joins begins behind what its sponsor had, and reads that first thing.
         let begins = group.instance == self.id && self.shard.renewals_left().is_some();
-        if !begins && !authored.context.iter().all(covered) {
+        if !begins && !self.has_all(&authored.context) {
             return Err(format!("I-3: {} applies {:?} {} before its context", self.id, group.replid, group.ts));
         }
         let (ts, instance, replid) = (group.ts, group.instance, group.replid);
@@ -241,6 +249,21 @@ impl Instance {
         }
         self.applied.insert(replid, ts);
         Ok(())
+    }
+
+    /// What has just come may be regressed here.
+    fn mark_regressed(&self, group: &GroupView<'_>, registry: Option<&Registry>) {
+        let Some(authored) = registry.and_then(|registry| registry.find(group).ok()) else { return };
+        let had =
+            |replid: &ReplId| if *replid == group.replid { Some(&group.prev) } else { authored.context.get(replid) };
+        let origins = self.shard.origins();
+        if self.shard.stability().stable().iter().any(|(origin, ts)| had(&origins.replid(origin)) < Some(&ts)) {
+            authored.regresses();
+        }
+    }
+
+    fn has_all(&self, clock: &Context) -> bool {
+        clock.iter().all(|(replid, ts)| self.applied.get(replid).is_some_and(|have| have >= ts))
     }
 
     /// I-4: clients see the view of the live dots.
@@ -267,6 +290,10 @@ impl Instance {
     pub fn persist(&mut self) {
         self.durable = self.history.len();
         self.durable_clock = self.shard.clock_token();
+        for (replid, ts) in &self.applied {
+            let reported = self.reported.entry(*replid).or_default();
+            *reported = (*reported).max(*ts);
+        }
         self.shard.set_durable(Some(self.durable_clock.clone()));
     }
 

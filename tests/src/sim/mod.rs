@@ -15,6 +15,7 @@ pub mod instance;
 #[cfg(test)]
 mod join_cases;
 pub mod link;
+pub mod losses;
 #[cfg(test)]
 mod member_cases;
 pub mod members;

@@ -103,7 +103,8 @@ impl Author<'_> {
     }
 }
 
-fn split(path: Path<'_>) -> (Kind, &[u8]) {
+/// The type and the name of a path.
+pub(super) fn split(path: Path<'_>) -> (Kind, &[u8]) {
     match path {
         Path::String => (Kind::String, &[]),
         Path::Field(name) => (Kind::Hash, name),
@@ -171,6 +172,31 @@ impl Oracle {
     /// The dataset that an instance must show.
     pub fn shown(&self) -> impl Iterator<Item = (&(u32, Vec<u8>), Cow<'_, Entry>)> {
         self.keys.iter().filter_map(|(name, key)| Some((name, Cow::Borrowed(key.shown()?))))
+    }
+
+    /// Whether several types of a key live.
+    #[must_use]
+    pub fn is_mixed(&self, name: &(u32, Vec<u8>)) -> bool {
+        let values = self.keys.get(name).map_or(&[][..], |key| &key.values);
+        values.windows(2).any(|two| two[0].kind != two[1].kind)
+    }
+
+    /// The dots of an element that live here and not there.
+    #[must_use]
+    pub fn lacking(&self, name: &(u32, Vec<u8>), element: &[u8], there: &Self) -> Vec<DotName> {
+        let values = |of: &Self| of.keys.get(name).map(|key| key.values.clone()).unwrap_or_default();
+        let others = values(there);
+        let is_lacking = |live: &Live| live.element == element && !others.iter().any(|other| other.dot == live.dot);
+        values(self).iter().filter(|live| is_lacking(live)).map(|live| live.dot).collect()
+    }
+
+    /// Whether the order of what changes a string may make another one of it than the same bytes in another order.
+    #[must_use]
+    pub fn goes_by_order(&self, name: &(u32, Vec<u8>)) -> bool {
+        let values = self.keys.get(name).map_or(&[][..], |key| &key.values);
+        let is_patch = |live: &Live| matches!(live.what, What::Patch(_));
+        let only_joins = |live: &Live| matches!(live.what, What::Assign { .. } | What::Patch(OwnedPatch::Append(_)));
+        values.iter().any(is_patch) && !values.iter().all(only_joins)
     }
 
     /// Where a dataset differs, for people.

@@ -1,5 +1,6 @@
 //! Every group that was ever authored, as its author made it: who had seen what.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
 use syncer_shared::context::StreamContext;
@@ -8,7 +9,7 @@ use syncer_shared::replid::ReplId;
 use syncer_shared::snapshot::SnapshotHead;
 use syncer_shared::timestamp::Timestamp;
 
-use super::oracle::Oracle;
+use super::oracle::{DotName, Oracle};
 
 /// A vector clock by names.
 pub type Context = BTreeMap<ReplId, Timestamp>;
@@ -20,6 +21,22 @@ pub struct Authored {
     pub frame: Vec<u8>,
     /// What its author had seen of others.
     pub context: Context,
+    /// Whether a client wrote it, not the shard by itself.
+    pub is_captured: bool,
+    is_regressed: Cell<bool>,
+}
+
+impl Authored {
+    /// Whether its author may not have seen what is stable somewhere (2.2 rule 5).
+    #[must_use]
+    pub fn is_regressed(&self) -> bool {
+        self.is_regressed.get()
+    }
+
+    /// Somebody takes it for such a one.
+    pub fn regresses(&self) {
+        self.is_regressed.set(true);
+    }
 }
 
 /// All groups by (replication ID, timestamp).
@@ -36,15 +53,31 @@ impl Registry {
     ///
     /// # Errors
     /// I-7: the dot was used before.
-    pub fn author(&mut self, group: &GroupView<'_>) -> Result<(), String> {
+    pub fn author(&mut self, group: &GroupView<'_>, is_captured: bool, is_regressed: bool) -> Result<(), String> {
         let stream = self.streams.entry(group.replid).or_default();
         stream.apply_change(group.change).map_err(|error| format!("an author's own context change: {error}"))?;
         let context = stream.entries().iter().map(|(replid, _, ts)| (*replid, *ts)).collect();
-        let made = Authored { frame: group.frame.to_vec(), context };
+        let is_regressed = Cell::new(is_regressed);
+        let made = Authored { frame: group.frame.to_vec(), context, is_captured, is_regressed };
         match self.groups.insert((group.replid, group.ts), made) {
             None => Ok(()),
             Some(_) => Err(format!("I-7: {:?} has used timestamp {} twice", group.replid, group.ts)),
         }
+    }
+
+    /// Those that `clock` covers, in effect order.
+    #[must_use]
+    pub fn survivors(&self, clock: &Context) -> Vec<(DotName, &Authored)> {
+        let has = |(replid, ts): &(ReplId, Timestamp)| clock.get(replid).is_some_and(|have| have >= ts);
+        let dot = |((replid, ts), authored): (&(ReplId, Timestamp), &Authored)| {
+            let (group, _) = GroupView::parse(&authored.frame).ok()?;
+            Some(DotName { ts: *ts, instance: group.instance, replid: *replid, index: 0 })
+        };
+        let survived = self.groups.iter().filter(|(name, _)| has(name));
+        let mut all: Vec<_> =
+            survived.filter_map(|(name, authored)| Some((dot((name, authored))?, authored))).collect();
+        all.sort_by_key(|(dot, _)| *dot);
+        all
     }
 
     /// What an instance had applied, and what it had to show, when a snapshot was taken.

@@ -10,7 +10,7 @@ use super::instance::Instance;
 use super::link::{Delivered, Link};
 use super::registry::Registry;
 use super::sync::SyncRun;
-use super::{Check, Plan, streams};
+use super::{Check, Plan, losses, streams};
 
 /// When every run begins, Unix milliseconds.
 const START_MS: u64 = 1_700_000_000_000;
@@ -327,6 +327,16 @@ impl World {
                 ))
             }
         }
+    }
+
+    /// No write that survived is lost, when all is converged.
+    ///
+    /// # Errors
+    /// Which one is.
+    pub fn check_losses(&self) -> Check {
+        let group = self.group();
+        let Some(first) = group.first().map(|index| &self.instances[*index]) else { return Ok(()) };
+        losses::check(&self.registry, &first.applied, &first.oracle, &first.keyspace)
     }
 
     /// I-5: instances that have applied the same show the same. Checks every instance, and their replicas.

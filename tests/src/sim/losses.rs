@@ -1,0 +1,256 @@
+//! No write is lost: what survived shows, unless a write that had seen it has taken it away.
+//!
+//! The oracle of an instance follows what that instance does, re-assertions too (2.2 rule 5), so it finds right what one of them took away. This one
+//! knows only what clients did: every group that survived, as its author made it, applied to nothing in effect order (of two groups the one
+//! that has seen the other comes later). What lives then must show. More may: what came back from an old state cannot be told from what was
+//! removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path};
+use syncer_shared::group;
+use syncer_shared::memory::{Entry, MemoryKeyspace};
+use syncer_shared::metadata::Payload;
+use syncer_shared::stream::entry_id;
+
+use super::Check;
+use super::oracle::{DotName, Oracle, split};
+use super::registry::{Authored, Context, Registry};
+
+type Name = (u32, Vec<u8>);
+
+/// What may show more, or another value, than what lives.
+#[derive(Default)]
+struct Doubts {
+    everything: bool,
+    keys: BTreeSet<Name>,
+    /// That have expired somewhere.
+    expired: BTreeSet<Name>,
+    /// That were asserted again.
+    asserted: BTreeSet<Name>,
+    paths: BTreeSet<(Name, Kind, Vec<u8>)>,
+    /// The types that were written.
+    kinds: BTreeSet<(Name, Kind)>,
+    /// What somebody wrote to who may not have seen all that is stable.
+    regressed: BTreeSet<Name>,
+}
+
+/// All that was written and survived lives in a dataset, when all is converged on `applied`.
+///
+/// # Errors
+/// What is lost.
+pub fn check(registry: &Registry, applied: &Context, oracle: &Oracle, native: &MemoryKeyspace) -> Check {
+    let (mut ideal, mut doubts) = (Oracle::default(), Doubts::default());
+    for (me, authored) in registry.survivors(applied) {
+        let Authored { frame, context, is_captured, .. } = authored;
+        let (group, _) = group::GroupView::parse(frame).map_err(|error| error.to_string())?;
+        for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
+            // And what is written again since one of them had not taken it up.
+            let is_reassertion = !is_captured
+                && matches!(effect.op, Op::Assign { reasserted: true, .. } | Op::Increment { .. } | Op::Patch { .. });
+            if is_reassertion {
+                doubts.asserted.insert((effect.db, effect.key.to_vec()));
+            } else {
+                ideal.apply(&effect, DotName { index, ..me }, context);
+                doubts.note(&effect, authored);
+            }
+        }
+    }
+    for (name, expected) in ideal.shown() {
+        // What lost against another type goes when everyone has it (rule 4): also where who came back removes that type then.
+        if ideal.is_mixed(name) || doubts.was_revived(name) || doubts.may_be_uncovered(name) {
+            continue;
+        }
+        let shown = native.entries().get(name);
+        // Where its instance has all that lives, and shows it, there may be more: what came back.
+        let followed = oracle.shown().find(|(other, _)| *other == name).map(|(_, entry)| entry.into_owned());
+        let lacks = |element: &[u8]| followed.as_ref() != shown || !ideal.lacking(name, element, oracle).is_empty();
+        // What was asserted has its place before what is written later, whatever the clocks say.
+        let is_asserted = doubts.asserted.contains(name);
+        let differs = |element: &[u8], a: &Payload, b: &Payload| match (a.text(), b.text()) {
+            _ if !lacks(element) => false,
+            (Some(a), Some(b)) if is_asserted && expected.kind == Kind::String => {
+                !ideal.goes_by_order(name) && sorted(a) != sorted(b)
+            }
+            _ => a != b,
+        };
+        if let Some(lost) = doubts.lost(name, &expected, shown, &differs) {
+            let key = name.1.escape_ascii();
+            return Err(format!(
+                "a write is lost: key {key} of db {} has not {lost}:\n  shows    {shown:?}\n  expected {expected:?}",
+                name.0
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl Doubts {
+    fn note(&mut self, effect: &Effect<'_>, authored: &Authored) {
+        let name = || (effect.db, effect.key.to_vec());
+        let may_have_seen_less = authored.is_regressed();
+        if may_have_seen_less {
+            self.regressed.insert(name());
+        }
+        let kind = match effect.op {
+            Op::Assign { path, .. } | Op::Increment { path, .. } => Some(path.kind()),
+            Op::Set { .. } | Op::Patch { .. } => Some(Kind::String),
+            Op::ListInsert { .. } => Some(Kind::List),
+            Op::Stream(_) => Some(Kind::Stream),
+            _ => None,
+        };
+        self.kinds.extend(kind.map(|kind| (name(), kind)));
+        let mut at = |path: Path<'_>| {
+            let (kind, element) = split(path);
+            self.paths.insert((name(), kind, element.to_vec()));
+        };
+        match effect.op {
+            // T6 to T8: it may live on.
+            Op::Clear { reason: ClearReason::Expired } => {
+                self.keys.insert(name());
+                self.expired.insert(name());
+            }
+            // The TTL of a field takes up what its author had seen of it, and of two one shows.
+            Op::Assign { path, reasserted: true, .. } => at(path),
+            // What it removes may be asserted again.
+            _ if !may_have_seen_less => {}
+            Op::Flush { scope: FlushScope::All | FlushScope::Db(_) } => self.everything = true,
+            Op::Assign { path, .. } | Op::Remove { path } => at(path),
+            Op::Set { .. } | Op::Clear { .. } => drop(self.keys.insert(name())),
+            _ => {}
+        }
+    }
+
+    /// T6, T7: whoever writes an expired key again writes what it showed, and nothing else.
+    fn was_revived(&self, name: &Name) -> bool {
+        self.expired.contains(name) && self.asserted.contains(name)
+    }
+
+    fn may_be_uncovered(&self, name: &Name) -> bool {
+        let is_regressed = self.everything || self.regressed.contains(name);
+        is_regressed && self.kinds.iter().filter(|(of, _)| of == name).count() > 1
+    }
+
+    /// What of a key is lost.
+    fn lost(
+        &self,
+        name: &Name,
+        expected: &Entry,
+        shown: Option<&Entry>,
+        differs: &dyn Fn(&[u8], &Payload, &Payload) -> bool,
+    ) -> Option<String> {
+        let Some(shown) = shown.filter(|shown| shown.kind == expected.kind) else {
+            return Some(format!("its {:?}", expected.kind));
+        };
+        if expected.kind == Kind::List {
+            return lost_values(expected, shown);
+        }
+        let is_judged = |element: &&Vec<u8>| expected.kind != Kind::Stream || entry_id(element).is_some();
+        let lacks = |element: &&Vec<u8>| match shown.elements.get(*element) {
+            None => true,
+            Some(payload) => {
+                !self.is_in_doubt(name, expected.kind, element)
+                    && differs(element, payload, &expected.elements[*element])
+            }
+        };
+        let lost = expected.elements.keys().filter(is_judged).find(lacks)?;
+        Some(format!("{:?} {} as it was written", expected.kind, lost.escape_ascii()))
+    }
+
+    fn is_in_doubt(&self, name: &Name, kind: Kind, element: &[u8]) -> bool {
+        self.everything || self.keys.contains(name) || self.paths.contains(&(name.clone(), kind, element.to_vec()))
+    }
+}
+
+fn sorted(text: &[u8]) -> Vec<u8> {
+    let mut bytes = text.to_vec();
+    bytes.sort_unstable();
+    bytes
+}
+
+/// The elements of lists have no names to go by.
+fn lost_values(expected: &Entry, shown: &Entry) -> Option<String> {
+    let mut counts = BTreeMap::new();
+    for payload in shown.elements.values() {
+        *counts.entry(format!("{payload:?}")).or_insert(0) += 1;
+    }
+    expected.elements.values().map(|payload| format!("{payload:?}")).find(|value| {
+        let left = counts.entry(value.clone()).or_insert(0);
+        *left -= 1;
+        *left < 0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use syncer_shared::effect::Value;
+    use syncer_shared::keyspace::Keyspace;
+    use syncer_shared::list::End;
+    use syncer_shared::merge::Rules;
+
+    use super::*;
+    use crate::sim::cases::{A, B, set, world};
+    use crate::sim::client::Command;
+
+    fn pushed() -> Command {
+        Command::Push(End::Tail, vec!["a".into(), "a".into()])
+    }
+
+    #[test]
+    fn whatever_is_taken_from_a_dataset_is_missed() -> Check {
+        type Take = fn(&mut MemoryKeyspace);
+        let writes: [(Command, Take); 7] = [
+            (Command::IncrBy(5), |k| assert!(k.add_integer(0, b"k", -1).is_ok())),
+            (Command::AppendPart("ab".into()), |k| assert!(k.put(0, b"k", Path::String, Value::Bytes(b"a")))),
+            (Command::HIncrBy("f".into(), 2), |k| assert!(k.add_integer_field(0, b"k", b"f", -1).is_ok())),
+            (Command::SAdd("m".into()), |k| k.take(0, b"k", Path::Member(b"m"))),
+            (Command::ZIncrBy("m".into(), 1.5), |k| assert!(k.put(0, b"k", Path::Scored(b"m"), Value::Score(1.0)))),
+            (pushed(), |k| k.list_remove(0, b"k", 0, 1)),
+            (set("x"), |k| assert!(k.put(0, b"k", Path::String, Value::Bytes(b"y")))),
+        ];
+        for (command, take) in writes {
+            let mut world = world(2, Rules::default());
+            world.command(A, "k", command.clone())?;
+            world.settle()?;
+            world.check_losses()?;
+            world.instances.iter_mut().for_each(|instance| take(&mut instance.keyspace));
+            assert!(world.check_losses().is_err(), "of {command:?} something was taken");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_client_has_removed_is_not_missed() -> Check {
+        let removed = [
+            (Command::IncrBy(5), Command::Del),
+            (Command::HIncrBy("f".into(), 2), Command::HDel("f".into())),
+            (Command::SAdd("m".into()), Command::SRem("m".into())),
+            (Command::SAdd("m".into()), set("y")),
+            (pushed(), Command::Pop(End::Head, 1, true)),
+        ];
+        for (write, remove) in removed {
+            let mut world = world(2, Rules::default());
+            world.command(A, "k", write)?;
+            world.pull(A, B)?;
+            world.command(B, "k", remove)?;
+            world.settle()?;
+            world.check_losses()?;
+        }
+        Ok(())
+    }
+
+    /// What a write that was not seen adds is there, and more must not be.
+    #[test]
+    fn what_a_removal_had_not_seen_is_missed() -> Check {
+        let mut world = world(2, Rules::default());
+        world.command(A, "k", Command::IncrBy(5))?;
+        world.pull(A, B)?;
+        world.command(A, "k", Command::IncrBy(1))?;
+        world.command(B, "k", Command::Del)?;
+        world.settle()?;
+        world.check_losses()?;
+        world.instances[A].keyspace.delete(0, b"k", ClearReason::Deleted);
+        assert!(world.check_losses().is_err());
+        Ok(())
+    }
+}
