@@ -154,6 +154,8 @@ proptest! {
         prop_assert!(is_said);
         let mut reader = Reader::new(&bytes);
         prop_assert!(reader.skip_if(b"before") && !reader.skip_if(b"after, for sure"));
+        let mut skipped = reader;
+        prop_assert!(rest::skip(&mut skipped) && skipped.is_empty());
         let read = SnapshotKey::decode(&mut reader).expect("it was just written");
         prop_assert!(reader.is_empty());
         prop_assert_eq!((read.db, read.name), (0, &*name));
@@ -165,6 +167,14 @@ proptest! {
         let mut bytes = Vec::new();
         key::encode(&mut bytes, db, &name, &state);
         let mut reader = Reader::new(&bytes);
+        let mut skipped = reader;
+        match rest::skip_any(&mut skipped) {
+            Some(is_at_rest) => {
+                prop_assert!(skipped.is_empty());
+                prop_assert!(!is_at_rest || state.dots().next().is_none());
+            }
+            None => prop_assert_eq!(skipped.rest(), reader.rest()),
+        }
         let read = SnapshotKey::decode(&mut reader).expect("it was just written");
         prop_assert!(reader.is_empty());
         prop_assert_eq!((read.db, read.name), (db, &*name));
@@ -189,6 +199,7 @@ proptest! {
             let _ = SnapshotKey::decode(&mut Reader::new(bytes));
             let _ = SnapshotHead::decode(bytes);
             let _ = SnapshotKey::decode(&mut Reader::new(&bytes[..at]));
+            let _ = (rest::skip_any(&mut Reader::new(bytes)), rest::skip_any(&mut Reader::new(&bytes[..at])));
             prop_assert!(SnapshotHead::decode(&bytes[..at]).is_err() || at == 0);
         }
     }

@@ -116,7 +116,7 @@ fn every_command_is_documented_and_checks_its_arguments() {
         }
         for (line, known) in [
             ("SYNCER.DIGEST x", "SLOTS, KEYS, KEY"),
-            ("SYNCER.SYNC x", "COPY, PREPARE, BEGIN"),
+            ("SYNCER.SYNC x", "COPY, COMPARE, PREPARE, BEGIN"),
             ("SYNCER.PEER 2 x", "INFO, POSITION, STATE"),
             ("SYNCER.SNAPSHOT x 1", "BEGIN, READ"),
             ("SYNCER.PEER 64 INFO", "1 to 63"),

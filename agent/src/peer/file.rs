@@ -11,8 +11,11 @@ use crate::connection::{Connection, within};
 use crate::protocol::{Piece, Refusal, SnapshotBegun};
 use crate::resp::Reply;
 
-/// How often the local server is asked whether it has loaded the file.
+/// How often the local server is asked whether it has loaded the file: soon at first, for a small one.
+const ASK_FIRST: Duration = Duration::from_millis(1);
 const ASK_EVERY: Duration = Duration::from_millis(20);
+/// By so much rarer each time.
+const ASK_RARER: f64 = 1.1;
 
 impl FullSync<'_> {
     /// What files the local server takes; empty: none. A module of an earlier release knows nothing of files.
@@ -71,6 +74,7 @@ impl FullSync<'_> {
     ) -> Result<(), End> {
         let text = format!("{}; the local server loads {} bytes", self.reason, progress.bytes);
         herald.tell(PeerState::Syncing, text, Instant::now());
+        let mut pause = ASK_FIRST;
         loop {
             let swap: [&[u8]; 3] = [b"SYNCER.SYNC", b"SWAP", token.as_bytes()];
             match self.at_target(target, &swap, &[]).await? {
@@ -80,7 +84,8 @@ impl FullSync<'_> {
                 reply if reply.text() == Some("LOADING") => {}
                 _ => return Err(out_of_order()),
             }
-            tokio::time::sleep(ASK_EVERY).await;
+            tokio::time::sleep(pause).await;
+            pause = pause.mul_f64(ASK_RARER).min(ASK_EVERY);
         }
     }
 

@@ -32,7 +32,7 @@ impl FullSync<'_> {
             info!(%source, "full sync goes on: its snapshot is here");
             let text = format!("a full sync goes on with the snapshot of instance {source}, which is here");
             herald.tell(PeerState::Syncing, text, Instant::now());
-            match self.merge(&mut target, spool, herald).await {
+            match self.merge_found(&mut target, spool, herald).await {
                 Ok(()) => return Ok(true),
                 Err(End::NotTaken(refusal)) => info!(%refusal, "full sync: the snapshot is not taken"),
                 Err(End::Spool(SpoolError::Damaged { .. })) => {}
@@ -42,14 +42,19 @@ impl FullSync<'_> {
         Ok(false)
     }
 
+    /// A file that was found: it is read once before, since a disk may have damaged it. One that was just written is not.
+    async fn merge_found(&self, target: &mut Connection, spool: Spool, herald: &mut Herald) -> Result<(), End> {
+        match spool.verify().await {
+            Ok(()) => self.merge(target, spool, herald).await,
+            Err(error) => Err(useless(spool, error.into())),
+        }
+    }
+
     /// All keys of a file, and what it does not have.
     ///
     /// # Errors
     /// Whatever breaks it off. A file of no use is removed, any other stays.
     pub(super) async fn merge(&self, target: &mut Connection, spool: Spool, herald: &mut Herald) -> Result<(), End> {
-        if let Err(error) = spool.verify().await {
-            return Err(useless(spool, error.into()));
-        }
         let source = spool.head.instance;
         let token = match self.begin(target, &spool).await {
             Err(End::NotTaken(refusal)) => return Err(useless(spool, End::NotTaken(refusal))),

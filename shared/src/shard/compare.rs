@@ -7,7 +7,8 @@
 use hashbrown::HashSet;
 
 use super::Shard;
-use super::sync::{Round, SyncError};
+use super::round::Round;
+use super::sync::SyncError;
 use crate::effect::Op;
 use crate::group;
 use crate::keyspace::Keyspace;
@@ -111,12 +112,12 @@ impl Shard {
         while !reader.is_empty() && lasts() {
             let name = self.peek_key(&reader)?;
             let mut here = reader;
-            let is_same = if rest::skip(&mut reader) {
-                self.is_same_at_rest(&mut here, name, &mut compared.here, keyspace)
-            } else {
+            let is_at_rest = rest::skip_any(&mut reader);
+            if is_at_rest.is_none() {
                 SnapshotKey::decode(&mut reader)?;
-                false
-            };
+            }
+            let is_same =
+                is_at_rest == Some(true) && self.is_same_at_rest(&mut here, name, &mut compared.here, keyspace);
             let hash = Round::hash_with(compared.key, name);
             compared.prints.push(if is_same { Compared::print(hash) } else { 0 });
         }

@@ -20,6 +20,7 @@ mod queue;
 mod renew;
 mod replay;
 mod report;
+mod round;
 pub(crate) mod saved;
 mod snapshot;
 mod status;

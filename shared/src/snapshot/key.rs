@@ -273,37 +273,61 @@ impl<'a> SnapshotKey<'a> {
     }
 }
 
-/// Reads what [`super::rest::encode`] writes, and builds nothing. False: it is something else.
-pub(super) fn pass_over(reader: &mut Reader<'_>) -> Result<bool, WireError> {
+/// Reads a key off the front and builds nothing. Whether it is what [`super::rest::encode`] writes; `None`: it takes more to read it.
+pub(super) fn pass_over(reader: &mut Reader<'_>) -> Result<Option<bool>, WireError> {
     read_name(reader)?;
-    if reader.varint("types")? != 1 || reader.u8("type")? == Kind::List as u8 {
-        return Ok(false);
-    }
-    for _ in 0..reader.varint("elements")? {
-        reader.prefixed(limits::NAME_BYTES_MAX, "element")?;
-        if reader.u8("parts of an element")? != HAS_BASE {
-            return Ok(false);
+    let types = reader.varint("types of a key")?;
+    let mut is_at_rest = types == 1;
+    for _ in 0..types {
+        if reader.u8("type of a key")? == Kind::List as u8 {
+            return Ok(None);
         }
-        match reader.u8("value")? {
-            BYTES => {
-                reader.prefixed(limits::VALUE_BYTES_MAX, "value")?;
+        for _ in 0..reader.varint("elements")? {
+            reader.prefixed(limits::NAME_BYTES_MAX, "element")?;
+            let flags = reader.u8("parts of an element")?;
+            if flags & !HAS_BASE != 0 {
+                return Ok(None);
             }
-            EXPIRING => {
-                reader.signed("expiry of a field")?;
-                reader.prefixed(limits::VALUE_BYTES_MAX, "value")?;
+            is_at_rest &= flags == HAS_BASE && pass_over_payload(reader)?;
+            for _ in 0..reader.varint("assigns")? {
+                is_at_rest = false;
+                read_dot(reader)?;
+                reader.flag("re-asserted")?;
+                pass_over_payload(reader)?;
             }
-            SCORE => {
-                reader.f64("score")?;
+            if reader.varint("increments")? != 0 {
+                return Ok(None);
             }
-            PRESENT => {}
-            _ => return Ok(false),
-        }
-        if reader.varint("assigns")? != 0 || reader.varint("increments")? != 0 {
-            return Ok(false);
         }
     }
     decode_time(reader)?;
-    Ok(reader.varint("TTLs")? == 0)
+    for _ in 0..reader.varint("TTLs")? {
+        is_at_rest = false;
+        read_dot(reader)?;
+        reader.flag("strong")?;
+        decode_time(reader)?;
+    }
+    Ok(Some(is_at_rest))
+}
+
+/// Whether it is one that a dataset shows.
+fn pass_over_payload(reader: &mut Reader<'_>) -> Result<bool, WireError> {
+    match reader.u8("value")? {
+        ABSENT => return Ok(false),
+        BYTES => {
+            reader.prefixed(limits::VALUE_BYTES_MAX, "value")?;
+        }
+        EXPIRING => {
+            reader.signed("expiry of a field")?;
+            reader.prefixed(limits::VALUE_BYTES_MAX, "value")?;
+        }
+        SCORE => {
+            reader.f64("score")?;
+        }
+        PRESENT => {}
+        code => return Err(WireError::Code { what: "value", code }),
+    }
+    Ok(true)
 }
 
 fn decode_path(reader: &mut Reader<'_>, path: Path<'_>) -> Result<PathMeta, WireError> {

@@ -81,9 +81,17 @@ fn put_count(out: &mut Vec<u8>, place: usize, count: u64) {
 /// Reads a key at rest off the front, and builds nothing of it. False, and nothing is read, if another one is there.
 pub fn skip(reader: &mut Reader<'_>) -> bool {
     let mut behind = *reader;
-    let is_at_rest = key::pass_over(&mut behind) == Ok(true);
+    let is_at_rest = skip_any(&mut behind) == Some(true);
     if is_at_rest {
         *reader = behind;
     }
     is_at_rest
+}
+
+/// The same of one that may not be at rest: whether it is. `None`, and nothing is read, if it takes more to read it, or it is broken.
+pub fn skip_any(reader: &mut Reader<'_>) -> Option<bool> {
+    let mut behind = *reader;
+    let is_at_rest = key::pass_over(&mut behind).ok()??;
+    *reader = behind;
+    Some(is_at_rest)
 }

@@ -1,7 +1,8 @@
 //! A full sync that goes on or was broken off.
 
 use super::super::Shard;
-use super::super::sync::{Round, Syncing};
+use super::super::round::Round;
+use super::super::sync::Syncing;
 use super::pieces::{Pieces, Tag};
 use super::{SavedError, clocks};
 use crate::snapshot::SnapshotHead;
