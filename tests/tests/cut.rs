@@ -1,9 +1,9 @@
 //! The network between sites is cut, hangs and heals, under load.
 
-use syncer_tests::cluster::Cluster;
+use syncer_tests::cluster::{Cluster, ClusterOptions};
 use syncer_tests::figures::figure;
 use syncer_tests::load::under_load;
-use syncer_tests::on_all_kinds;
+use syncer_tests::{on_all_kinds, on_each_kind, wait};
 
 /// What was missed was read on from the backlog: no link began from nothing, however often it broke.
 fn was_only_read_on(cluster: &Cluster) {
@@ -70,5 +70,29 @@ on_all_kinds! {
             cluster.heal();
         });
         was_only_read_on(cluster);
+    }
+}
+
+on_each_kind! {
+    /// I-3: what its author had seen is not here yet, and nobody relays it. It is not applied, it is said for whom it waits, and both come in the end.
+    fn an_effect_waits_for_what_its_author_had_seen(kind) {
+        let options = ClusterOptions { agent: vec!["--relay-after-ms", "3600000"], ..ClusterOptions::default() };
+        let cluster = Cluster::with(&[kind; 3], &options);
+        cluster.client(1).ok("SET cause 0");
+        cluster.converged();
+        cluster.cut(1, 3);
+        cluster.client(1).ok("SET cause 1");
+        cluster.caught_up(1, 2);
+        cluster.client(2).ok("SET effect 1");
+        let mut three = cluster.client(3);
+        wait::eventually("it is said", || {
+            let peers = three.text("SYNCER.PEERS");
+            peers.contains("state, waiting") && peers.contains("instance 1")
+        });
+        assert_eq!(three.text("MGET effect cause"), "[(nil), 0]");
+        cluster.heal();
+        cluster.converged();
+        assert_eq!(three.text("MGET effect cause"), "[1, 1]");
+        was_only_read_on(&cluster);
     }
 }
