@@ -22,7 +22,11 @@ const ELSEWHERE: [(&str, &str, &str); 10] = [
     ),
     ("| the key expires | `INCR n`", "a_rate_limiter_keeps_its_expiry", include_str!("converge.rs")),
     ("`FLUSHALL`", "a_write_survives_a_concurrent_flush", include_str!("converge.rs")),
-    ("`HEXPIRE h 50 FIELDS 1 f`", "the_later_of_two_ttls_set_at_once_stays", include_str!("field_ttls.rs")),
+    (
+        "`HEXPIRE h 50 FIELDS 1 f`",
+        "of_two_ttls_set_at_once_the_latest_time_stays_and_none_wins",
+        include_str!("field_ttls.rs"),
+    ),
     ("`HSET h f w`", "a_write_of_the_field_wins_over_a_concurrent_ttl", include_str!("field_ttls.rs")),
     ("`HINCRBY h f 5`", "increments_add_up_beside_a_ttl", include_str!("field_ttls.rs")),
     ("| the field expires |", "an_expiry_does_not_take_what_was_extended", include_str!("field_ttls.rs")),

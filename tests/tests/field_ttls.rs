@@ -2,6 +2,7 @@
 
 use syncer_tests::client::Client;
 use syncer_tests::cluster::Cluster;
+use syncer_tests::figures::figure;
 use syncer_tests::server::ServerKind;
 use syncer_tests::wait;
 
@@ -44,11 +45,44 @@ fn conflict(before: &[&str], at_one: &str, at_two: &str) -> impl Fn(&str, &str) 
     }
 }
 
+/// As of keys (T4), whichever was written later.
 #[test]
-fn the_later_of_two_ttls_set_at_once_stays() {
-    conflict(&[], &format!("HPEXPIREAT h {EVEN_LATER} FIELDS 1 f"), &format!("HPEXPIREAT h {LATER} FIELDS 1 f"))(
-        "1", LATER,
-    );
+fn of_two_ttls_set_at_once_the_latest_time_stays_and_none_wins() {
+    let [expire, expire_later] = [LATER, EVEN_LATER].map(|at| format!("HPEXPIREAT h {at} FIELDS 1 f"));
+    conflict(&[], &expire_later, &expire)("1", EVEN_LATER);
+    conflict(&[], &expire, &expire_later)("1", EVEN_LATER);
+    let with_ttl = [expire.as_str()];
+    conflict(&with_ttl, "HPERSIST h FIELDS 1 f", &expire_later)("1", "-1");
+    conflict(&with_ttl, &expire_later, "HGETEX h PERSIST FIELDS 1 f")("1", "-1");
+}
+
+/// The time of one, the value of whoever comes: it is no single write that the field shows.
+#[test]
+fn a_ttl_that_won_outlives_what_is_written_beside_it() {
+    for kinds in PAIRS {
+        let cluster = Cluster::new(&[kinds[0], kinds[1], kinds[0]]);
+        let [mut one, mut two, mut three] = [1, 2, 3].map(|site| cluster.client(site));
+        one.ok("HSET h f 1 g x");
+        cluster.converged();
+        cluster.cut_all();
+        one.ok(&format!("HPEXPIREAT h {EVEN_LATER} FIELDS 2 f g"));
+        two.ok(&format!("HPEXPIREAT h {LATER} FIELDS 2 f g"));
+        three.ok("HINCRBY h f 5");
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two, &mut three] {
+            assert_eq!((client.text("HGET h f"), expiry(client, "h", "f")), ("6".into(), format!("[{EVEN_LATER}]")));
+            assert_eq!((client.text("HGET h g"), expiry(client, "h", "g")), ("x".into(), format!("[{EVEN_LATER}]")));
+        }
+        two.ok("HINCRBY h f 1");
+        three.ok("HSET h g y");
+        cluster.converged();
+        wait::eventually("all is stable", || figure(&mut one, "metadata_keys") == 0);
+        for client in [&mut one, &mut two, &mut three] {
+            assert_eq!((client.text("HGET h f"), expiry(client, "h", "f")), ("7".into(), format!("[{EVEN_LATER}]")));
+            assert_eq!((client.text("HGET h g"), expiry(client, "h", "g")), ("y".into(), "[-1]".into()));
+        }
+    }
 }
 
 #[test]

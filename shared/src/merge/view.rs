@@ -1,7 +1,7 @@
 //! `view`: what a path shows, a pure function of its live dots (DESIGN 2, I-4).
 
 use crate::decimal::Decimal;
-use crate::effect::Kind;
+use crate::effect::{Kind, UnixMs};
 use crate::metadata::{PathMeta, Payload, Top};
 use crate::number::add_scores;
 use crate::origin::Origins;
@@ -58,10 +58,26 @@ fn text(top: Option<&Payload>, meta: &PathMeta) -> Option<Payload> {
     let Some(top) = top else {
         return Some(Payload::Bytes(Decimal::ZERO.plus(meta.added()).format().into_bytes().into()));
     };
+    let text = top.text()?;
     // Increments on a non-number: kept, not shown.
-    let number = Decimal::parse(top.text()?).filter(|_| !meta.increments().is_empty());
-    let Some(number) = number else { return Some(top.clone()) };
-    Some(Payload::text_until(number.plus(meta.added()).format().into_bytes().into(), top.expire_at()))
+    let number = Decimal::parse(text).filter(|_| !meta.increments().is_empty());
+    let shown = number.map(|number| number.plus(meta.added()).format().into_bytes().into());
+    Some(Payload::text_until(shown.unwrap_or_else(|| text.into()), field_expiry(top, meta)))
+}
+
+/// When a field expires (T10): a write of it decides; where only its TTL was changed, by several at once, none wins, else the latest time.
+fn field_expiry(top: &Payload, meta: &PathMeta) -> Option<UnixMs> {
+    if !has_several_ttls(meta) || meta.assigns.iter().any(|a| !a.reasserted) {
+        return top.expire_at();
+    }
+    let mut times = meta.assigns.iter().map(|a| a.payload.as_ref().and_then(Payload::expire_at));
+    times.try_fold(UnixMs::MIN, |latest, at| Some(latest.max(at?)))
+}
+
+/// Whether what the dataset shows of a field may have the TTL of another `Assign` than the top.
+fn has_several_ttls(meta: &PathMeta) -> bool {
+    meta.assigns.len() > 1
+        && meta.assigns.iter().any(|a| a.payload.as_ref().is_some_and(|payload| payload.expire_at().is_some()))
 }
 
 /// Whether the dataset may hold the payload of the top: see the invariant of [`PathMeta`].
@@ -72,7 +88,7 @@ pub fn may_imply(meta: &PathMeta, top: Top) -> bool {
         return meta.assigns.len() + usize::from(meta.has_base()) == 1;
     }
     // The authors of patches may not have seen the top: pruning tells.
-    if meta.patches().is_some() {
+    if meta.patches().is_some() || has_several_ttls(meta) {
         return false;
     }
     meta.increments().is_empty()

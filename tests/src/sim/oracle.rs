@@ -376,6 +376,7 @@ fn show(kind: Kind, mut lives: Vec<&Live>) -> Option<Payload> {
         ranked.sort_by_key(|(rank, _)| *rank);
         return streams::show(&ranked.into_iter().map(|(_, payload)| payload).collect::<Vec<_>>());
     }
+    let field_ttl = field_ttl(assigns.clone());
     let top = assigns.max_by_key(|(rank, _)| *rank).map(|(_, payload)| payload);
     if kind == Kind::String && lives.iter().any(|live| matches!(live.what, What::Patch(_))) {
         let top = top.and_then(Payload::text).map(<[u8]>::to_vec);
@@ -392,6 +393,9 @@ fn show(kind: Kind, mut lives: Vec<&Live>) -> Option<Payload> {
             let base = if let Some(Payload::Score(score)) = top { *score } else { 0.0 };
             Payload::Score(deltas.iter().fold(base, |sum, delta| add_scores(sum, delta.as_float())))
         }
+        (Kind::Hash, Some(top)) if deltas.is_empty() => {
+            Payload::text_until(top.text().unwrap_or_default().into(), field_ttl)
+        }
         (_, Some(top)) if deltas.is_empty() => top.clone(),
         (_, top) => {
             let base = match top {
@@ -401,13 +405,22 @@ fn show(kind: Kind, mut lives: Vec<&Live>) -> Option<Payload> {
             match (base, top) {
                 (Some(base), _) => {
                     let sum = deltas.iter().fold(base, |sum, delta| sum.plus((*delta).into()));
-                    Payload::text_until(sum.format().into_bytes().into(), top.and_then(Payload::expire_at))
+                    Payload::text_until(sum.format().into_bytes().into(), field_ttl)
                 }
-                (None, Some(top)) => top.clone(),
+                (None, Some(top)) => Payload::text_until(top.text().unwrap_or_default().into(), field_ttl),
                 (None, None) => Payload::Present,
             }
         }
     })
+}
+
+/// T10: a write of the field decides its TTL, the latest one; else, among changes of the TTL alone, none, or the latest time.
+fn field_ttl<'a>(assigns: impl Iterator<Item = ((bool, DotName), &'a Payload)> + Clone) -> Option<UnixMs> {
+    let written = assigns.clone().filter(|((is_write, _), _)| *is_write).max_by_key(|(rank, _)| *rank);
+    match written {
+        Some((_, payload)) => payload.expire_at(),
+        None => assigns.map(|(_, payload)| payload.expire_at()).min_by_key(|at| at.map_or(i64::MIN, |at| -at))?,
+    }
 }
 
 impl OwnedPatch {
