@@ -4,7 +4,7 @@ use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
 use syncer_tests::nodes::Pair;
 use syncer_tests::server::ServerKind::Redis8;
-use syncer_tests::wait;
+use syncer_tests::{on_each_kind, wait};
 
 /// Elements of `v` at the beginning: some 50 KB.
 const ELEMENTS: u64 = 400;
@@ -46,6 +46,27 @@ fn a_burst_is_captured_a_few_times_and_the_last_write_arrives_by_itself() {
     assert!(logged < 40 * value, "{logged} bytes of backlog for 300 writes to {value} bytes");
     assert!(waited > 250, "{waited} of 300 writes waited");
     cluster.converged();
+}
+
+on_each_kind! {
+    fn so_is_a_burst_of_writes_to_the_value_of_another_module(kind) {
+        let cluster = Cluster::with(&[kind; 2], &ClusterOptions { other_module: vec![1, 2], ..ClusterOptions::default() });
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        // Values are compressed when they are written out.
+        let part = |n: u64| format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let item = |n: u64| (1..8).map(|i| part(n * 8 + i)).collect::<String>();
+        let puts = |from: u64, to: u64| (from..to).map(|n| format!("OTHER.PUT bag {}", item(n))).collect::<Vec<_>>();
+        let end = number(&mut one, "backlog_end_offset");
+        one.multi(&puts(0, ELEMENTS));
+        let value = number(&mut one, "backlog_end_offset") - end;
+        assert!(value > 20_000, "{value} bytes are not large");
+        one.pipeline(&puts(ELEMENTS, ELEMENTS + 300));
+        wait::eventually("the other site has all of it", || two.text_items("OTHER.SHOW bag").len() as u64 == ELEMENTS + 300);
+        let (logged, waited) = (number(&mut one, "backlog_end_offset") - end, number(&mut one, "writes_coalesced"));
+        assert!(logged < 40 * value, "{logged} bytes of backlog for 300 writes to {value} bytes");
+        assert!(waited > 250, "{waited} of 300 writes waited");
+        cluster.converged();
+    }
 }
 
 #[test]

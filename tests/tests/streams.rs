@@ -209,6 +209,28 @@ on_all_kinds! {
         assert_eq!(pending(&mut two, "x"), BTreeMap::from(expected));
     }
 
+    /// Both were given it, for neither could ask the other; who knows that it is done gives it to nobody any more.
+    fn what_one_site_acknowledges_is_done_also_where_another_delivers_it_at_once(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.pipeline(&["XADD x 1-1 f v", "XADD x 2-1 f v", "XGROUP CREATE x g 0"]);
+        cluster.converged();
+        cluster.cut(1, 2);
+        assert_eq!(read(&mut one, "a", "STREAMS x >"), ["1-1", "2-1"]);
+        assert_eq!(one.text("XACK x g 1-1"), "1");
+        one.ok("DEBUG SLEEP 0.005");
+        assert_eq!(read(&mut two, "b", "STREAMS x >"), ["1-1", "2-1"]);
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(pending(client, "x"), BTreeMap::from([("2-1".to_owned(), "b".to_owned())]));
+            assert_eq!(read(client, "b", "STREAMS x 0"), ["2-1"], "what it has not acknowledged");
+            assert_eq!(read(client, "c", "STREAMS x >"), [""; 0]);
+        }
+        two.ok("XAUTOCLAIM x g d 0 0");
+        cluster.converged();
+        assert_eq!(pending(&mut one, "x"), BTreeMap::from([("2-1".to_owned(), "d".to_owned())]));
+    }
+
     /// Found by `./run torture --seed 700212`: where it was read, the delivery went with the entry, and did not come back.
     fn a_delivery_outlives_that_another_site_writes_its_entry_anew(cluster: 2) {
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));
