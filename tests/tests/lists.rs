@@ -198,11 +198,14 @@ on_all_kinds! {
         }
         let steps = |client: &mut Client| id_figure(client, "steps");
         let before = [steps(&mut one), steps(&mut two)];
+        cluster.cut(1, 2);
         for round in 0..300 {
             one.pipeline(&[format!("LPUSH q h{round}"), format!("RPUSH q t{round}")]);
             two.pipeline(&["RPOP q", "LPOP q"]);
         }
+        cluster.heal();
         cluster.converged();
+        assert_eq!(one.text("LLEN q"), "1000000", "as many pops as pushes, of other elements");
         let (short, long) = (cost(cluster, "short"), cost(cluster, "q"));
         for (short, long) in short.into_iter().zip(long) {
             // A walk over its nodes for each were half a second.

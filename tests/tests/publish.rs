@@ -53,6 +53,9 @@ on_all_kinds! {
         // Nothing twice: what comes last is heard next.
         cluster.client(3).ok("PUBLISH news end");
         plain.iter_mut().for_each(|client| assert_eq!(next(client), "[message, news, end]"));
+        patterns.iter_mut().for_each(|client| assert_eq!(next(client), "[pmessage, n*, news, end]"));
+        cluster.client(3).ok("SPUBLISH shard end");
+        sharded.iter_mut().for_each(|client| assert_eq!(next(client), "[smessage, shard, end]"));
         assert_eq!(cluster.client(2).text("MGET k k2"), "[v, v]");
     }
 

@@ -169,6 +169,26 @@ on_all_kinds! {
         assert_eq!(two.text("XADD x 29-1 f v"), one.text("XADD x 29-1 f v"), "the last id stays");
     }
 
+    /// `~` removes whole nodes, of a hundred entries: those that it removed, not those that it would remove elsewhere.
+    fn an_approximate_trim_removes_the_same_everywhere(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        for key in ["x", "y"] {
+            one.pipeline(&(1..=300).map(|n| format!("XADD {key} {n}-1 f v")).collect::<Vec<_>>());
+        }
+        cluster.converged();
+        cluster.cut(1, 2);
+        two.pipeline(&["XDEL x 150-1", "XADD x 400-1 f two", "XADD y 400-1 f two"]);
+        one.ok("XADD x MAXLEN ~ 120 301-1 f one");
+        one.multi(&["XTRIM y MINID ~ 250-1", "XADD y MINID ~ 290-1 301-1 f one"]);
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            let left = |client: &mut Client, key| (client.text(&format!("XLEN {key}")), all_ids(client, key)[0].clone());
+            assert_eq!(left(client, "x"), ("201".to_owned(), "101-1".to_owned()), "300, two more, less a node and one");
+            assert_eq!(left(client, "y"), ("102".to_owned(), "201-1".to_owned()));
+        }
+    }
+
     fn groups_of_two_sites_lose_no_entry_and_give_no_acknowledged_one_again(cluster: 2) {
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));
         one.ok("XADD x 1-1 f v");

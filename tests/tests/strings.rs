@@ -79,11 +79,14 @@ on_all_kinds! {
     fn what_has_run_out_begins_anew(cluster: 2) {
         let mut one = cluster.client(1);
         one.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        one.ok("SETBIT bits 30 1");
         let commands = [
             ("SET", "abc", "APPEND KEY x"),
             ("SET", "abc", "SETRANGE KEY 1 y"),
             ("SET", "abc", "SETBIT KEY 30 1"),
             ("SET", "abc", "BITFIELD KEY SET u8 #1 7 INCRBY i4 0 1"),
+            ("SET", "abc", "BITOP OR KEY bits bits"),
+            ("SET", "abc", "BITOP XOR KEY KEY bits"),
             ("SET", "5", "INCR KEY"),
             ("SET", "5", "INCRBYFLOAT KEY 0.5"),
             ("HSET KEY f 5", "", "HINCRBYFLOAT KEY f 0.5"),
