@@ -249,6 +249,20 @@ on_all_kinds! {
         two.ok("XAUTOCLAIM x g d 0 0");
         cluster.converged();
         assert_eq!(pending(&mut one, "x"), BTreeMap::from([("2-1".to_owned(), "d".to_owned())]));
+        // So it is with what arrives below the position of the group: delivered elsewhere, and done there or not.
+        cluster.cut(1, 2);
+        one.ok("XADD x 9-1 f one");
+        assert_eq!(read(&mut one, "a", "STREAMS x >"), ["9-1"]);
+        two.pipeline(&["XADD x 5-1 f two", "XADD x 6-1 f two"]);
+        assert_eq!(read(&mut two, "b", "STREAMS x >"), ["5-1", "6-1"]);
+        assert_eq!(two.text("XACK x g 5-1"), "1");
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(read(client, "c", "STREAMS x >"), [""; 0]);
+            let expected = [("2-1", "d"), ("6-1", "b"), ("9-1", "a")].map(|(id, owner)| (id.to_owned(), owner.to_owned()));
+            assert_eq!(pending(client, "x"), BTreeMap::from(expected));
+        }
     }
 
     /// Found by `./run torture --seed 700212`: where it was read, the delivery went with the entry, and did not come back.
