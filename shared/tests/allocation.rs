@@ -8,8 +8,10 @@ use std::path::Path;
 use syncer_shared::context::StreamContext;
 use syncer_shared::group::{self, Frame};
 use syncer_shared::hyperloglog::HyperLogLog;
+use syncer_shared::instance::InstanceId;
 use syncer_shared::record::Record;
 use syncer_shared::report;
+use syncer_shared::shard::{Restorer, ShardConfig};
 use syncer_shared::slot::SlotDigests;
 use syncer_shared::snapshot::{SnapshotHead, SnapshotKey};
 use syncer_shared::token::ClockToken;
@@ -39,6 +41,10 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+fn restorer() -> Restorer {
+    Restorer::new(ShardConfig::new(InstanceId::new(1).expect("in range")))
+}
+
 fn allocated(body: impl FnOnce()) -> usize {
     let before = ALLOCATED.get();
     body();
@@ -56,7 +62,7 @@ struct Decoder {
 /// A map's node, a vector that doubled, and their elements are behind few bytes of input.
 const PER_BYTE: usize = 256;
 
-const DECODERS: [Decoder; 10] = [
+const DECODERS: [Decoder; 11] = [
     Decoder { name: "frame", constant: 4096, per_byte: PER_BYTE, decode: |bytes| _ = Frame::parse(bytes) },
     Decoder { name: "effects", constant: 4096, per_byte: PER_BYTE, decode: |bytes| _ = group::check(bytes) },
     Decoder { name: "record", constant: 4096, per_byte: PER_BYTE, decode: |bytes| drop(Record::parse(bytes)) },
@@ -79,6 +85,13 @@ const DECODERS: [Decoder; 10] = [
         constant: 64 << 10,
         per_byte: PER_BYTE,
         decode: |bytes| drop(SnapshotKey::decode(&mut Reader::new(bytes))),
+    },
+    // A shard is there from the start.
+    Decoder {
+        name: "saved state",
+        constant: 64 << 10,
+        per_byte: PER_BYTE,
+        decode: |bytes| drop(restorer().push(bytes)),
     },
     // 16384 slots and registers, always.
     Decoder { name: "slots", constant: 1 << 20, per_byte: 0, decode: |bytes| drop(SlotDigests::decode(bytes)) },
@@ -126,4 +139,18 @@ fn what_is_claimed_allocates_nothing() {
     }
     // The measure is one: what is really there is counted.
     assert!(allocated(|| drop(vec![0_u8; 1 << 20])) >= 1 << 20);
+}
+
+/// A parked value of many megabytes: with each piece it had been copied as far as it was there.
+#[test]
+fn a_large_item_of_a_saved_state_is_not_copied_with_each_piece() {
+    const BYTES: usize = 16 << 20;
+    // A stretch of a backlog that was not announced: refused as soon as it is there, and not before.
+    let mut state = vec![17];
+    writer::prefixed(&mut state, &vec![7; BYTES]);
+    let mut restorer = restorer();
+    let (most, last) = state.split_at(BYTES);
+    let cost = allocated(|| most.chunks(16 << 10).for_each(|piece| restorer.push(piece).expect("it is not there yet")));
+    assert!(cost < 8 * BYTES, "{cost} bytes are allocated for an item of {BYTES}");
+    assert!(restorer.push(last).is_err());
 }

@@ -125,6 +125,8 @@ impl<'a> Pieces<'a> {
 /// Puts items together from pieces. Holds at most one unfinished item and a piece.
 pub(super) struct Items {
     rest: Vec<u8>,
+    /// Bytes that `rest` needs before there is another item: a large one is not looked at with every piece of it.
+    wanted: usize,
     sum: Hasher,
     items: u64,
     ended: bool,
@@ -132,7 +134,7 @@ pub(super) struct Items {
 
 impl Items {
     pub fn new() -> Self {
-        Self { rest: Vec::new(), sum: Hasher::new(), items: 0, ended: false }
+        Self { rest: Vec::new(), wanted: 0, sum: Hasher::new(), items: 0, ended: false }
     }
 
     /// Whether the end mark has come, and fitted.
@@ -147,13 +149,21 @@ impl Items {
         take: &mut dyn FnMut(Tag, Reader<'_>) -> Result<(), SavedError>,
     ) -> Result<(), SavedError> {
         self.rest.extend_from_slice(piece);
+        if self.rest.len() < self.wanted {
+            return Ok(());
+        }
+        self.wanted = 0;
         let bytes = std::mem::take(&mut self.rest);
         let mut reader = Reader::new(&bytes);
         while !reader.is_empty() {
             let start = reader;
-            let Some((tag, body)) = next(&mut reader)? else {
-                reader = start;
-                break;
+            let (tag, body) = match next(&mut reader)? {
+                Next::Item(tag, body) => (tag, body),
+                Next::Unfinished(wanted) => {
+                    self.wanted = wanted;
+                    reader = start;
+                    break;
+                }
             };
             if self.ended {
                 return Err(WireError::Trailing(start.rest().len()).into());
@@ -187,16 +197,24 @@ impl Items {
     }
 }
 
-/// The next item, or none while it is not complete.
-fn next<'a>(reader: &mut Reader<'a>) -> Result<Option<(Tag, &'a [u8])>, SavedError> {
+enum Next<'a> {
+    Item(Tag, &'a [u8]),
+    /// How many bytes it has, as far as that is known.
+    Unfinished(usize),
+}
+
+fn next<'a>(reader: &mut Reader<'a>) -> Result<Next<'a>, SavedError> {
+    let before = reader.rest().len();
     let tag = Tag::from_code(reader.u8("item")?)?;
-    let body = reader.varint("length of an item").and_then(|len| {
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
-        reader.take(len, "item")
-    });
-    match body {
-        Ok(body) => Ok(Some((tag, body))),
-        Err(WireError::Truncated { .. }) => Ok(None),
+    let len = match reader.varint("length of an item") {
+        Ok(len) => usize::try_from(len).unwrap_or(usize::MAX),
+        Err(WireError::Truncated { .. }) => return Ok(Next::Unfinished(0)),
+        Err(error) => return Err(error.into()),
+    };
+    let head = before - reader.rest().len();
+    match reader.take(len, "item") {
+        Ok(body) => Ok(Next::Item(tag, body)),
+        Err(WireError::Truncated { .. }) => Ok(Next::Unfinished(head.saturating_add(len))),
         Err(error) => Err(error.into()),
     }
 }
