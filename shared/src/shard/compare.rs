@@ -43,7 +43,7 @@ const ROOM_KEYS: usize = 4 << 20;
 /// When as many were written it is not worth it any more.
 const TOUCHED_MAX: usize = 256 << 10;
 /// What was written between the last look and the merge is looked through at once.
-const AHEAD_BYTES_MAX: u64 = 4 << 20;
+const AHEAD_BYTES_MAX: u64 = 1 << 20;
 
 impl Compared {
     fn print(hash: u64) -> u32 {

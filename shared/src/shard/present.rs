@@ -24,6 +24,8 @@ pub(super) struct Present {
 
 /// When more keys were written, the walk is made.
 const WRITTEN_MAX: usize = 256;
+/// So is it when more bytes were logged: they are looked through at once.
+const LOGGED_BYTES_MAX: u64 = 1 << 20;
 
 impl Present {
     /// None was merged so far; the backlog ends at `from`.
@@ -48,6 +50,9 @@ impl Shard {
         let syncing = self.syncing.as_ref()?;
         let Present { keys: merged, hidden, from } = syncing.present.as_ref()?;
         self.backlog.holds(*from).ok()?;
+        if self.backlog.end_offset().saturating_sub(*from) > LOGGED_BYTES_MAX {
+            return None;
+        }
         let mut written: HashSet<(u32, &[u8]), foldhash::fast::RandomState> = HashSet::default();
         for effect in self.groups_from(*from).flat_map(|(group, _)| group::effects(group.body)) {
             match effect.op {
