@@ -142,24 +142,14 @@ impl Shard {
     }
 
     /// The context of an own group is the clock before it; the frame carries what changed since the last own group.
-    ///
-    /// Who joins begins behind what its sponsor had, and so behind its Join and all that it was before: who reads this reign first would else have
-    /// nothing more to do with the earlier ones. It writes nothing until it has all that itself.
     fn encode_context_change(&mut self, me: Origin) {
-        let Self { streams, dirty, origins, clock, change, joining, .. } = self;
+        let Self { streams, dirty, origins, clock, change, .. } = self;
         let Some(stream) = streams.get_mut(me.index()) else { return };
         let changed = dirty.iter().filter(|origin| **origin != me);
-        let changed = changed.map(|&origin| (origins.replid(origin), origins.instance(origin), clock.get(origin)));
-        let begins = stream.context.entries().is_empty();
-        let via = joining.as_ref().filter(|_| begins).map_or(&[][..], |joining| joining.via.entries());
-        stream.context.encode_change(changed.chain(via.iter().copied()), change);
+        let entries = changed.map(|&origin| (origins.replid(origin), origins.instance(origin), clock.get(origin)));
+        stream.context.encode_change(entries, change);
         for &origin in dirty.iter().filter(|origin| **origin != me) {
-            stream.clock.raise(origin, clock.get(origin));
-        }
-        for (replid, _, ts) in via {
-            if let Some(origin) = origins.find(replid) {
-                stream.clock.raise(origin, *ts);
-            }
+            stream.clock.set(origin, clock.get(origin));
         }
         dirty.clear();
     }

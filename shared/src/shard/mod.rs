@@ -303,12 +303,6 @@ impl Shard {
         let instance = self.config.instance;
         let Ok(origin) = self.intern(replid, instance) else { return };
         self.me = Some(origin);
-        let via: Vec<_> = self.joining.iter().flat_map(|joining| joining.via.entries()).copied().collect();
-        for (replid, instance, _) in via {
-            if self.intern(replid, instance).is_err() {
-                return;
-            }
-        }
         self.dirty = self.clock.iter().map(|(origin, _)| origin).collect();
         let mut group = std::mem::take(&mut self.own_group);
         group.clear();

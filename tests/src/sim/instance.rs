@@ -238,9 +238,7 @@ impl Instance {
                 self.id, group.replid, group.ts, group.prev
             ));
         }
-        // Who joins begins behind what its sponsor had, and reads that first thing.
-        let begins = group.instance == self.id && self.shard.renewals_left().is_some();
-        if !begins && !self.has_all(&authored.context) {
+        if !self.has_all(&authored.context) {
             return Err(format!("I-3: {} applies {:?} {} before its context", self.id, group.replid, group.ts));
         }
         let (ts, instance, replid) = (group.ts, group.instance, group.replid);

@@ -61,8 +61,6 @@ pub const WITH_HOT_FROM: u64 = 1 << 33;
 pub const WITH_REJOINS_FROM: u64 = 3 << 32;
 /// From this seed on there are late comers and full syncs besides.
 pub const WITH_MORE_FORGETS_FROM: u64 = 4 << 32;
-/// From this seed on late comers and who joins again meet.
-pub const WITH_LATE_REJOINS_FROM: u64 = 5 << 32;
 
 impl Plan {
     /// Everything that can happen, by chance.
@@ -101,8 +99,8 @@ impl Plan {
         let is_plain = seed >= WITH_MORE_FORGETS_FROM || (plan.joins_after.is_none() && !plan.forces_full_syncs());
         let may_forget = plan.instances > 2 && plan.failover != Failover::LosesAnything && is_plain;
         plan.forgets = may_forget && random.u8(0..4) == 0;
-        let may_meet = seed >= WITH_LATE_REJOINS_FROM || plan.joins_after.is_none();
-        plan.rejoins = plan.forgets && seed >= WITH_REJOINS_FROM && may_meet;
+        // Nor do late comers and who joins again meet.
+        plan.rejoins = plan.forgets && seed >= WITH_REJOINS_FROM && plan.joins_after.is_none();
         plan.lists = random.bool();
         plan
     }
