@@ -265,16 +265,14 @@ impl Chaos {
     /// Short TTLs run out before anything is compared. Nodes delete expired keys at their own times, and show in the
     /// meantime none to `KEYS`, but all to `DBSIZE` and `DEBUG DIGEST`.
     fn wait_for_expiries(&self) {
-        let mut clients: Vec<Client> =
-            self.sites.iter().flat_map(|site| &site.nodes).map(|node| node.client()).collect();
-        wait::eventually("keys with short TTLs are gone from every node", || {
-            clients.iter_mut().all(|client| {
-                let keys = client.args(&["KEYS", "*"]);
-                let is_short = |key: &redis::Value| reply::bytes(key).starts_with(b"tmp:");
-                let keys = reply::items(&keys);
-                !keys.iter().any(is_short) && client.text("DBSIZE") == keys.len().to_string()
-            })
-        });
+        let nodes = self.sites.iter().flat_map(|site| &site.nodes);
+        let mut clients: Vec<Client> = nodes.clone().map(|node| node.client()).collect();
+        let mut ask = || {
+            let left: Vec<String> = clients.iter_mut().filter_map(left_over).collect();
+            left.is_empty().then_some(())
+        };
+        let why = || nodes.filter_map(|node| left_over(&mut node.client())).collect::<Vec<_>>().join("\n");
+        wait::until(wait::PATIENCE, "keys with short TTLs are gone from every node", &mut ask, why);
     }
 
     /// Counters that must be zero.
@@ -299,4 +297,17 @@ impl Chaos {
         self.tally.full_syncs = self.tally.full_syncs.max(full_syncs);
         wrong
     }
+}
+
+/// What a node still has of keys with short TTLs, or keeps although their TTL has passed.
+fn left_over(client: &mut Client) -> Option<String> {
+    let keys = client.args(&["KEYS", "*"]);
+    let keys: Vec<&[u8]> = reply::items(&keys).iter().map(reply::bytes).collect();
+    let short: Vec<String> =
+        keys.iter().filter(|key| key.starts_with(b"tmp:")).map(|key| key.escape_ascii().to_string()).collect();
+    let size = client.text("DBSIZE");
+    let role = client.text("ROLE");
+    let ttls: Vec<String> = short.iter().map(|key| client.text(&format!("PTTL {key}"))).collect();
+    (!short.is_empty() || size != keys.len().to_string())
+        .then(|| format!("{role}: {short:?} with TTLs {ttls:?}, {size} keys of which {} show", keys.len()))
 }
