@@ -283,10 +283,11 @@ impl<K: Keyspace> Merge<'_, K> {
         stable: &VectorClock,
     ) -> Option<AtRisk> {
         let kind = self.keyspace.kind(key.db, key.name);
-        let mut elements = Vec::new();
+        let (mut elements, mut is_stable) = (Vec::new(), false);
         if kind == Some(Kind::List) {
             // Positions keep their dots for ever, so only what never had one is at risk.
             self.items(key, |path, meta, value| {
+                is_stable |= has_stable(Some(&meta), stable);
                 if wanted(path) && meta.has_base() {
                     elements.push(Element::new(path, value));
                 }
@@ -296,15 +297,19 @@ impl<K: Keyspace> Merge<'_, K> {
         let known = kind.and_then(|kind| meta?.kind(kind));
         if kind.is_some_and(|kind| kind != Kind::List) {
             self.keyspace.elements(key.db, key.name, &mut |path, value| {
-                if wanted(path) && has_stable(known.and_then(|k| k.paths.get(path)), stable) {
-                    elements.push(Element::new(path, value));
+                if has_stable(known.and_then(|k| k.paths.get(path)), stable) {
+                    is_stable = true;
+                    if wanted(path) {
+                        elements.push(Element::new(path, value));
+                    }
                 }
             });
         }
         let shown = match meta.filter(|m| !m.ttl.is_empty()) {
             Some(meta) if ttl_has_stable(&meta.ttl, stable) => Some(meta.ttl.view()),
-            // Those dots may be the author's own. Whether a stable "none" was there before can't be told any more, but for what shows.
-            Some(meta) => (change == TtlChange::Brought && meta.ttl.view().is_none()).then_some(None),
+            // Those dots may be the author's own. Whether a stable "none" was there before can't be told any more, but for what shows; and there was
+            // none if nothing of the key is stable.
+            Some(meta) => (change == TtlChange::Brought && is_stable && meta.ttl.view().is_none()).then_some(None),
             None => kind.map(|_| self.keyspace.expire_at(key.db, key.name)),
         };
         let ttl = shown.and_then(|shown| match (change, shown) {

@@ -28,7 +28,12 @@ impl Shard {
     pub(super) fn reassert_at_risk<K: Keyspace>(&mut self, at_risk: &[AtRisk], keyspace: &mut K, now_ms: u64) {
         let mut group = GroupBuilder::new();
         for key in at_risk {
-            let note = if key.ttl == Some(StableTtl::Created) { TtlNote::Created } else { TtlNote::None };
+            let note = match key.ttl {
+                Some(StableTtl::Created) => TtlNote::Created,
+                Some(StableTtl::At(_) | StableTtl::Persistent) => TtlNote::None,
+                // T2
+                None => kept_ttl(keyspace, key.db, &key.name),
+            };
             if key.is_list {
                 let (count, bytes) = wire::nothing();
                 let op = Op::ListRemove { ranges: Ranges::new(count, &bytes) };
@@ -78,7 +83,8 @@ impl Shard {
             path.kind() == kind && (kind == Kind::List || !has(keyspace, revival.db, &revival.name, path))
         });
         let mut group = GroupBuilder::new();
-        push_elements(&mut group, revival.db, &revival.name, &revival.elements, TtlNote::None);
+        let note = kept_ttl(keyspace, revival.db, &revival.name);
+        push_elements(&mut group, revival.db, &revival.name, &revival.elements, note);
         self.author(group, keyspace, now_ms);
     }
 
@@ -168,6 +174,11 @@ impl Shard {
             self.author_orphan(revival, keyspace, now_ms);
         }
     }
+}
+
+/// T2: what is written to a key that has a TTL has it, too, else an expiry that has not seen the write would leave it there for ever.
+fn kept_ttl<K: Keyspace>(keyspace: &mut K, db: u32, key: &[u8]) -> TtlNote {
+    keyspace.expire_at(db, key).map_or(TtlNote::None, TtlNote::Kept)
 }
 
 fn has_passed(at: Option<UnixMs>, now_ms: u64) -> bool {

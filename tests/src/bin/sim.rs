@@ -9,12 +9,15 @@ use syncer_tests::sim;
 
 const USAGE: &str = "usage: sim --seeds N [--from N] [--seconds N] | --seed N | --ci";
 
-/// The set that CI always runs, one with patches, and one with hot counters.
+/// The set that CI always runs, one with patches, one with hot counters, and one with keys that always have a TTL.
 const CI_SEEDS: u64 = 3000;
 const CI_PATCH_SEEDS: u64 = 1500;
 const CI_HOT_SEEDS: u64 = 600;
+const CI_SHORT_LIVED_SEEDS: u64 = 1000;
 /// Seeds that failed once, of the classes that docs/SIMULATION.md tells of as mended.
-const MENDED: [u64; 66] = [
+const MENDED: [u64; 68] = [
+    25_769_804_198,
+    25_769_821_183,
     12_890_019_011,
     12_890_030_933,
     17_180_404_843,
@@ -122,7 +125,13 @@ fn parse() -> Option<Args> {
 /// Other ones every time.
 fn new_seeds() -> Args {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Args { seeds: u64::MAX / 2, from: now.as_secs() << 20, seconds: Some(CI_SECONDS), one: None, ci: false }
+    Args {
+        seeds: u64::MAX / 2,
+        from: sim::plan::NEW_SEEDS_FROM + (now.as_secs() << 20),
+        seconds: Some(CI_SECONDS),
+        one: None,
+        ci: false,
+    }
 }
 
 /// A panic is a failure of its seed, too.
@@ -140,8 +149,12 @@ fn main() -> ExitCode {
         None => run_many(&args),
     };
     if args.ci {
-        for (from, seeds) in [(sim::plan::WITH_PATCHES_FROM, CI_PATCH_SEEDS), (sim::plan::WITH_HOT_FROM, CI_HOT_SEEDS)]
-        {
+        let more = [
+            (sim::plan::WITH_PATCHES_FROM, CI_PATCH_SEEDS),
+            (sim::plan::WITH_HOT_FROM, CI_HOT_SEEDS),
+            (sim::plan::WITH_SHORT_LIVED.start, CI_SHORT_LIVED_SEEDS),
+        ];
+        for (from, seeds) in more {
             failed.extend(run_many(&Args { from, seeds, ..args }));
         }
         failed.extend(MENDED.into_iter().filter_map(|seed| Some((seed, run(seed, false).err()?))));

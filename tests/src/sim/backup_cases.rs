@@ -143,3 +143,50 @@ fn what_two_targets_add_outlives_a_snapshot_without_it() -> Check {
     world.heal()?;
     world.all_show("k", Some("115"))
 }
+
+/// Chaos (seed 61) found keys that should have expired, at all sites without a TTL: what is asserted again beside an expiry that has not seen it lives on.
+#[test]
+fn what_is_asserted_again_keeps_its_ttl_beside_an_expiry() -> Check {
+    let mut world = world(3, Rules::default());
+    world.command(A, "k", Command::HSet("f".into(), "old".into()))?;
+    world.settle()?;
+    let backup = world.instances[C].logged();
+    let at = world.now_ms as i64 + 10_000;
+    world.command(A, "k", Command::HSet("f".into(), "new".into()))?;
+    world.command(A, "k", Command::ExpireAt(at))?;
+    world.settle()?;
+    world.fail_over(C, backup)?;
+    // It knows of no TTL.
+    world.command(C, "k", Command::HDel("f".into()))?;
+    world.pull(C, B)?;
+    assert_eq!(world.instances[B].shard.counters().reasserted, 1);
+    world.tick(10_100);
+    world.expire(A)?;
+    world.heal()?;
+    for instance in [A, B, C] {
+        let keyspace = &mut world.instances[instance].keyspace;
+        if keyspace.kind(0, b"k").is_some() {
+            assert_eq!(keyspace.expire_at(0, b"k"), Some(at), "at {instance}");
+        }
+    }
+    Ok(())
+}
+
+/// Found by the simulation with keys that always have a TTL: who came back makes a key and sets its TTL. One site asserts for the first of these that there
+/// was none; the next one must not take that for a stable "no TTL" that the second would change.
+#[test]
+fn who_came_back_can_set_the_ttl_of_a_new_key() -> Check {
+    let mut world = world(3, Rules::default());
+    let backup = world.instances[C].logged();
+    world.command(A, "other", set("1"))?;
+    world.settle()?;
+    world.fail_over(C, backup)?;
+    world.pull(C, B)?;
+    let at = world.now_ms as i64 + 10_000;
+    world.write(C, &[Command::AppendPart("x".into()), Command::ExpireAt(at)].map(|c| (0, b"k".to_vec(), c)))?;
+    world.pull(C, A)?;
+    world.pull(A, B)?;
+    world.pull(C, B)?;
+    assert_eq!(world.instances[B].keyspace.expire_at(0, b"k"), Some(at));
+    world.heal()
+}

@@ -22,6 +22,7 @@ pub(super) fn plan(instances: u8, rules: Rules) -> Plan {
         streams: false,
         patches: false,
         hot: false,
+        short_lived: false,
         seed: 0,
         instances,
         steps: 0,

@@ -207,6 +207,9 @@ impl World {
         if instance >= usize::from(self.plan.instances) && !self.instances[instance].shard.membership().is_group() {
             return Ok(());
         }
+        if self.plan.short_lived && self.random.u8(0..6) == 0 {
+            return self.short_lived_write(instance);
+        }
         let count = if self.random.u8(0..5) == 0 { self.random.usize(2..5) } else { 1 };
         let commands: Vec<_> = (0..count).map(|_| self.random_command(instance)).collect();
         self.write(instance, &commands)
@@ -353,6 +356,7 @@ impl World {
             if self.is_converged() {
                 self.check_equal()?;
                 self.check_losses()?;
+                self.check_short_lived()?;
                 streams::check_none_skipped(self.instances.iter().map(|instance| &instance.keyspace))?;
                 return self.check_all();
             }

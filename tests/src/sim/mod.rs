@@ -30,6 +30,7 @@ pub mod registry;
 mod reign_cases;
 #[cfg(test)]
 mod rejoin_cases;
+pub mod short_lived;
 #[cfg(test)]
 mod spool_cases;
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub struct Plan {
     pub patches: bool,
     /// Some elements are incremented over and over, and full syncs are asked for by hand.
     pub hot: bool,
+    /// Keys that always have a TTL, besides.
+    pub short_lived: bool,
     /// `FLUSHALL`, `FLUSHDB`.
     pub flush: bool,
     /// Primaries fail over to replicas that lag.
@@ -61,6 +63,10 @@ pub const WITH_HOT_FROM: u64 = 1 << 33;
 pub const WITH_REJOINS_FROM: u64 = 3 << 32;
 /// From this seed on there are late comers and full syncs besides.
 pub const WITH_MORE_FORGETS_FROM: u64 = 4 << 32;
+/// These seeds write keys that never show without a TTL, and all from [`NEW_SEEDS_FROM`] on.
+pub const WITH_SHORT_LIVED: std::ops::Range<u64> = 6 << 32..7 << 32;
+/// Where CI takes new seeds from; what was found before keeps its meaning.
+pub const NEW_SEEDS_FROM: u64 = 1 << 52;
 
 impl Plan {
     /// Everything that can happen, by chance.
@@ -77,6 +83,7 @@ impl Plan {
             streams: seed % 4 == 3,
             patches: seed >= WITH_PATCHES_FROM,
             hot: seed >= WITH_HOT_FROM && seed.is_multiple_of(3),
+            short_lived: WITH_SHORT_LIVED.contains(&seed) || seed >= NEW_SEEDS_FROM,
             flush: random.u8(0..4) == 0,
             failover: match random.u8(0..6) {
                 0 => Failover::LosesAnything,

@@ -31,6 +31,8 @@ pub struct World {
     /// Snapshots at the agents, by the index of the target.
     pub syncs: Vec<SyncRun>,
     pub(super) registry: Registry,
+    /// The number of the newest key that always has a TTL.
+    pub(super) short_lived: u64,
     trace: bool,
     step: u32,
 }
@@ -56,7 +58,18 @@ impl World {
         links.iter_mut().for_each(|link| link.has_strangers = plan.rejoins);
         let random = fastrand::Rng::with_seed(plan.seed);
         let syncs = (0..count).map(|_| SyncRun::default()).collect();
-        let mut world = Self { plan: plan.clone(), random, instances, links, now_ms, syncs, registry, trace, step: 0 };
+        let mut world = Self {
+            plan: plan.clone(),
+            random,
+            instances,
+            links,
+            now_ms,
+            syncs,
+            registry,
+            short_lived: 0,
+            trace,
+            step: 0,
+        };
         world.say(|| format!("{plan:?}"));
         (0..world.links.len()).for_each(|link| world.connect(link));
         world
