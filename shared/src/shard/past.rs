@@ -2,6 +2,7 @@
 //! before a regressed effect is applied.
 
 use super::Shard;
+use crate::clock::VectorClock;
 use crate::dot::Dot;
 use crate::keyspace::Keyspace;
 use crate::merge::{AtRisk, KeyRef};
@@ -26,7 +27,8 @@ impl Shard {
         }
         let is_behind = self.is_source_behind();
         let here = |dot: Dot| syncing.names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..dot });
-        if !is_behind && !theirs.dots().filter_map(here).any(|dot| dot.is_in(&stable)) {
+        let has_stable = || theirs.dots().filter_map(here).any(|dot| dot.is_in(&stable));
+        if !is_behind && !(has_stable() && self.may_have_come_back()) {
             return None;
         }
         let mut theirs = theirs.clone();
@@ -39,6 +41,22 @@ impl Shard {
     /// Whether the source lacks something that is stable here.
     fn is_source_behind(&self) -> bool {
         self.syncing.as_ref().is_some_and(|syncing| !syncing.round.clock.covers(self.stability.stable()))
+    }
+
+    /// Whether something that the source has, and this instance lacks, may have been written by who came back from an old state: by a reign whose reports
+    /// do not count here yet, or do not have all that is stable. What a reign writes after such a report has seen it, and what it wrote before is here,
+    /// else the report would not count (rule 3).
+    fn may_have_come_back(&self) -> bool {
+        let Some(syncing) = &self.syncing else { return false };
+        let mut reigns = syncing.head.reigns.iter().zip(&syncing.names);
+        reigns.any(|(reign, &origin)| {
+            let counted = self.stability.counted(self.origins.instance(origin));
+            let counts = |report: &VectorClock| {
+                let start = self.stability.start(origin);
+                start.is_some_and(|start| report.has(origin, start)) && report.covers(self.stability.stable())
+            };
+            reign.applied > self.clock.get(origin) && !counted.is_some_and(counts)
+        })
     }
 
     /// Whether the source came back from an old state and has written to this key without having seen what is stable here.

@@ -40,6 +40,8 @@ pub mod sync;
 #[cfg(test)]
 mod sync_cases;
 #[cfg(test)]
+mod torn_cases;
+#[cfg(test)]
 mod ttl_cases;
 pub mod world;
 
