@@ -2,11 +2,14 @@
 //! before a regressed effect is applied.
 
 use super::Shard;
+use super::sync::Syncing;
 use crate::clock::VectorClock;
 use crate::dot::Dot;
 use crate::keyspace::Keyspace;
 use crate::merge::{AtRisk, KeyRef};
 use crate::metadata::{KeyMeta, KindMeta, PathMeta};
+use crate::origin::Origin;
+use crate::timestamp::Timestamp;
 
 impl Shard {
     /// What is stable here of a key, and would not be at all instances once `theirs`, what a snapshot has of it, is merged.
@@ -38,9 +41,19 @@ impl Shard {
         if is_behind { merge.missing_at_risk(key, &theirs, &stable) } else { merge.torn_at_risk(key, &theirs, &stable) }
     }
 
-    /// Whether the source lacks something that is stable here.
+    /// Whether the source lacks something that is stable here, and not because it has just emptied itself to join: then it has lost nothing.
     fn is_source_behind(&self) -> bool {
-        self.syncing.as_ref().is_some_and(|syncing| !syncing.round.clock.covers(self.stability.stable()))
+        self.syncing.as_ref().is_some_and(|syncing| {
+            !syncing.round.clock.covers(self.stability.stable()) && !self.has_emptied_itself(syncing)
+        })
+    }
+
+    /// M10: who joins begins anew without any reign of its own that was before, and gets all from its sponsor, its Join, too.
+    fn has_emptied_itself(&self, syncing: &Syncing) -> bool {
+        let (source, clock) = (syncing.head.instance, &syncing.round.clock);
+        let is_own = |origin: Origin| self.origins.instance(origin) == source;
+        let has_own = || self.stability.stable().iter().any(|(o, _)| is_own(o) && clock.get(o) > Timestamp::ZERO);
+        self.membership.joins(source).iter().any(|dot| !dot.is_in(clock)) && !has_own()
     }
 
     /// Whether something that the source has, and this instance lacks, may have been written by who came back from an old state: by a reign whose reports

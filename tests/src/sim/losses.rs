@@ -76,8 +76,10 @@ pub fn check(registry: &Registry, applied: &Context, oracle: &Oracle, native: &M
         };
         if let Some(lost) = doubts.lost(name, &expected, shown, &differs) {
             let key = name.1.escape_ascii();
+            let lacking = ideal.all_lacking(name, oracle);
+            let more = oracle.all_lacking(name, &ideal);
             return Err(format!(
-                "a write is lost: key {key} of db {} has not {lost}:\n  shows    {shown:?}\n  expected {expected:?}",
+                "a write is lost: key {key} of db {} has not {lost}:\n  shows    {shown:?}\n  expected {expected:?}\n  lacks    {lacking:?}\n  and has  {more:?}",
                 name.0
             ));
         }

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use syncer_shared::decimal::Decimal;
 use syncer_shared::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
@@ -188,6 +188,15 @@ impl Oracle {
         let others = values(there);
         let is_lacking = |live: &Live| live.element == element && !others.iter().any(|other| other.dot == live.dot);
         values(self).iter().filter(|live| is_lacking(live)).map(|live| live.dot).collect()
+    }
+
+    /// The dots of a key that live here and not there, with their elements.
+    #[must_use]
+    pub fn all_lacking(&self, name: &(u32, Vec<u8>), there: &Self) -> Vec<(String, DotName)> {
+        let values = self.keys.get(name).map_or(&[][..], |key| &key.values);
+        let elements: BTreeSet<&Vec<u8>> = values.iter().map(|live| &live.element).collect();
+        let lacking = |element: &Vec<u8>| self.lacking(name, element, there).into_iter();
+        elements.into_iter().flat_map(|e| lacking(e).map(|dot| (e.escape_ascii().to_string(), dot))).collect()
     }
 
     /// Whether the order of what changes a string may make another one of it than the same bytes in another order.

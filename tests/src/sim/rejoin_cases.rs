@@ -54,3 +54,18 @@ fn m8_who_has_introduced_itself_joins_anew_by_another() -> Check {
     assert_eq!(world.group(), [A, B, C, F]);
     world.all_show("k", Some("mine"))
 }
+
+/// Seed 25769804253: the sponsor took a snapshot of who had just emptied itself to join, and asserted everything that it lacked, as if it had lost that. What
+/// another member removed meanwhile came back with it.
+#[test]
+fn m10_who_has_emptied_itself_to_join_has_lost_nothing() -> Check {
+    let mut world = forgotten_with_a_tail(Rules::default())?;
+    world.settle()?;
+    assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
+    world.command(B, "k", Command::Del)?;
+    let link = world.link(F, A);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(A, usize::MAX)?;
+    assert_eq!(world.instances[A].shard.counters().reasserted, 0);
+    world.heal()
+}
