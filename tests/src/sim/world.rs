@@ -349,9 +349,6 @@ impl World {
     /// # Errors
     /// Which one is.
     pub fn check_losses(&self) -> Check {
-        if self.plan.failover == Failover::LosesAnything && self.plan.forces_full_syncs() {
-            return Ok(());
-        }
         let group = self.group();
         let Some(first) = group.first().map(|index| &self.instances[*index]) else { return Ok(()) };
         losses::check(&self.registry, &first.applied, &first.oracle, &first.keyspace)
