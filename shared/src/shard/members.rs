@@ -26,6 +26,11 @@ pub enum MemberError {
     /// It joins itself.
     #[error("SYNCERJOINING this instance is joining itself; ask a member")]
     Joining,
+    /// M4: what only its snapshot brings here would come after it was forgotten.
+    #[error(
+        "TRYAGAIN the full sync that goes on here brings writes of instance {0} that nobody else may have yet; forget it when SYNCER.STATUS says that the sync is done, or at another member"
+    )]
+    Brought(InstanceId),
     /// It would write twice what the sponsor has not got yet.
     #[error(
         "TRYAGAIN this instance is in by another sponsor and writes again what it had set aside, of which this one lacks a part; SYNCER.STATUS says when it takes writes"
@@ -101,11 +106,22 @@ impl Shard {
         if !self.membership.contains(instance) {
             return Err(MemberError::NoMember(instance));
         }
+        if self.brings(instance) {
+            return Err(MemberError::Brought(instance));
+        }
         let mut group = GroupBuilder::new();
         group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Forget { instance } });
         self.log_control(&mut group, now_ms);
         self.advance_stability();
         Ok(())
+    }
+
+    /// Whether a full sync that goes on will bring effects of an instance. Who reports a Forget says that nothing more comes of whom it names (M4).
+    fn brings(&self, instance: InstanceId) -> bool {
+        self.syncing.as_ref().is_some_and(|syncing| {
+            let mut reigns = syncing.head.reigns.iter().zip(&syncing.names);
+            reigns.any(|(reign, origin)| reign.instance == instance && reign.applied > self.clock.get(*origin))
+        })
     }
 
     /// Whether an instance is out, as an error that says so (M2).

@@ -1,5 +1,6 @@
 //! What the simulation found of instances that join again, besides [`super::join_cases`].
 
+use syncer_shared::keyspace::Keyspace as _;
 use syncer_shared::merge::Rules;
 use syncer_shared::shard::JoinData;
 
@@ -68,4 +69,25 @@ fn m10_who_has_emptied_itself_to_join_has_lost_nothing() -> Check {
     world.step_sync(A, usize::MAX)?;
     assert_eq!(world.instances[A].shard.counters().reasserted, 0);
     world.heal()
+}
+
+/// Seed 6386546375656866: A forgot F in the middle of a full sync from it. That was settled before B had what the snapshot brought, and B took S to be what
+/// all had seen.
+#[test]
+fn m4_who_merges_a_snapshot_does_not_forget_whose_writes_it_brings() -> Check {
+    let mut world = world(4, Rules::default());
+    world.settle()?;
+    world.command(F, "k", Command::HIncrBy("f".into(), 1))?;
+    let link = world.link(F, A);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(A, 1)?;
+    assert!(world.instances[A].shard.is_syncing());
+    let refused = world.forget(A, F);
+    assert!(refused.as_ref().is_err_and(|error| error.contains("TRYAGAIN")), "{refused:?}");
+    world.step_sync(A, usize::MAX)?;
+    world.forget(A, F)?;
+    world.heal()?;
+    assert_eq!(world.group(), [A, B, C]);
+    assert_eq!(world.instances[B].keyspace.field(0, b"k", b"f").as_deref(), Some(&b"1"[..]));
+    Ok(())
 }

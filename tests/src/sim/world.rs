@@ -8,7 +8,6 @@ use syncer_shared::instance::{InstanceId, InstanceSet};
 use super::client::Command;
 use super::instance::Instance;
 use super::link::{Delivered, Link};
-use super::plan::Failover;
 use super::registry::Registry;
 use super::sync::SyncRun;
 use super::{Check, Plan, losses, streams};
@@ -343,8 +342,7 @@ impl World {
         }
     }
 
-    /// No write that survived is lost, when all is converged. Not judged where old backups come back and full syncs are forced: there some
-    /// are, see docs/SIMULATION.md.
+    /// No write that survived is lost, when all is converged.
     ///
     /// # Errors
     /// Which one is.
