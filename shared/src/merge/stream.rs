@@ -291,7 +291,7 @@ impl<K: Keyspace> Merge<'_, K> {
             (Some(Part::Entry(id)), _) => {
                 let last = Change::Assign { value: Value::Id(id), reasserted };
                 let native = self.keyspace.kind(key.db, key.name);
-                if self.is_mixed(key, native, Kind::Stream) {
+                if self.is_mixed(key, native, Kind::Stream) || self.makes_last(key, seen) {
                     // Both at once: no stream has an entry above its last id.
                     let changes = [(Path::Stream(name), change), (LAST, last)]
                         .map(|(path, change)| (OwnedPath::new(path), change, dot));
@@ -350,6 +350,11 @@ impl<K: Keyspace> Merge<'_, K> {
                 self.show(key, Path::Stream(&name), meta);
             }
         }
+    }
+
+    /// Whether an entry by who has not seen what is stable here makes the dataset's last id: that must not be taken for an older one without a dot.
+    fn makes_last(&mut self, key: KeyRef<'_>, seen: &Seen<'_>) -> bool {
+        !seen.has_stable() && self.keyspace.stream_part(key.db, key.name, Part::Last).is_none()
     }
 
     /// Before an entry raises the last id of the dataset: what survives there must be explicit.

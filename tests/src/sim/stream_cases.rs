@@ -314,3 +314,21 @@ fn a_delivery_that_all_have_had_does_not_come_back_with_its_entry() -> Check {
     }
     world.heal()
 }
+
+/// Found by the simulation (seed 4301514327): an entry whose author had not seen all that is stable made a stream. Its last id was taken for one that had been
+/// there without a dot, so it outlived the `DEL` behind it.
+#[test]
+fn the_last_id_of_a_stream_that_a_regressed_entry_makes_goes_with_it() -> Check {
+    let mut world = world(2, Rules::default());
+    world.settle()?;
+    let backup = world.instances[B].logged();
+    world.command(A, "y", add(1))?;
+    world.settle()?;
+    world.fail_over(B, backup)?;
+    let unit = [add(100), Command::Del].map(|command| (0, b"x".to_vec(), command));
+    world.tick(1);
+    world.write(B, &unit)?;
+    world.pull(B, A)?;
+    assert_eq!(world.last_id(A, "x"), None);
+    world.heal()
+}
