@@ -99,20 +99,20 @@ impl<K: Keyspace> Merge<'_, K> {
     pub fn at_risk(&mut self, effect: &Effect<'_>, author: Author, stable: &VectorClock) -> Vec<AtRisk> {
         let key = KeyRef { db: effect.db, name: effect.key };
         let ttl = TtlChange::of(effect);
-        if brings(effect.op).is_some() && self.keyspace.kind(key.db, key.name).is_none() {
-            return ttl_of_gone(effect).map(|ttl| AtRisk::of_gone(key, ttl)).into_iter().collect();
-        }
         let removed = match effect.op {
             Op::ListRemove { ranges } => self.names_in(key, ranges, author),
             _ => Vec::new(),
         };
-        let acked = self.stably_acked(key, effect.op, stable);
-        let gone = match effect.op {
-            Op::Assign { path: Path::Stream(name), .. } => {
-                entry_id(name).map(|id| self.stably_gone(key, id, stable)).unwrap_or_default()
-            }
-            _ => Vec::new(),
-        };
+        let (acked, mut gone) = self.stably_delivered(key, effect.op, stable);
+        if let Op::Assign { path: Path::Stream(name), .. } = effect.op
+            && let Some(id) = entry_id(name)
+        {
+            gone = self.stably_gone(key, id, stable);
+        }
+        if brings(effect.op).is_some() && self.keyspace.kind(key.db, key.name).is_none() {
+            let of_gone = ttl_of_gone(effect).map(|ttl| AtRisk::of_gone(key, ttl));
+            return of_gone.map(|of_gone| AtRisk { gone, ..of_gone }).into_iter().collect();
+        }
         let mut of_key =
             |wanted: &dyn Fn(Path<'_>) -> bool| self.stable_places(key, wanted, ttl, stable).into_iter().collect();
         let mut found: Vec<AtRisk> = match effect.op {
@@ -177,9 +177,9 @@ impl<K: Keyspace> Merge<'_, K> {
         names
     }
 
-    /// Deliveries that the effect makes although they are acknowledged, and everyone has that: the dataset shows nothing of them, and what a
-    /// group has passed is delivered.
-    fn stably_acked(&mut self, key: KeyRef<'_>, op: Op<'_>, stable: &VectorClock) -> Vec<Element> {
+    /// Deliveries that the effect makes although everyone has had others: these may have no metadata, and what is acknowledged shows nowhere. What its group
+    /// has passed is acknowledged, else nothing is left of it: the group is gone, or was set back.
+    fn stably_delivered(&mut self, key: KeyRef<'_>, op: Op<'_>, stable: &VectorClock) -> (Vec<Element>, Vec<PartName>) {
         let names: Vec<PartName> = match op {
             Op::Assign { path: Path::Stream(name), .. } => vec![PartName::from_slice(name)],
             Op::Stream(StreamOp::Deliver { group, ids, .. }) => {
@@ -187,16 +187,22 @@ impl<K: Keyspace> Merge<'_, K> {
             }
             _ => Vec::new(),
         };
-        let mut acked = Vec::new();
-        for name in &names {
-            let (Some(Part::Delivery { group, id }), path) = (Part::parse(name), Path::Stream(name)) else { continue };
+        let (mut acked, mut gone) = (Vec::new(), Vec::new());
+        for name in names {
+            let (Some(Part::Delivery { group, id }), path) = (Part::parse(&name), Path::Stream(&name)) else {
+                continue;
+            };
             let meta = self.table.find(key.db, key.name).and_then(|at| self.table.meta(at).path(path));
-            let is_stable = has_stable(meta, stable);
-            if is_stable && self.position(key, group) >= Some(id) && self.native(key, path).is_none() {
+            if !has_stable(meta, stable) || self.native(key, path).is_some() {
+                continue;
+            }
+            if self.position(key, group) >= Some(id) {
                 acked.push(Element::new(path, Value::Acked));
+            } else {
+                gone.push(name);
             }
         }
-        acked
+        (acked, gone)
     }
 
     /// What is stable here of a whole key, when a snapshot of an instance that came back from an old state has news of it.

@@ -332,3 +332,27 @@ fn the_last_id_of_a_stream_that_a_regressed_entry_makes_goes_with_it() -> Check 
     assert_eq!(world.last_id(A, "x"), None);
     world.heal()
 }
+
+/// Found by the simulation (seed 8601509287): all had an acknowledgement that the removal of its group had not seen. Nothing shows that where it is pruned, so
+/// who came back and delivered the entry again had it pending there, and not where it is not pruned.
+#[test]
+fn what_all_have_acknowledged_is_delivered_again_when_its_group_is_gone() -> Check {
+    let mut world = world(3, Rules::default());
+    let group = || Command::Stream(StreamCommand::Group("g".into(), false));
+    for command in [add(100), group(), read("g", Some("c"))] {
+        world.command(A, "x", command)?;
+    }
+    world.settle()?;
+    let backup = world.instances[B].logged();
+    world.command(C, "x", Command::Stream(StreamCommand::Ack("g".into(), 0)))?;
+    world.command(A, "x", Command::Stream(StreamCommand::Destroy("g".into())))?;
+    world.settle()?;
+    world.fail_over(B, backup)?;
+    world.command(B, "x", group())?;
+    world.command(B, "x", read("g", Some("d")))?;
+    world.pull(B, A)?;
+    let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
+    let owner = world.instances[A].keyspace.stream_part(0, b"x", delivery);
+    assert_eq!(owner, Some(Payload::Owner(b"d"[..].into())));
+    world.heal()
+}
