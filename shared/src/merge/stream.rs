@@ -216,50 +216,39 @@ impl<K: Keyspace> Merge<'_, K> {
         if !self.shows_stream(key) {
             return self.remove_parked(key, op, seen);
         }
-        let own = Part::Group(group).name();
         if !any_survives {
             // The usual way: all of it at once.
             self.remove_parked(key, op, seen);
             self.keyspace.take_group(key.db, key.name, group);
             return;
         }
-        let mut parts: Vec<Box<[u8]>> = Vec::new();
-        self.keyspace.elements(key.db, key.name, &mut |path, value| {
-            if let Path::Stream(name) = path
-                && is_of(name, group)
-                && value != Value::Late
-            {
-                parts.push(name.into());
-            }
-        });
+        let mut late: Vec<Box<[u8]>> = Vec::new();
         // What is not shown, too: deliveries that were acknowledged.
-        parts.extend(self.table.find(key.db, key.name).map(|id| removed(self.table.meta(id), op)).unwrap_or_default());
+        let mut parts =
+            self.table.find(key.db, key.name).map(|id| removed(self.table.meta(id), op)).unwrap_or_default();
+        self.keyspace.elements(key.db, key.name, &mut |path, value| match path {
+            Path::Stream(name) if is_of(name, group) && value == Value::Late => late.push(name.into()),
+            Path::Stream(name) if is_of(name, group) => parts.push(name.into()),
+            _ => {}
+        });
         parts.sort_unstable();
         parts.dedup();
-        for name in parts.iter().filter(|name| ***name != *own) {
-            self.remove_element(key, Path::Stream(name), seen);
-        }
-        let group_meta = self.table.find(key.db, key.name).and_then(|id| self.table.meta(id).path(Path::Stream(&own)));
-        if !group_meta.is_some_and(|meta| meta.survives(seen)) {
-            self.expose_deliveries(key, group);
-        }
-        self.remove_element(key, Path::Stream(&own), seen);
-    }
-
-    /// What is known of deliveries of a group.
-    fn deliveries(&self, key: KeyRef<'_>, group: &[u8]) -> Vec<Box<[u8]>> {
-        let kind = self.table.find(key.db, key.name).and_then(|id| self.table.meta(id).kind(Kind::Stream));
-        let [_, prefix] = stream::group_prefixes(group);
-        let names = kind.map(|kind| kind.paths.with_prefix(&prefix)).unwrap_or_default();
-        names.into_iter().filter(|name| is_of(name, group)).collect()
-    }
-
-    /// The group is about to go from the dataset, which then says no more whose they are.
-    fn expose_deliveries(&mut self, key: KeyRef<'_>, group: &[u8]) {
-        for name in self.deliveries(key, group) {
+        let stay = |name: Box<[u8]>| {
             let mut meta = self.take_path(key, Path::Stream(&name));
-            self.explain(key, Path::Stream(&name), &mut meta);
-            self.return_path(key, Path::Stream(&name), meta);
+            self.count_conflict(&meta, seen);
+            self.expose(key, Path::Stream(&name), &mut meta);
+            meta.remove_seen(seen);
+            (name, meta)
+        };
+        let parts: Vec<(Box<[u8]>, PathMeta)> = parts.into_iter().map(stay).collect();
+        if seen.has_stable() {
+            // All of it: nobody names a delivery whose entry is gone, and that may have no metadata.
+            self.keyspace.take_group(key.db, key.name, group);
+        }
+        // The group comes before its deliveries.
+        parts.into_iter().for_each(|(name, meta)| self.show(key, Path::Stream(&name), meta));
+        if self.position(key, group).is_some() {
+            late.iter().for_each(|name| self.keep_late(key, Path::Stream(name)));
         }
     }
 
@@ -449,7 +438,13 @@ impl<K: Keyspace> Merge<'_, K> {
         let path = Path::Stream(&name);
         let delivery = self.table.find(key.db, key.name).and_then(|at| self.table.meta(at).path(path));
         let known = delivery.is_some_and(|meta| meta.dots().any(|dot| !dot.is_in(self.stable)));
-        if !known && self.native(key, path).is_none() {
+        if !known {
+            self.keep_late(key, path);
+        }
+    }
+
+    fn keep_late(&mut self, key: KeyRef<'_>, path: Path<'_>) {
+        if self.native(key, path).is_none() {
             self.put(key, path, &Payload::Late);
         }
     }

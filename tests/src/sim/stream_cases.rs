@@ -356,3 +356,29 @@ fn what_all_have_acknowledged_is_delivered_again_when_its_group_is_gone() -> Che
     assert_eq!(owner, Some(Payload::Owner(b"d"[..].into())));
     world.heal()
 }
+
+/// Found by the simulation (seed 1882924759646579): a group outlived its removal, for it had been read since. A delivery of an entry that is gone is no part of a
+/// stream that anybody names, and stayed.
+#[test]
+fn a_delivery_whose_entry_is_gone_goes_with_its_group_that_stays() -> Check {
+    let mut world = world(3, Rules::default());
+    world.command(A, "x", add(100))?;
+    world.settle()?;
+    let backup = world.instances[C].logged();
+    world.command(A, "x", Command::Stream(StreamCommand::Group("g".into(), false)))?;
+    world.command(A, "x", read("g", Some("c")))?;
+    world.settle()?;
+    for command in [delete(0), add(200), read("g", Some("d"))] {
+        world.command(B, "x", command)?;
+    }
+    world.command(A, "x", Command::Stream(StreamCommand::Destroy("g".into())))?;
+    // A asserts the entry again that C, who came back, deletes.
+    world.fail_over(C, backup)?;
+    world.command(C, "x", delete(0))?;
+    world.pull(C, A)?;
+    world.pull(C, B)?;
+    world.pull(A, B)?;
+    let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
+    assert_eq!(world.instances[B].keyspace.stream_part(0, b"x", delivery), Some(Payload::Late));
+    world.heal()
+}
