@@ -4,12 +4,13 @@
 use super::remote::Change;
 use super::stream::is_delivery;
 use super::{KeyRef, Merge, OwnedPath, view};
+use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
 use crate::effect::{ClearReason, Kind, Path, Value};
 use crate::keyspace::Keyspace;
 use crate::metadata::{KeyMeta, KindMeta, PathMeta, Paths, Payload, TtlMeta, path_of};
 use crate::origin::Origins;
-use crate::stream::Part;
+use crate::stream::{Part, StreamId, entry_id};
 
 /// What an effect replaces besides its own path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,8 +47,14 @@ impl<K: Keyspace> Merge<'_, K> {
         }
         for (path, change, dot) in changes {
             let path = path.get();
-            let path_meta = meta.kind_or_insert(path.kind()).paths.get_or_insert(path);
-            Self::change_exposed(path_meta, *change, *dot, seen, self.origins);
+            let kind = meta.kind_or_insert(path.kind());
+            if let Path::Stream(name) = path
+                && let Some(id) = entry_id(name)
+                && kind.paths.get(path).is_none()
+            {
+                late_for_groups(kind, id, self.stable, self.origins);
+            }
+            Self::change_exposed(kind.paths.get_or_insert(path), *change, *dot, seen, self.origins);
             self.queue(key, dot);
         }
         change_ttl(&mut meta.ttl);
@@ -236,6 +243,23 @@ pub(super) fn drop_stray_late(kind: &mut KindMeta) {
     let stray: Vec<Box<[u8]>> = late.map(|(name, _)| name.into()).collect();
     for name in stray {
         kind.paths.remove(Path::Stream(&name));
+    }
+}
+
+/// A new entry is late for the groups that are past it. The dataset says so by itself, but not of a stream that is written anew, or parked.
+fn late_for_groups(kind: &mut KindMeta, id: StreamId, stable: &VectorClock, origins: &Origins) {
+    for name in kind.paths.with_prefix(&Part::Group(b"").name()) {
+        let Some(Part::Group(group)) = Part::parse(&name) else { continue };
+        let position = kind.paths.get(Path::Stream(&name)).and_then(|meta| view::view(meta, Kind::Stream, origins));
+        let delivery = Part::Delivery { group, id }.name();
+        let known = kind.paths.get(Path::Stream(&delivery));
+        // What everyone knows to be acknowledged may be pruned, so it does not count (I-12).
+        let is_known = known.is_some_and(|meta| {
+            meta.dots().any(|dot| !dot.is_in(stable)) || view::view(meta, Kind::Stream, origins).is_some()
+        });
+        if !is_known && matches!(position, Some(Payload::Id(position)) if position >= id) {
+            *kind.paths.get_or_insert(Path::Stream(&delivery)) = PathMeta::stable(Some(Payload::Late));
+        }
     }
 }
 

@@ -382,3 +382,32 @@ fn a_delivery_whose_entry_is_gone_goes_with_its_group_that_stays() -> Check {
     assert_eq!(world.instances[B].keyspace.stream_part(0, b"x", delivery), Some(Payload::Late));
     world.heal()
 }
+
+/// Found by the simulation (seeds 21474841479, 4301503299): beside another type a stream is written anew, entries before groups. So an entry that came below
+/// the position of a group was not late.
+#[test]
+fn an_entry_that_comes_beside_another_type_is_late() -> Check {
+    let string = || Command::Append("s".into());
+    for is_shown in [true, false] {
+        let mut world = world(3, Rules::default());
+        let stream = [add(300), Command::Stream(StreamCommand::Group("g".into(), true))];
+        if is_shown {
+            world.command(C, "x", string())?;
+        }
+        for command in stream {
+            world.command(B, "x", command)?;
+        }
+        world.command(A, "x", add(100))?;
+        if !is_shown {
+            world.command(C, "x", string())?;
+        }
+        world.pull(C, B)?;
+        world.pull(A, B)?;
+        world.command(C, "x", Command::Del)?;
+        world.pull(C, B)?;
+        let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
+        assert_eq!(world.instances[B].keyspace.stream_part(0, b"x", delivery), Some(Payload::Late), "{is_shown}");
+        world.heal()?;
+    }
+    Ok(())
+}
