@@ -68,8 +68,9 @@ impl FullSync<'_> {
                 end => end,
             });
         }
-        let spool = self.copy(source, &mut target, &begun, &spools?, herald).await?;
-        self.merge(&mut target, spool, herald).await
+        let spools = spools?;
+        let spool = self.copy(source, &mut target, &begun, &spools, herald).await?;
+        self.merge(&mut target, spool, &spools, herald).await
     }
 
     pub(super) async fn info(&self, target: &mut Connection) -> Result<PeerInfo, End> {

@@ -11,7 +11,7 @@ use super::{End, Herald, PeerState};
 use crate::connection::Connection;
 use crate::protocol::{Code, Refusal, SnapshotName, SyncStatus, merged_bytes};
 use crate::resp::Reply;
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{Spool, SpoolError, Spools};
 
 impl FullSync<'_> {
     /// Goes on with a merge that was broken off, if its snapshot is here; the source is not asked. Returns whether it was.
@@ -32,7 +32,7 @@ impl FullSync<'_> {
             info!(%source, "full sync goes on: its snapshot is here");
             let text = format!("a full sync goes on with the snapshot of instance {source}, which is here");
             herald.tell(PeerState::Syncing, text, Instant::now());
-            match self.merge_found(&mut target, spool, herald).await {
+            match self.merge_found(&mut target, spool, &spools, herald).await {
                 Ok(()) => return Ok(true),
                 Err(End::NotTaken(refusal)) => info!(%refusal, "full sync: the snapshot is not taken"),
                 Err(End::Spool(SpoolError::Damaged { .. })) => {}
@@ -43,9 +43,15 @@ impl FullSync<'_> {
     }
 
     /// A file that was found: it is read once before, since a disk may have damaged it. One that was just written is not.
-    async fn merge_found(&self, target: &mut Connection, spool: Spool, herald: &mut Herald) -> Result<(), End> {
+    async fn merge_found(
+        &self,
+        target: &mut Connection,
+        spool: Spool,
+        spools: &Spools<'_>,
+        herald: &mut Herald,
+    ) -> Result<(), End> {
         match spool.verify().await {
-            Ok(()) => self.merge(target, spool, herald).await,
+            Ok(()) => self.merge(target, spool, spools, herald).await,
             Err(error) => Err(useless(spool, error.into())),
         }
     }
@@ -54,12 +60,19 @@ impl FullSync<'_> {
     ///
     /// # Errors
     /// Whatever breaks it off. A file of no use is removed, any other stays.
-    pub(super) async fn merge(&self, target: &mut Connection, spool: Spool, herald: &mut Herald) -> Result<(), End> {
+    pub(super) async fn merge(
+        &self,
+        target: &mut Connection,
+        spool: Spool,
+        spools: &Spools<'_>,
+        herald: &mut Herald,
+    ) -> Result<(), End> {
         let source = spool.head.instance;
         let token = match self.begin(target, &spool).await {
             Err(End::NotTaken(refusal)) => return Err(useless(spool, End::NotTaken(refusal))),
             token => token?,
         };
+        spools.supersede(&spool);
         let mut progress = Progress::new("merged", spool.keys);
         let mut pieces = spool.pieces().await?;
         while let Some((bytes, keys)) = pieces.next().await? {

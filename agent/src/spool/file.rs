@@ -92,6 +92,13 @@ impl Spool {
         Ok(Pieces { file: BufReader::with_capacity(BUFFER_BYTES, file), path: self.path.clone() })
     }
 
+    /// Whether it is another one of the same source that has all that `earlier` has.
+    pub(super) fn supersedes(&self, earlier: &Self) -> bool {
+        self.path != earlier.path
+            && self.head.instance == earlier.head.instance
+            && self.head.applied().covers(&earlier.head.applied())
+    }
+
     /// Its keys are of no use any more.
     pub fn remove(self) {
         if let Err(error) = fs::remove_file(&self.path) {

@@ -100,14 +100,24 @@ pub struct Spools<'a> {
 }
 
 impl Spools<'_> {
-    /// Begins a new one, of this source. When it is whole it takes the place of an earlier one.
+    /// Begins a new one, of this source, beside earlier ones.
     ///
     /// # Errors
     /// See [`SpoolError`].
     pub async fn create(&self, source: InstanceId, keys: u64, head: &[u8]) -> Result<Writer, SpoolError> {
         self.folder.may_hold.set(true);
-        let file = |end| self.folder.path.join(format!("{}-from-{source}{end}", self.prefix));
-        Writer::begin((file(PART), file(WHOLE)), self.local, keys, head).await
+        let file = |number: u64, end| self.folder.path.join(format!("{}-from-{source}-{number}{end}", self.prefix));
+        let free = (1..).find(|number| !file(*number, WHOLE).exists()).unwrap_or_default();
+        Writer::begin((file(free, PART), file(free, WHOLE)), self.local, keys, head).await
+    }
+
+    /// The merge of one has begun: others of its source, of which it has all, are of no use any more. One that has more stays: the source has lost that
+    /// since, and the local server may fall back into its middle.
+    pub fn supersede(&self, begun: &Spool) {
+        for spool in self.list().into_iter().filter(|spool| begun.supersedes(spool)) {
+            info!(source = %spool.head.instance, "an earlier snapshot is superseded: its file is removed");
+            spool.remove();
+        }
     }
 
     /// One that has just been written.

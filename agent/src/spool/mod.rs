@@ -10,7 +10,8 @@
 //! - *The target* crashes or fails over: what comes back knows of a prefix of the merge, for keys and head are in its replication stream; the same
 //!   applies. What comes back from before `BEGIN` knows nothing of the snapshot, and needs nothing of it: the handshake decides anew.
 //! - What comes back from a moment *before the end*, after the end: a file stays until the target's durable clock covers it. It is told by
-//!   that clock alone, so a file that was never begun goes, too, when it has become of no use.
+//!   that clock alone, so a file that was never begun goes, too, when it has become of no use. A newer one of the same source takes its place
+//!   only if it has all that the older one has: a source that has lost something since cannot give that again.
 //!
 //! *An old snapshot is safe to merge.* It is the state of an instance that lags behind. Dots decide by the clocks of both sides, as ever. What has no dot
 //! at the target goes if the snapshot lacks it and its clock covers the target's S. Now S rises here only by a report of the source that the target covers

@@ -43,8 +43,12 @@ fn pieces() -> Vec<(Bytes, u64)> {
 }
 
 async fn written(spools: &Spools<'_>) -> Spool {
+    written_of(spools, 500).await
+}
+
+async fn written_of(spools: &Spools<'_>, applied: u64) -> Spool {
     let mut encoded = Vec::new();
-    head(500).encode(&mut encoded);
+    head(applied).encode(&mut encoded);
     let mut writer = spools.create(id(2), 5, &encoded).await.unwrap();
     for (bytes, keys) in pieces() {
         writer.piece(&bytes, keys).await.unwrap();
@@ -74,7 +78,7 @@ async fn what_was_written_is_read_again() {
     assert_eq!(read.next().await.unwrap(), None);
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let [whole, lock] = <[String; 2]>::try_from(names(&place)).unwrap();
-    assert!(whole.starts_with("syncer-1-") && whole.ends_with("-from-2.snapshot") && lock.ends_with(".lock"));
+    assert!(whole.starts_with("syncer-1-") && whole.ends_with("-from-2-1.snapshot") && lock.ends_with(".lock"));
     assert_eq!((mode(place.path().join("spool")), mode(place.path().join("spool").join(whole))), (0o700, 0o600));
 }
 
@@ -131,6 +135,27 @@ async fn a_file_stays_until_it_is_durable() {
     assert_eq!(spools.list().len(), 1);
     spools.forget(&token(500));
     assert!(spools.list().is_empty());
+}
+
+/// One of a source that has lost something since is no substitute for an earlier one, which stays; one that has all of it is.
+#[tokio::test]
+async fn a_file_goes_when_another_one_has_all_of_it() {
+    let place = TempDir::new().unwrap();
+    let folder = folder(&place);
+    let spools = folder.lock(id(1)).unwrap();
+    let applied = || {
+        let mut applied: Vec<u64> = spools.list().iter().map(|spool| spool.head.reigns[0].applied.bits()).collect();
+        applied.sort_unstable();
+        applied
+    };
+    written_of(&spools, 500).await;
+    let behind = written_of(&spools, 400).await;
+    spools.supersede(&behind);
+    assert_eq!(applied(), [400, 500]);
+    let whole = written_of(&spools, 600).await;
+    assert_eq!(applied(), [400, 500, 600], "until its merge has begun");
+    spools.supersede(&whole);
+    assert_eq!(applied(), [600]);
 }
 
 #[tokio::test]

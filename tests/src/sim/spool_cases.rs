@@ -88,6 +88,21 @@ fn a_file_stays_until_its_snapshot_is_durable() -> Check {
     is_whole(world)
 }
 
+/// The source has lost a part of it since, so a newer snapshot of it is no substitute: who falls back into the older one needs that (12891028491).
+#[test]
+fn a_file_stays_beside_a_newer_one_of_a_source_that_has_lost_something() -> Check {
+    let mut world = midway()?;
+    let begun = world.instances[B].logged();
+    world.step_sync(B, usize::MAX)?;
+    world.fail_over(A, 4)?;
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.fail_over(B, begun)?;
+    assert!(world.resume_sync(B)?);
+    world.step_sync(B, usize::MAX)?;
+    is_whole(world)
+}
+
 /// Two have whole snapshots of each other, and merge both at once.
 #[test]
 fn two_merge_each_others_snapshots_at_once() -> Check {

@@ -29,7 +29,7 @@ pub struct Spool {
 /// The spools of one agent, and the one that is being merged.
 #[derive(Default)]
 pub struct SyncRun {
-    /// Oldest first, one a source.
+    /// Oldest first, one a source, but for sources that have lost something.
     spools: Vec<Spool>,
     stage: Stage,
 }
@@ -73,6 +73,17 @@ impl SyncRun {
     fn is_safe(&self, head: &SnapshotHead) -> bool {
         let newest = self.spools.len().checked_sub(1).filter(|_| self.stage == Stage::Copied);
         self.of(head).is_some_and(|spool| Some(spool) != newest)
+    }
+
+    /// One has begun: earlier ones of its source go, if it has all that they had. Returns where it is then.
+    fn supersede(&mut self, begun: usize) -> usize {
+        let newer = self.spools.split_off(begun);
+        if let Some(Spool { source, head, .. }) = newer.first() {
+            self.spools.retain(|spool| spool.source != *source || !head.applied().covers(&spool.head.applied()));
+        }
+        let begun = self.spools.len();
+        self.spools.extend(newer);
+        begun
     }
 
     /// The time of the newest effect that the snapshots have.
@@ -138,7 +149,6 @@ impl World {
             assert!(compared.is_ok() || !to.shard.is_primary(), "a key cannot be compared: {compared:?}");
         }
         let run = &mut self.syncs[target];
-        run.spools.retain(|spool| spool.source != source);
         run.spools.push(Spool { source, reigns, head, keys });
         run.stage = Stage::Copied;
         true
@@ -189,6 +199,7 @@ impl World {
             // Until all re-assertions are everywhere.
             self.instances.iter_mut().for_each(|instance| instance.has_regressed = true);
         }
+        let spool = self.syncs[target].supersede(spool);
         self.syncs[target].stage = Stage::Merging { spool, sent: 0 };
         self.links.iter_mut().filter(|link| link.target == target).for_each(super::link::Link::restart);
         self.instances[target].take_records(&mut self.registry)?;
