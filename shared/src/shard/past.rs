@@ -10,6 +10,7 @@ use crate::merge::{AtRisk, KeyRef};
 use crate::metadata::{KeyMeta, KindMeta, PathMeta};
 use crate::origin::Origin;
 use crate::timestamp::Timestamp;
+use crate::metadata::{KeyMeta, KindMeta, PathMeta, TtlDot};
 
 impl Shard {
     /// What is stable here of a key, and would not be at all instances once `theirs`, what a snapshot has of it, is merged.
@@ -96,7 +97,14 @@ impl Shard {
             assigned.any(|dot| !dot.is_in(&self.clock))
                 && path.dots().filter_map(|dot| here(*dot)).any(|dot| dot.is_in(stable))
         };
-        let is_unseeing = || kinds().any(|a| kinds().any(|b| is_beside(a, b)) || a.paths.any(is_above));
+        // Or beside a stable TTL: one that is set, and that a new key has none, removes what was there (T1, T3).
+        let is_new = |ttl: &&TtlDot| here(ttl.dot).is_some_and(|dot| !dot.is_in(&self.clock));
+        let sets_ttl = || theirs.ttl.dots.iter().filter(is_new).any(|ttl| ttl.strong || ttl.at.is_none());
+        let has_stable_ttl = || theirs.ttl.dots.iter().any(|ttl| here(ttl.dot).is_some_and(|dot| dot.is_in(stable)));
+        let is_unseeing = || {
+            kinds().any(|a| kinds().any(|b| is_beside(a, b)) || a.paths.any(is_above))
+                || (sets_ttl() && has_stable_ttl())
+        };
         self.is_source_behind() || is_older() || is_unseeing()
     }
 }

@@ -1,11 +1,13 @@
 //! The cases of TTLs (MERGE_RULES section 2), like [`super::cases`].
 
+use syncer_shared::instance::InstanceSet;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::Rules;
 
-use super::cases::{A, B, C, check, set, world};
+use super::cases::{A, B, C, check, plan, set, world};
 use super::client::Command;
-use super::{Check, World};
+use super::plan::Failover;
+use super::{Check, Plan, World};
 
 /// MERGE_RULES T1: a TTL that was set, shorter or not, counts more than the one that a concurrent write has seen.
 #[test]
@@ -262,6 +264,38 @@ fn a_key_that_an_old_backup_makes_again_has_no_older_ttl() -> Check {
         world.heal()?;
     }
     Ok(())
+}
+
+/// Found by the simulation (seed 12891013111): who came back gave a key a TTL without having seen that it has none, and had caught up when a snapshot of it
+/// was taken: only there the two showed beside each other.
+#[test]
+fn a_snapshot_of_who_came_back_brings_no_ttl_to_a_key_that_has_none() -> Check {
+    let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+    let mut world = World::new(&plan, false);
+    let at = world.now_ms as i64 + 60_000;
+    world.settle()?;
+    let backup = world.instances[C].logged();
+    world.command(A, "k", set("v"))?;
+    world.settle()?;
+    world.fail_over(C, backup)?;
+    world.command(C, "k", Command::AppendPart("w".into()))?;
+    world.command(C, "k", Command::ExpireAt(at))?;
+    world.command(A, "k", Command::Append("x".into()))?;
+    // What it had lost of its own, too: it is not behind any more.
+    let link = world.link(A, C);
+    world.links[link].want(InstanceSet::ALL);
+    world.pull(A, C)?;
+    world.pull(B, C)?;
+    let stable = world.instances[A].shard.status().stable;
+    assert!(world.instances[C].shard.clock_token().covers(&stable), "it has caught up");
+    assert_eq!(world.instances[C].keyspace.expire_at(0, b"k"), None);
+    for target in [A, B] {
+        let link = world.link(C, target);
+        assert!(world.begin_sync(link)?);
+        world.step_sync(target, usize::MAX)?;
+        assert_eq!(world.instances[target].keyspace.expire_at(0, b"k"), None);
+    }
+    world.heal()
 }
 
 /// The same of a counter that has a TTL in the old backup: that is what counts (T2).
