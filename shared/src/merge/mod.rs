@@ -61,6 +61,8 @@ pub struct Rules {
     pub weak_ttl: bool,
     /// T9: stable TTL dots wait until everyone has what they may still meet (`metadata/grace.rs`).
     pub ttl_grace: bool,
+    /// 2.2 rule 4: what lost against another type waits, too, until everyone has what was removed beside it.
+    pub losers_grace: bool,
     /// T6: an expiry is re-asserted against a longer TTL.
     pub expiry_reassert: bool,
     /// T8: what nobody is left to re-assert is re-asserted by who kept it.
@@ -110,6 +112,7 @@ impl Default for Rules {
             strong_ttl: true,
             weak_ttl: true,
             ttl_grace: true,
+            losers_grace: true,
             expiry_reassert: true,
             orphans_are_revived: true,
             reassert_flag: true,

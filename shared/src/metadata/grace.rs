@@ -1,13 +1,16 @@
-//! The grace period of TTL dots: stable is not yet enough to be dropped.
+//! The grace period of TTL dots, and of keys with values of several types: stable is not yet enough to be dropped.
 
 use super::table::Queued;
 use crate::clock::VectorClock;
 
-/// Keys whose TTL dots are all stable, until everyone also has what this instance had when they became so.
+/// Keys whose TTL dots are all stable, or whose values are and are of several types, until everyone also has what this instance had when they became so.
 ///
 /// A write that leaves a TTL alone says which TTL it saw (T2), so a `Clear` that someone has not seen yet can still be answered by
 /// a note of the TTL that it removed. While that may come, the dots that the note would meet are needed: weak ones, which the
 /// dataset does not tell from none, and those of a key that is gone. What comes once all have seen the `Clear` has seen the dots, too.
+///
+/// So it is with what has lost against another type. It may win at someone who has not seen yet that something above it was removed, and who changes a
+/// part of it: that removes the other type everywhere, and uncovers what lost against it here. Who has seen the removal shows the other type.
 ///
 /// Like the grace period of RCU, two generations do: one that waits for its clock, one that fills.
 #[derive(Debug, Default)]

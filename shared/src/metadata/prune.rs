@@ -32,21 +32,22 @@ impl Table {
                 taken += 1;
             }
         }
-        while taken < steps && self.prune_ttl_next(stable, applied) {
+        while taken < steps {
+            let Some((queued, generation)) = self.grace.pop(stable, applied) else { break };
+            self.end_grace(queued, generation, stable, rules, origins);
             taken += 1;
         }
         taken
     }
 
-    /// Takes one key whose grace period is over.
-    fn prune_ttl_next(&mut self, stable: &VectorClock, applied: &VectorClock) -> bool {
-        let Some((queued, generation)) = self.grace.pop(stable, applied) else { return false };
-        let Some(slot) = self.slot(queued) else { return true };
-        if slot.grace == generation && slot.meta.ttl.is_in(stable) {
+    /// The grace period of a key is over, if it has not begun anew.
+    fn end_grace(&mut self, queued: Queued, generation: u32, stable: &VectorClock, rules: &Rules, origins: &Origins) {
+        let Some(slot) = self.slot(queued).filter(|slot| slot.grace == generation) else { return };
+        slot.meta.prune_values(stable, rules, origins);
+        if slot.meta.ttl.is_in(stable) {
             slot.meta.ttl = TtlMeta::default();
-            self.remove_if_empty(KeyId::of(queued));
         }
-        true
+        self.remove_if_empty(KeyId::of(queued));
     }
 
     /// Takes one queue entry of `origin` if it is due.
@@ -64,8 +65,8 @@ impl Table {
         let Some(slot) = self.slot(queued) else { return true };
         slot.queued -= 1;
         slot.popped += 1;
-        if slot.queued == 0 && !slot.meta.has_sums() && slot.meta.list().is_none() && !slot.meta.ttl_needs_grace(rules)
-        {
+        let is_plain = !slot.meta.has_sums() && slot.meta.list().is_none();
+        if slot.queued == 0 && is_plain && !slot.meta.ttl_needs_grace(rules) && !slot.meta.kinds_need_grace(rules) {
             // Every live dot had its place in a queue, and all have come up: the common end.
             self.remove(KeyId::of(queued));
         } else if slot.queued == 0 || slot.popped as usize >= slot.meta.scan_cost() {
@@ -120,27 +121,39 @@ impl KeyMeta {
         rules.ttl_grace && !self.ttl.is_empty() && (self.kinds.is_empty() || !self.ttl.has_strong())
     }
 
-    /// Drops what is stable. Returns whether the TTL is, too, but needs a grace period.
+    /// Whether its values may not go before a [grace period](super::grace): what lost against another type goes with them.
+    fn kinds_need_grace(&self, rules: &Rules) -> bool {
+        rules.losers_grace && self.kinds.len() > 1
+    }
+
+    /// Drops what is stable. Returns whether the TTL is, or values of several types are, but need a grace period.
     fn prune(&mut self, stable: &VectorClock, rules: &Rules, origins: &Origins) -> bool {
         let ttl_needs_grace = self.ttl_needs_grace(rules);
         let ttl_stable = self.ttl.is_in(stable);
-        self.prune_values(stable, rules, origins);
+        let kinds_wait = self.kinds_need_grace(rules) && self.are_settled(stable);
+        if !kinds_wait {
+            self.prune_values(stable, rules, origins);
+        }
         if ttl_stable && !ttl_needs_grace {
             // The dataset has the time of a key, unless it has no such key.
             let base = if self.keeps_unknown() { self.ttl.view() } else { None };
             self.ttl = TtlMeta { base, ..TtlMeta::default() };
         }
-        ttl_stable && ttl_needs_grace
+        kinds_wait || (ttl_stable && ttl_needs_grace)
+    }
+
+    /// Whether all live dots of its values are stable.
+    fn are_settled(&self, stable: &VectorClock) -> bool {
+        let all_in = |path: &PathMeta| path.dots().all(|dot| dot.is_in(stable));
+        self.kinds.iter().all(|kind| match &kind.paths {
+            Paths::List(list) => list.is_in(stable),
+            paths => !paths.any(|path| !all_in(path)),
+        })
     }
 
     fn prune_values(&mut self, stable: &VectorClock, rules: &Rules, origins: &Origins) {
-        let all_in = |path: &PathMeta| path.dots().all(|dot| dot.is_in(stable));
         // Rule 4: while several types are live, only all of them together. The losers go then too.
-        let settled = |paths: &Paths| match paths {
-            Paths::List(list) => list.is_in(stable),
-            _ => !paths.any(|path| !all_in(path)),
-        };
-        if self.kinds.len() > 1 && !self.kinds.iter().all(|k| settled(&k.paths)) {
+        if self.kinds.len() > 1 && !self.are_settled(stable) {
             return;
         }
         for kind in &mut self.kinds {

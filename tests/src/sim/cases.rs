@@ -256,6 +256,34 @@ fn a4_a_type_is_a_conflict_domain() {
     check(steps, |rules| rules.types_conflict = false);
 }
 
+/// Found by the simulation (seeds 4300030364, 4300031337): a string has lost against a hash, and both are stable. But B shows the string, since it has not
+/// seen yet that A has removed what was above both, and changes it: that removes the hash.
+#[test]
+fn what_lost_against_another_type_stays_until_all_know_what_was_removed() {
+    let steps = |rules: Rules| {
+        let mut world = world(3, rules);
+        world.command(C, "k", set("23"))?;
+        world.command(B, "k", Command::HIncrBy("f".into(), 1))?;
+        world.command(A, "k", set("70"))?;
+        world.pull(A, B)?;
+        world.command(A, "k", Command::Del)?;
+        for (source, target) in [(B, A), (B, C), (A, C), (C, A), (C, B)] {
+            world.pull(source, target)?;
+        }
+        world.shows(B, "k", Some("70"))?;
+        for (from, to) in [(A, C), (B, C)] {
+            world.tell(from, to)?;
+        }
+        world.prune(C, usize::MAX)?;
+        world.command(B, "k", Command::IncrBy(1))?;
+        world.pull(B, C)?;
+        world.shows(C, "k", Some("24"))?;
+        world.heal()?;
+        world.all_show("k", Some("24"))
+    };
+    check(steps, |rules| rules.losers_grace = false);
+}
+
 /// MERGE_RULES G2: `MULTI SET k 5; INCR k; SET k 7`, then at a peer.
 #[test]
 fn g2_a_group_sees_itself() {
