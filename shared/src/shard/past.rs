@@ -7,10 +7,9 @@ use crate::clock::VectorClock;
 use crate::dot::Dot;
 use crate::keyspace::Keyspace;
 use crate::merge::{AtRisk, KeyRef};
-use crate::metadata::{KeyMeta, KindMeta, PathMeta};
+use crate::metadata::{KeyMeta, KindMeta, PathMeta, TtlDot};
 use crate::origin::Origin;
 use crate::timestamp::Timestamp;
-use crate::metadata::{KeyMeta, KindMeta, PathMeta, TtlDot};
 
 impl Shard {
     /// What is stable here of a key, and would not be at all instances once `theirs`, what a snapshot has of it, is merged.
@@ -32,7 +31,8 @@ impl Shard {
         let is_behind = self.is_source_behind();
         let here = |dot: Dot| syncing.names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..dot });
         let has_stable = || theirs.dots().filter_map(here).any(|dot| dot.is_in(&stable));
-        if !is_behind && !(has_stable() && self.may_have_come_back()) {
+        let may_be_torn = || has_stable() && self.may_have_come_back();
+        if !is_behind && !may_be_torn() {
             return None;
         }
         let mut theirs = theirs.clone();
