@@ -2,7 +2,7 @@
 //!
 //! What is asserted again is decided by S, not by what happens to be pruned: a replica prunes at other times than its primary (I-12).
 
-use super::stream::{LAST, is_entry, touches};
+use super::stream::{LAST, is_entry, removes_entry_of, touches};
 use super::{Author, Element, KeyRef, Merge, view};
 use crate::clock::VectorClock;
 use crate::dot::Dot;
@@ -120,10 +120,13 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Assign { path, .. } if is_entry(path) => {
                 of_key(&|p| p == path || p == LAST || p.kind() != Kind::Stream)
             }
-            Op::Assign { path, .. } | Op::Remove { path } => of_key(&|p| p == path || p.kind() != path.kind()),
-            Op::Stream(op) => {
-                of_key(&|p| matches!(p, Path::Stream(name) if touches(op, name)) || p.kind() != Kind::Stream)
+            Op::Assign { path, .. } | Op::Remove { path } => {
+                of_key(&|p| p == path || p.kind() != path.kind() || removes_entry_of(effect.op, p))
             }
+            Op::Stream(op) => of_key(&|p| {
+                let is_touched = matches!(p, Path::Stream(name) if touches(op, name));
+                is_touched || p.kind() != Kind::Stream || removes_entry_of(effect.op, p)
+            }),
             // If a clock was set back its place among stable patches depends on what is pruned. Else it comes behind them everywhere, and the string
             // is left alone: who asserts it takes up patches that are not stable, and of two who do so one loses the other's.
             Op::Patch { .. } | Op::Increment { path: Path::String, .. } if may_precede(author, stable) => {

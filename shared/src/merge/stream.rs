@@ -9,7 +9,7 @@ use super::remote::Change;
 use super::whole::{Scope, drop_stray_late};
 use super::{KeyRef, Meeting, Merge, OwnedPath, view};
 use crate::dot::{Dot, Seen};
-use crate::effect::{Kind, Path, StreamOp, TtlNote, Value};
+use crate::effect::{Kind, Op, Path, StreamOp, TtlNote, Value};
 use crate::keyspace::Keyspace;
 use crate::metadata::{Assigned, KeyMeta, PathMeta, Payload};
 use crate::origin::{Origin, Origins};
@@ -53,6 +53,17 @@ fn is_left_out(meta: &PathMeta, origins: &Origins) -> bool {
 
 fn is_of(name: &[u8], group: &[u8]) -> bool {
     Part::parse(name).and_then(|part| part.group()) == Some(group)
+}
+
+/// Whether an effect removes the entry of a delivery: a dataset keeps none without its entry, so they are asserted again together.
+pub(super) fn removes_entry_of(op: Op<'_>, part: Path<'_>) -> bool {
+    let Path::Stream(name) = part else { return false };
+    let Some(Part::Delivery { id, .. }) = Part::parse(name) else { return false };
+    match op {
+        Op::Remove { path: Path::Stream(removed) } => entry_id(removed) == Some(id),
+        Op::Stream(StreamOp::Trim { below }) => id < below,
+        _ => false,
+    }
 }
 
 /// Whether an effect removes or assigns a part.

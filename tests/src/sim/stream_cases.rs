@@ -407,6 +407,32 @@ fn an_entry_that_comes_beside_another_type_is_late() -> Check {
         world.pull(C, B)?;
         let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
         assert_eq!(world.instances[B].keyspace.stream_part(0, b"x", delivery), Some(Payload::Late), "{is_shown}");
+/// Found by the simulation (seed 1882940738901079): who came back deleted an entry that had been delivered. A dataset keeps no delivery without its entry,
+/// nor does the metadata when all have had it; then the entry is asserted again by who had seen the delivery, and has it still.
+#[test]
+fn an_entry_that_is_asserted_again_brings_its_deliveries_along() -> Check {
+    for removal in [delete(0), Command::Stream(StreamCommand::Trim(0))] {
+        let mut world = world(2, Rules::default());
+        world.command(A, "x", add(100))?;
+        world.settle()?;
+        let backup = world.instances[A].logged();
+        world.command(B, "x", Command::Stream(StreamCommand::Group("g".into(), false)))?;
+        world.command(B, "x", read("g", Some("c")))?;
+        world.settle()?;
+        world.fail_over(A, backup)?;
+        // Its report counts only if it knows the new reign.
+        world.pull(A, B)?;
+        world.command(A, "x", removal)?;
+        world.pull(B, A)?;
+        world.tell(B, A)?;
+        world.prune(A, usize::MAX)?;
+        world.pull(A, B)?;
+        world.pull(B, A)?;
+        let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
+        for instance in [A, B] {
+            let owner = world.instances[instance].keyspace.stream_part(0, b"x", delivery);
+            assert_eq!(owner, Some(Payload::Owner(b"c"[..].into())), "{}", instance + 1);
+        }
         world.heal()?;
     }
     Ok(())
