@@ -306,9 +306,10 @@ impl<K: Keyspace> Merge<'_, K> {
         let known = kind.and_then(|kind| meta?.kind(kind));
         if kind.is_some_and(|kind| kind != Kind::List) {
             self.keyspace.elements(key.db, key.name, &mut |path, value| {
-                if has_stable(known.and_then(|k| k.paths.get(path)), stable) {
+                let meta = known.and_then(|k| k.paths.get(path));
+                if has_stable(meta, stable) {
                     is_stable = true;
-                    if wanted(path) {
+                    if wanted(path) && !shows_news(meta, stable) {
                         elements.push(Element::new(path, value));
                     }
                 }
@@ -336,6 +337,11 @@ impl<K: Keyspace> Merge<'_, K> {
 /// Whether something of an element is stable: without a dot, or with one in S.
 fn has_stable(meta: Option<&PathMeta>, stable: &VectorClock) -> bool {
     meta.is_none_or(|m| m.is_empty() || m.has_base() || m.dots().any(|dot| dot.is_in(stable)))
+}
+
+/// Whether what shows is an `Assign` that is not stable yet: nobody has pruned that, and who asserts it again would put it below older writes.
+fn shows_news(meta: Option<&PathMeta>, stable: &VectorClock) -> bool {
+    meta.is_some_and(|meta| meta.assigns.iter().any(|a| !a.reasserted && !a.dot.is_in(stable)))
 }
 
 /// Whether something stable may come behind an effect in effect order.

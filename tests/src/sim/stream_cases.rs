@@ -407,6 +407,11 @@ fn an_entry_that_comes_beside_another_type_is_late() -> Check {
         world.pull(C, B)?;
         let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
         assert_eq!(world.instances[B].keyspace.stream_part(0, b"x", delivery), Some(Payload::Late), "{is_shown}");
+        world.heal()?;
+    }
+    Ok(())
+}
+
 /// Found by the simulation (seed 1882940738901079): who came back deleted an entry that had been delivered. A dataset keeps no delivery without its entry,
 /// nor does the metadata when all have had it; then the entry is asserted again by who had seen the delivery, and has it still.
 #[test]
