@@ -135,8 +135,9 @@ fn by_syncer(options: &Options, shape: &Shape, keys: u64, empty: &mut Measured, 
     let mut sites = Contestant::joined([1, 2].map(site), Way::Direct);
     write(&sites.origin, shape, 0..keys, 0);
     sites.settle();
-    let mut origin = sites.origin.client();
-    let at_rest = || (members::metadata(&mut origin) == 0).then_some(());
+    let (mut origin, mut target) = (sites.origin.client(), sites.target().client());
+    // At both: what the target has not pruned yet would not be at rest there, and be met key by key.
+    let at_rest = || (members::metadata(&mut origin) + members::metadata(&mut target) == 0).then_some(());
     wait::until(SYNC_MAX, "the metadata is pruned", at_rest, || sites.standing());
 
     origin.ok(&format!("CONFIG SET syncer.backlog-size {BACKLOG}"));
