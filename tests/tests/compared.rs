@@ -84,16 +84,21 @@ fn change(client: &mut Client, first: usize, tag: &str) {
     wait::eventually("what has run out is gone", || client.text(&format!("EXISTS {}", expired.join(" "))) == "0");
 }
 
-/// Apart from now on, with everything at rest.
-fn apart(cluster: &mut Cluster) {
-    fill(&mut cluster.client(1));
-    cluster.client(1).ok("MSET lacks:1 v lacks:2 v");
+/// Waits until all is everywhere, and known to be.
+fn at_rest(cluster: &Cluster) {
     cluster.converged();
     for site in [1, 2] {
         let mut client = cluster.client(site);
         // The ids of the list stay for ever.
         wait::eventually("all else is at rest", || members::metadata(&mut client) <= 1);
     }
+}
+
+/// Apart from now on, with everything at rest.
+fn apart(cluster: &mut Cluster) {
+    fill(&mut cluster.client(1));
+    cluster.client(1).ok("MSET lacks:1 v lacks:2 v");
+    at_rest(cluster);
     [1, 2].into_iter().for_each(|site| cluster.site_mut(site).agent.kill());
 }
 
@@ -203,6 +208,41 @@ on_all_kinds! {
         assert_eq!(cluster.client(2).text("EXISTS lacks:1 lacks:2 s:7 s:8 s:9 comes"), "0");
         assert_eq!(cluster.client(2).text("EXISTS come s:10"), "2");
         agree(cluster);
+    }
+
+    /// Who came back from an old state has other values at rest, or none: neither is the same, and what was the same and is deleted before the merge is not
+    /// any more.
+    fn a_target_that_came_back_from_an_old_state(cluster: 2) {
+        fill(&mut cluster.client(1));
+        at_rest(cluster);
+        cluster.client(2).ok("SAVE");
+        let mut source = cluster.client(1);
+        for key in some(10, 100) {
+            source.pipeline(&[
+                format!("SET s:{key} news"),
+                format!("DEL s:{}", key + 1),
+                format!("SET later:{key} news"),
+            ]);
+        }
+        source.ok("HSET h f 9 i 3");
+        at_rest(cluster);
+        [1, 2].into_iter().for_each(|site| cluster.site_mut(site).agent.kill());
+        cluster.site_mut(2).server.restart();
+        assert_eq!(cluster.client(2).text("STRLEN s:10"), "100", "it knows nothing of that");
+        sync(cluster, |target, moment| {
+            if moment == Moment::BeforeMerge {
+                target.ok("DEL s:20 s:120");
+            }
+        });
+        agree(cluster);
+        for site in [1, 2] {
+            let mut client = cluster.client(site);
+            for key in some(10, 100) {
+                assert_eq!(client.text(&format!("MGET s:{key} later:{key}")), "[news, news]", "site {site}");
+                assert_eq!(client.text(&format!("EXISTS s:{}", key + 1)), "0", "site {site}");
+            }
+            assert_eq!(client.text("HMGET h f g i"), "[9, 2, 3]", "site {site}");
+        }
     }
 
     /// A flush between two steps is one of all keys that were there.
