@@ -1,5 +1,6 @@
 //! `SYNCER.SYNC`: a snapshot of another instance is merged into the dataset, brought by an agent.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::arguments::{Arguments, CommandError};
@@ -8,7 +9,7 @@ use super::{readers, sync_file};
 use crate::capture::replication;
 use crate::keyspace::with_keyspace;
 use crate::redis::timer::now_ms;
-use crate::redis::{Args, Command, CommandResult, Context, Run, entry, log};
+use crate::redis::{Args, Command, CommandResult, Context, Run, entry, filter, log};
 use crate::state;
 use syncer_shared::snapshot::SnapshotHead;
 
@@ -28,6 +29,21 @@ pub const COMMAND: Command = Command {
 
 /// How long one call may hold the main thread; a key is not cut. As `SYNCER.APPLY`.
 const BUDGET: Duration = Duration::from_micros(300);
+/// The same when no other command came since the last call: fewer round trips, and what comes meanwhile waits no longer than this, once.
+const BUDGET_ALONE: Duration = Duration::from_millis(1);
+
+crate::redis::server_local! {
+    /// Commands that had come at the last call.
+    static SEEN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How long this call may hold the main thread.
+fn budget() -> Duration {
+    let seen = filter::seen();
+    // One is this call.
+    let others = seen.wrapping_sub(SEEN.replace(seen)) > 1;
+    if others { BUDGET } else { BUDGET_ALONE }
+}
 
 struct Sync;
 
@@ -89,9 +105,9 @@ fn compare(context: &Context, args: Arguments<'_>) -> CommandResult {
     }
     crate::capture::flush(context);
     let mut shard = state::shard()?;
-    let begun = Instant::now();
+    let (begun, budget) = (Instant::now(), budget());
     let mut is_first = true;
-    let mut lasts = || std::mem::take(&mut is_first) || begun.elapsed() < BUDGET;
+    let mut lasts = || std::mem::take(&mut is_first) || begun.elapsed() < budget;
     let used = with_keyspace(context, |keyspace| shard.compare_keys(bytes, keyspace, &mut lasts));
     replication::drain(context, &mut shard);
     reply_used(context, used?, begun);
@@ -148,9 +164,9 @@ fn keys(context: &Context, args: Arguments<'_>) -> CommandResult {
     let bytes = args.bytes(3)?;
     crate::capture::flush(context);
     let mut shard = state::shard()?;
-    let (begun, mut count) = (Instant::now(), 0);
+    let (begun, budget, mut count) = (Instant::now(), budget(), 0);
     let mut lasts = || {
-        let lasts = count == 0 || begun.elapsed() < BUDGET;
+        let lasts = count == 0 || begun.elapsed() < budget;
         count += u64::from(lasts);
         lasts
     };
@@ -166,7 +182,7 @@ fn end(context: &Context, args: Arguments<'_>) -> CommandResult {
     progress::check(args.offset(2, "token")?, context.client())?;
     crate::capture::flush(context);
     let mut shard = state::shard()?;
-    let swept = progress::sweep(context, &mut shard, BUDGET);
+    let swept = progress::sweep(context, &mut shard, budget());
     if matches!(swept, Ok(true)) {
         shard.end_sync()?;
     }

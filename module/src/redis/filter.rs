@@ -1,5 +1,6 @@
 //! The command filter: sees every command before it runs, also those of scripts and other modules.
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 use redis_module::raw;
@@ -11,6 +12,16 @@ use super::guard::guard;
 use super::string::{OwnedText, Text};
 use super::{Context, ok};
 use crate::capture;
+
+crate::redis::server_local! {
+    static SEEN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many commands there were so far that this module did not call itself, in transactions as one.
+#[must_use]
+pub fn seen() -> u64 {
+    SEEN.get()
+}
 
 /// A command about to run. Its arguments must not be kept: holding on to one changes how the server encodes it.
 pub struct Call {
@@ -78,6 +89,7 @@ pub fn register(context: &Context) -> Option<()> {
 
 unsafe extern "C" fn filtered(raw: *mut RedisModuleCommandFilterCtx) {
     if !is_ours() {
+        SEEN.set(SEEN.get().wrapping_add(1));
         guard("the command filter", (), || capture::on_command(&mut Call { raw }));
     }
 }

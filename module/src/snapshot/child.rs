@@ -14,8 +14,9 @@ use crate::keyspace::{ServerKeyspace, functions, with_keyspace};
 use crate::redis::{Context, KeyScan};
 use crate::state;
 
-/// A piece is passed on when it is as long as this; a key is never cut.
-const PIECE_BYTES: usize = 24 << 10;
+/// A piece is passed on when it is as long as this; a key is never cut. Each is one round trip or two of the target's agent, and about what the target takes
+/// in one slice when nobody else needs it.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Pieces of the snapshot.
 struct Writer {

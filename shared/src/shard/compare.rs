@@ -50,15 +50,11 @@ impl Compared {
         (hash >> 32) as u32 | 1
     }
 
-    /// Whether the next key to be merged is this one, the same here, and untouched.
-    fn passes(&mut self, key: KeyRef<'_>) -> bool {
+    /// Whether the next key to be merged, of this hash, was found to be the same here, and is untouched.
+    fn passes(&mut self, hash: u64) -> bool {
         let print = self.prints.get(self.merged).copied().unwrap_or_default();
         self.merged += 1;
-        if print == 0 {
-            return false;
-        }
-        let hash = Round::hash_with(self.key, key);
-        print == Self::print(hash) && !self.touched.contains(&hash)
+        print != 0 && print == Self::print(hash) && !self.touched.contains(&hash)
     }
 }
 
@@ -126,9 +122,9 @@ impl Shard {
         Ok(keys.len() - reader.rest().len())
     }
 
-    /// Whether the key at the front of a snapshot that is merged was found to be the same, and still is.
-    pub(super) fn passes_compared(&mut self, key: KeyRef<'_>) -> bool {
-        let passes = self.compared.as_mut().is_some_and(|compared| compared.passes(key));
+    /// Whether the key at the front of a snapshot that is merged, of this hash, was found to be the same, and still is.
+    pub(super) fn passes_compared(&mut self, key: KeyRef<'_>, hash: u64) -> bool {
+        let passes = self.compared.as_mut().is_some_and(|compared| compared.passes(hash));
         passes && !self.is_changed(key.db, key.name)
     }
 

@@ -24,8 +24,8 @@ impl Shard {
             // What the source has removed was removed here, too.
             return None;
         }
-        let stable = self.stability.stable().clone();
         if self.is_news_of_the_past(theirs) {
+            let stable = self.stability.stable().clone();
             return self.merge(keyspace).key_at_risk(key, theirs, &stable);
         }
         let is_behind = self.is_source_behind();
@@ -33,8 +33,10 @@ impl Shard {
         let has_stable = || theirs.dots().filter_map(here).any(|dot| dot.is_in(&stable));
         let may_be_torn = || has_stable() && self.may_have_come_back();
         if !is_behind && !may_be_torn() {
+        if !is_behind && !theirs.dots().filter_map(here).any(|dot| dot.is_in(self.stability.stable())) {
             return None;
         }
+        let stable = self.stability.stable().clone();
         let mut theirs = theirs.clone();
         theirs.rename_origins(&syncing.names).ok()?;
         let mut merge = self.merge(keyspace);

@@ -107,7 +107,8 @@ impl Shard {
                 let mut reader = Reader::new(keys);
                 while !reader.is_empty() {
                     let key = key::peek(&reader)?;
-                    if self.pass_over_same(&mut reader, key, keyspace) {
+                    let hash = self.syncing.as_ref().map_or(0, |syncing| syncing.round.hash(key));
+                    if self.pass_over_same(&mut reader, key, hash, keyspace) {
                         continue;
                     }
                     let SnapshotKey { db, name, state } = SnapshotKey::decode(&mut reader)?;

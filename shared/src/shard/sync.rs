@@ -3,6 +3,8 @@
 //! Until its end the clock here says nothing of it: local writes count what it brought as unseen, and no effects of others are
 //! applied. At the end the clock, S and all the rest rise at once.
 
+use std::borrow::Cow;
+
 use hashbrown::HashSet;
 
 use super::present::Present;
@@ -70,9 +72,8 @@ pub(super) struct Syncing {
 }
 
 impl Syncing {
-    /// A key needs no merge any more; whether the dataset has it.
-    fn merged(&mut self, key: KeyRef<'_>, is_here: bool) {
-        let hash = self.round.hash(key);
+    /// A key, and its hash, needs no merge any more; whether the dataset has it.
+    fn merged(&mut self, key: KeyRef<'_>, hash: u64, is_here: bool) {
         if self.round.merged.insert(hash)
             && let Some(present) = &mut self.present
         {
@@ -82,11 +83,16 @@ impl Syncing {
 
     /// What this side has of a key, as a clock and S: also what an earlier snapshot brought, whose entries without a dot stand for
     /// what was stable there.
-    fn known(&self, key: KeyRef<'_>, clock: &VectorClock, stable: &VectorClock) -> (VectorClock, VectorClock) {
-        let (mut clock, mut stable) = (clock.clone(), stable.clone());
+    fn known<'a>(
+        &self,
+        key: KeyRef<'_>,
+        clock: &'a VectorClock,
+        stable: &'a VectorClock,
+    ) -> (Cow<'a, VectorClock>, Cow<'a, VectorClock>) {
+        let (mut clock, mut stable) = (Cow::Borrowed(clock), Cow::Borrowed(stable));
         if let Some(round) = self.earlier.iter().rev().find(|round| round.has(key)) {
-            clock.join(&round.clock);
-            stable.join(&round.stable);
+            clock.to_mut().join(&round.clock);
+            stable.to_mut().join(&round.stable);
         }
         (clock, stable)
     }
@@ -231,13 +237,17 @@ impl Shard {
                 Ok(name) => name,
                 Err(error) => break Err(error),
             };
-            if self.passes_compared(name) && rest::skip(&mut reader) {
-                self.note_synced(name);
+            // Once: it costs as much as all else that is done about a key that is the same.
+            let Some(hash) = self.syncing.as_ref().map(|syncing| syncing.round.hash(name)) else {
+                break Err(SyncError::NotBegun);
+            };
+            if self.passes_compared(name, hash) && rest::skip(&mut reader) {
+                self.note_synced(name, hash);
                 used = keys.len() - reader.rest().len();
                 continue;
             }
-            let has_synced = self.has_synced(name);
-            if !has_synced && self.pass_over_same(&mut reader, name, keyspace) {
+            let has_synced = self.syncing.as_ref().is_some_and(|syncing| syncing.round.merged.contains(&hash));
+            if !has_synced && self.pass_over_same(&mut reader, name, hash, keyspace) {
                 used = keys.len() - reader.rest().len();
                 continue;
             }
@@ -272,6 +282,7 @@ impl Shard {
         &mut self,
         reader: &mut Reader<'_>,
         key: KeyRef<'_>,
+        hash: u64,
         keyspace: &mut K,
     ) -> bool {
         let Some(syncing) = &mut self.syncing else { return false };
@@ -284,15 +295,15 @@ impl Shard {
             syncing.here = here;
         }
         if is_same {
-            self.note_synced(key);
+            self.note_synced(key, hash);
         }
         is_same
     }
 
     /// A key of the snapshot needs no merge any more.
-    fn note_synced(&mut self, key: KeyRef<'_>) {
+    fn note_synced(&mut self, key: KeyRef<'_>, hash: u64) {
         if let Some(syncing) = &mut self.syncing {
-            syncing.merged(key, true);
+            syncing.merged(key, hash, true);
         }
     }
 
@@ -343,7 +354,8 @@ impl Shard {
         let renamed = theirs.rename_origins(&syncing.names);
         if renamed.is_ok() {
             let unseen_by = self.clock.clone();
-            let (clock, stable) = syncing.known(key, &self.clock, self.stability.stable());
+            let seen_stable = self.stability.stable().clone();
+            let (clock, stable) = syncing.known(key, &unseen_by, &seen_stable);
             let meeting = Meeting {
                 source: Side { clock: &syncing.round.clock, stable: &syncing.round.stable },
                 target: Side { clock: &clock, stable: &stable },
@@ -353,7 +365,8 @@ impl Shard {
             merge.syncing = Some(&unseen_by);
             merge.meet(key, &theirs, &meeting);
             let is_here = keyspace.kind(key.db, key.name).is_some();
-            syncing.merged(key, is_here);
+            let hash = syncing.round.hash(key);
+            syncing.merged(key, hash, is_here);
         }
         self.syncing = Some(syncing);
         self.meet_taken(key, keyspace);
