@@ -6,6 +6,7 @@
 //! made of what the source has seen since its snapshot only.
 
 use hashbrown::HashSet;
+use smallvec::SmallVec;
 
 use crate::clock::VectorClock;
 use crate::dot::Dot;
@@ -41,7 +42,41 @@ pub struct Meeting<'a> {
     pub rule_7: bool,
 }
 
-type Dots = HashSet<Dot, foldhash::fast::RandomState>;
+/// Dots of one path at one side. Mostly there are few, and a table for them would be most of the work.
+#[derive(Debug)]
+pub(super) enum Dots {
+    Few(SmallVec<[Dot; FEW]>),
+    Many(HashSet<Dot, foldhash::fast::RandomState>),
+}
+
+const FEW: usize = 4;
+
+impl Dots {
+    pub(super) fn contains(&self, dot: &Dot) -> bool {
+        match self {
+            Self::Few(dots) => dots.contains(dot),
+            Self::Many(dots) => dots.contains(dot),
+        }
+    }
+
+    fn any(&self, mut fits: impl FnMut(&Dot) -> bool) -> bool {
+        match self {
+            Self::Few(dots) => dots.iter().any(&mut fits),
+            Self::Many(dots) => dots.iter().any(&mut fits),
+        }
+    }
+}
+
+impl FromIterator<Dot> for Dots {
+    fn from_iter<I: IntoIterator<Item = Dot>>(dots: I) -> Self {
+        let mut dots = dots.into_iter();
+        let few: SmallVec<[Dot; FEW]> = dots.by_ref().take(FEW).collect();
+        match dots.next() {
+            None => Self::Few(few),
+            Some(next) => Self::Many(few.into_iter().chain([next]).chain(dots).collect()),
+        }
+    }
+}
 
 impl Meeting<'_> {
     /// The merged state of a key. Both are complete and explicit: elements without metadata have a base.
@@ -103,8 +138,7 @@ impl Meeting<'_> {
 
     /// Rule 7 for the entry without a dot: it stands for the other side's dots that are stable at its own side and absent there.
     fn base(&self, source: bool, target: bool, at_source: &Dots, at_target: &Dots) -> Keep {
-        let stands_for =
-            |own: &Dots, stable, other: &Dots| other.iter().any(|dot| dot.is_in(stable) && !own.contains(dot));
+        let stands_for = |own: &Dots, stable, other: &Dots| other.any(|dot| dot.is_in(stable) && !own.contains(dot));
         let source_stands = || stands_for(at_source, self.source.stable, at_target);
         let target_stands = || stands_for(at_target, self.target.stable, at_source);
         match (source, target) {

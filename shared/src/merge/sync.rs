@@ -1,6 +1,6 @@
 //! A full sync, key by key: a snapshot of another instance is merged into the dataset while both go on writing.
 
-use super::meet::Meeting;
+use super::meet::{Dots, Meeting};
 use super::{KeyRef, Merge, view};
 use crate::effect::{ClearReason, Kind, Path};
 use crate::keyspace::Keyspace;
@@ -126,8 +126,7 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// Registers the dots that came for pruning.
     fn queue_new(&mut self, key: KeyRef<'_>, before: &KeyMeta, met: &KeyMeta) {
-        let known: hashbrown::HashSet<_, foldhash::fast::RandomState> = before.dots().collect();
-        let new: Vec<_> = met.dots().filter(|dot| !known.contains(dot)).collect();
-        new.iter().for_each(|dot| self.queue(key, dot));
+        let known: Dots = before.dots().collect();
+        met.dots().filter(|dot| !known.contains(dot)).for_each(|dot| self.queue(key, &dot));
     }
 }
