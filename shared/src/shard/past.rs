@@ -30,10 +30,9 @@ impl Shard {
         }
         let is_behind = self.is_source_behind();
         let here = |dot: Dot| syncing.names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..dot });
-        let has_stable = || theirs.dots().filter_map(here).any(|dot| dot.is_in(&stable));
+        let has_stable = || theirs.dots().filter_map(here).any(|dot| dot.is_in(self.stability.stable()));
         let may_be_torn = || has_stable() && self.may_have_come_back();
         if !is_behind && !may_be_torn() {
-        if !is_behind && !theirs.dots().filter_map(here).any(|dot| dot.is_in(self.stability.stable())) {
             return None;
         }
         let stable = self.stability.stable().clone();
