@@ -143,11 +143,11 @@ fn cell(of: &Value, key: &str) -> String {
 /// The full sync that comes in, if one does.
 fn full_sync(local: &Value) -> String {
     let Some(sync) = local.get("full_sync").filter(|sync| sync.is_object()) else { return String::new() };
-    let [source, keys, total, percent, bytes, rate, left] =
-        ["source", "keys", "keys_total", "percent", "bytes", "keys_per_second", "seconds_left"]
+    let [source, phase, keys, total, percent, bytes, rate, left] =
+        ["source", "phase", "keys", "keys_total", "percent", "bytes", "keys_per_second", "seconds_left"]
             .map(|key| cell(sync, key));
     format!(
-        "full sync  from instance {source}: {keys} of {total} keys ({percent} %), {bytes} bytes, {rate} keys/s, {left} s left\n\n"
+        "full sync  from instance {source}: {phase}, {keys} of {total} keys ({percent} %), {bytes} bytes, {rate} keys/s, {left} s left\n\n"
     )
 }
 

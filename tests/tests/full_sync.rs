@@ -249,10 +249,36 @@ fn field(answer: &str, name: &str) -> Option<u64> {
     rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().ok()
 }
 
+/// What is copied is merged now, and that is told as well.
+fn merging(target: &Server, agent: &Agent, keys_total: u64) {
+    let mut client = target.client();
+    let merges =
+        |progress: &str| progress.contains("phase, merging") && field(progress, "keys").is_some_and(|keys| keys > 0);
+    wait::eventually("a part of it is merged", || merges(&status(&mut client, "full_sync")));
+    agent.process().pause();
+    let progress = status(&mut client, "full_sync");
+    let number = |name| field(&progress, name).unwrap_or_else(|| panic!("no {name}: {progress}"));
+    let [keys, total, percent, bytes, rate, _] =
+        ["keys", "keys_total", "percent", "bytes", "keys_per_second", "seconds_left"].map(number);
+    assert!(merges(&progress) && keys < total && total == keys_total && percent == keys * 100 / total, "{progress}");
+    assert!(bytes > keys * 500 && rate > 0, "{progress}");
+    let (done, table) = tell(&["status", "--local", &format!("redis://127.0.0.1:{}", target.port())]);
+    // What it had asked for already goes on.
+    assert!(
+        done && table.contains("from instance 1: merging, ") && table.contains(&format!(" of {total} keys (")),
+        "{table}"
+    );
+    // The agent tells how far it is once a second.
+    std::thread::sleep(Duration::from_millis(1_100));
+    agent.process().resume();
+    let told = format!(" of {total} keys merged (");
+    wait::eventually("the agent tells it", || client.text("SYNCER.PEERS").contains(&told));
+}
+
 /// How far it is stands in STATUS, in PEERS, in INFO and in what `syncer-agent status` says.
 #[test]
 fn how_far_a_full_sync_is_can_be_seen() {
-    const KEYS: u64 = 10_000;
+    const KEYS: u64 = 24_000;
     for kind in ServerKind::ALL {
         let [source, target] =
             [1, 2].map(|id| Server::start(kind, ServerOptions::instance(id).module_arg("backlog-size", "1mb")));
@@ -267,12 +293,12 @@ fn how_far_a_full_sync_is_can_be_seen() {
         lines.chunks(1_000).for_each(|lines| drop(source.client().pipeline(lines)));
         let link = Link::start(source.port()).expect("there is a port");
         link.set(Mode::Slow { bytes_per_second: 1_000_000, latency: Duration::ZERO });
-        let _agent = Agent::start(AgentOptions::beside(target.port()).peer(1, link.port()));
+        let agent = Agent::start(AgentOptions::beside(target.port()).peer(1, link.port()));
         wait::eventually("the cause of the full sync tells how far it is", || {
             client.text("SYNCER.PEERS").contains(" s left")
         });
         let peers = client.text("SYNCER.PEERS");
-        for part in ["state, syncing", " of 10001 keys copied (", " %), ", " bytes so far, ", " per second, "] {
+        for part in ["state, syncing", " of 24001 keys copied (", " %), ", " bytes so far, ", " per second, "] {
             assert!(peers.contains(part), "{part}: {peers}");
         }
         let progress = status(&mut client, "full_sync");
@@ -289,11 +315,12 @@ fn how_far_a_full_sync_is_can_be_seen() {
         );
         let (done, table) = tell(&["status", "--local", &format!("redis://127.0.0.1:{}", target.port())]);
         assert!(
-            done && table.contains("full sync  from instance 1: ") && table.contains(" of 10001 keys ("),
+            done && table.contains("full sync  from instance 1: copying, ") && table.contains(" of 24001 keys ("),
             "{table}"
         );
         assert!(table.contains(" keys/s, ") && table.contains(" s left"), "{table}");
         link.set(Mode::Whole);
+        merging(&target, &agent, KEYS + 1);
         wait::eventually("it is done", || figure(&mut client, "sync_full_in") == 1);
         assert_eq!(status(&mut client, "full_sync"), "(nil)", "and then nothing goes on");
         assert_eq!(client.text("DBSIZE"), (KEYS + 1).to_string());

@@ -1,8 +1,11 @@
 //! Full sync into an empty instance: an RDB file that the server itself loads (DESIGN 5), and when it has to be a merge all the same.
 
+use std::time::Duration;
+
 use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::chaos::link::{Link, Mode};
 use syncer_tests::client::Client;
-use syncer_tests::members::{join, newcomer, takes_writes};
+use syncer_tests::members::{join, newcomer, status, takes_writes, tell};
 use syncer_tests::nodes::{figure, number};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{dataset, on_each_kind, wait};
@@ -37,6 +40,10 @@ impl Two {
         self.one.client().ok("CONFIG SET rdb-key-save-delay 100000");
         self.start_agents();
         wait::eventually("the file comes in", || number(&self.two, "sync_full_bytes") > 0);
+        let progress = status(&mut self.two.client(), "full_sync");
+        for part in ["source, 1", "phase, file", "percent, (nil)", "keys_per_second, (nil)", "seconds_left, (nil)"] {
+            assert!(progress.contains(part), "how many keys that is nobody knows yet: {part}: {progress}");
+        }
         let mut one = self.one.client();
         one.ok("CONFIG SET rdb-key-save-delay 0");
         for line in CHANGES {
@@ -92,6 +99,51 @@ impl Two {
     fn was_a_merge(&self) -> bool {
         self.log().contains(" keys, ") && number(&self.two, "sync_full_in") == 1 && !self.log().contains("loaded in ")
     }
+}
+
+/// How far it is, as STATUS, PEERS, INFO and `syncer-agent status` say it, once anything says how many keys the bytes are.
+fn says_how_far_it_is(target: &Server, keys_total: u64) {
+    let mut client = target.client();
+    wait::eventually("the cause of the full sync tells how far it is", || {
+        client.text("SYNCER.PEERS").contains(" s left")
+    });
+    let peers = client.text("SYNCER.PEERS");
+    for part in ["state, syncing", &format!(" of {keys_total} keys copied as a file ("), " %), ", " bytes so far, "] {
+        assert!(peers.contains(part), "{part}: {peers}");
+    }
+    let progress = status(&mut client, "full_sync");
+    let field = |name: &str| {
+        let field = progress.split_once(&format!("{name}, ")).and_then(|(_, rest)| rest.split([',', ']']).next());
+        field.and_then(|field| field.parse().ok()).unwrap_or_else(|| panic!("no {name}: {progress}"))
+    };
+    let [keys, total, percent, bytes, rate, left]: [u64; 6] =
+        ["keys", "keys_total", "percent", "bytes", "keys_per_second", "seconds_left"].map(field);
+    assert!(field("source") == 1 && progress.contains("phase, file"), "{progress}");
+    assert!(0 < keys && keys < total && total == keys_total && percent == keys * 100 / total, "{progress}");
+    // The keys are told once a second.
+    assert!(bytes > keys * 500, "{progress}");
+    let expected = (total - keys) / rate.max(1);
+    assert!(rate > 0 && left <= expected + 1 && left + 1 >= (total - keys) / (rate + 1), "{progress}");
+    assert_eq!((number(target, "sync_full_in"), number(target, "sync_full_running")), (0, 1), "{progress}");
+    assert!(number(target, "sync_full_keys") >= keys && number(target, "sync_full_keys_total") == total);
+    let (done, table) = tell(&["status", "--local", &format!("redis://127.0.0.1:{}", target.port())]);
+    let table_says = |part: &str| table.contains(part);
+    assert!(
+        done && table_says("full sync  from instance 1: file, ") && table_says(&format!(" of {total} keys (")),
+        "{table}"
+    );
+    assert!(table_says(" keys/s, ") && table_says(" s left"), "{table}");
+}
+
+/// So many keys of 500 bytes, which the servers would compress.
+fn many(one: &Server) -> u64 {
+    const KEYS: u64 = 10_000;
+    one.client().ok("CONFIG SET rdbcompression no");
+    let value = "x".repeat(500);
+    let lines: Vec<String> = (0..KEYS).map(|key| format!("SET many:{key} {value}")).collect();
+    lines.chunks(1_000).for_each(|lines| drop(one.client().pipeline(lines)));
+    wait::eventually("it is past its TTL", || one.client().text("EXISTS gone") == "0");
+    one.client().text("DBSIZE").parse().expect("a number")
 }
 
 /// Of what [`fill`] has written, and something new.
@@ -159,6 +211,33 @@ on_each_kind! {
         let same = || follower.text("SYNCER.DIGEST") == two.two.client().text("SYNCER.DIGEST");
         wait::eventually("its replica has begun anew and has it all", same);
         assert_eq!(replica.client().text("LRANGE l 0 -1"), "[two, 3]");
+    }
+
+    /// The child has written all of the file: what part of it is here is known.
+    fn how_far_a_file_is_can_be_seen(kind) {
+        let two = Two::new([kind; 2], &[]);
+        let keys = many(&two.one);
+        let link = Link::start(two.one.port()).expect("there is a port");
+        link.set(Mode::Slow { bytes_per_second: 1_000_000, latency: Duration::ZERO });
+        let _agent = Agent::start(AgentOptions::beside(two.two.port()).peer(1, link.port()));
+        says_how_far_it_is(&two.two, keys);
+        link.set(Mode::Whole);
+        wait::eventually("it is loaded", || figure(&two.two, "syncer_sync_full_in").as_deref() == Some("1"));
+        assert_eq!(status(&mut two.two.client(), "full_sync"), "(nil)", "and then nothing goes on");
+        assert_eq!(two.two.client().text("DBSIZE"), keys.to_string());
+        assert!(two.was_a_file(), "{}", two.log());
+    }
+
+    /// The child is at it, and the server knows how far it is.
+    fn how_far_a_file_is_can_be_seen_while_it_is_written(kind) {
+        let two = Two::new([kind; 2], &[]);
+        let keys = many(&two.one);
+        two.one.client().ok("CONFIG SET rdb-key-save-delay 1000");
+        let _agent = Agent::start(AgentOptions::beside(two.two.port()).peer(1, two.one.port()));
+        says_how_far_it_is(&two.two, keys);
+        assert_eq!(two.one.process().children().len(), 1, "it has written all of it already");
+        wait::eventually("it is loaded", || figure(&two.two, "syncer_sync_full_in").as_deref() == Some("1"));
+        assert!(two.was_a_file(), "{}", two.log());
     }
 
     fn an_append_only_file_has_it(kind) {

@@ -39,15 +39,16 @@ impl FullSync<'_> {
         let load: [&[u8]; 5] = [b"SYNCER.SYNC", b"LOAD", peer.as_bytes(), keys.as_bytes(), self.reason.as_bytes()];
         let Reply::Integer(token) = self.accepted(target, &load, &[]).await? else { return Err(out_of_order()) };
         let token = token.to_string();
-        let mut progress = Progress::new("loaded", 0);
+        let mut progress = Progress::new("copied as a file", begun.keys);
         let sum = loop {
             source.connection.send(&read);
             match source.piece().await? {
-                Piece::File(bytes) => {
-                    progress.bytes += bytes.len() as u64;
+                Piece::File { bytes, keys } => {
+                    (progress.keys, progress.bytes) = (keys, progress.bytes + bytes.len() as u64);
                     self.accepted(target, &[b"SYNCER.SYNC", b"PIECE", token.as_bytes()], &[bytes]).await?;
                     if let Some(text) = progress.news(self.peer, self.reason) {
                         herald.tell(PeerState::Syncing, text, Instant::now());
+                        self.reserve(target, &progress, &[]).await?;
                     }
                 }
                 Piece::End(sum) => break sum,

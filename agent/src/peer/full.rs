@@ -81,7 +81,12 @@ impl FullSync<'_> {
 
     /// Says how far the copy is, and that another agent is to wait; asks whether what begins with `head` would be taken. A module of an earlier
     /// release does not know the word.
-    async fn reserve(&self, target: &mut Connection, progress: &Progress, head: &[Bytes]) -> Result<(), End> {
+    pub(super) async fn reserve(
+        &self,
+        target: &mut Connection,
+        progress: &Progress,
+        head: &[Bytes],
+    ) -> Result<(), End> {
         let Progress { keys, keys_total, bytes, .. } = progress;
         let numbers = [u64::from(self.peer.get()), *keys, *keys_total, *bytes].map(|number| number.to_string());
         let [peer, keys, total, bytes] = &numbers;
@@ -128,7 +133,7 @@ impl FullSync<'_> {
                     }
                 }
                 Piece::End(_) => break,
-                Piece::Head(_) | Piece::File(_) => return Err(out_of_order()),
+                Piece::Head(_) | Piece::File { .. } => return Err(out_of_order()),
             }
         }
         let path = file.finish().await?;

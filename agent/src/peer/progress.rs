@@ -9,14 +9,15 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 /// How far one phase is.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// What is done with the bytes: `copied` or `merged`.
+    /// What is done with the bytes: `copied`, `copied as a file` or `merged`.
     phase: &'static str,
     begun: Instant,
     told: Instant,
     logged: Instant,
     pub(super) bytes: u64,
+    /// 0 as long as it is not known how many keys the bytes are.
     pub(super) keys: u64,
-    /// 0 when it is not known how many keys the bytes are.
+    /// About.
     pub(super) keys_total: u64,
 }
 
@@ -32,15 +33,12 @@ impl Progress {
         self.begun.elapsed().as_secs_f64()
     }
 
-    /// In hundredths of the keys; their number is an estimate.
-    fn percent(&self) -> u64 {
-        (self.keys * 100).checked_div(self.keys_total).unwrap_or(0).min(100)
-    }
-
-    /// Seconds until the phase ends, at the rate so far.
-    fn seconds_left(&self) -> u64 {
-        let rate = self.keys as f64 / self.seconds().max(0.001);
-        (self.keys_total.saturating_sub(self.keys) as f64 / rate.max(0.001)) as u64
+    /// Keys, hundredths of them (their number is an estimate), and seconds until the phase ends, at the rate so far: if anything is known of it.
+    fn known(&self) -> Option<[u64; 3]> {
+        let keys = self.keys;
+        let percent = (keys * 100).checked_div(self.keys_total).filter(|_| keys > 0)?;
+        let left = self.keys_total.saturating_sub(keys) as f64 * self.seconds() / keys as f64;
+        Some([keys, percent.min(100), left as u64])
     }
 
     /// A text now and then; it is logged more rarely.
@@ -50,17 +48,18 @@ impl Progress {
             return None;
         }
         self.told = now;
-        let Self { phase, bytes, keys, keys_total, .. } = *self;
+        let Self { phase, bytes, keys_total, .. } = *self;
         let per_second = bytes as f64 / self.seconds().max(0.001);
-        let (percent, left) = (self.percent(), self.seconds_left());
+        let known = self.known();
         if now.duration_since(self.logged) >= LOG_EVERY {
             self.logged = now;
             let per_second = per_second as u64;
-            tracing::info!(%peer, phase, keys, keys_total, percent, bytes, per_second, seconds_left = left, "full sync goes on");
+            let [keys, percent, seconds_left] = [0, 1, 2].map(|at| known.map(|known| known[at]));
+            tracing::info!(%peer, phase, keys, keys_total, percent, bytes, per_second, seconds_left, "full sync goes on");
         }
-        Some(match keys_total {
-            0 => format!("{reason}; {bytes} bytes of a file {phase} so far, {per_second:.0} per second"),
-            _ => format!(
+        Some(match known {
+            None => format!("{reason}; {bytes} bytes {phase} so far, {per_second:.0} per second"),
+            Some([keys, percent, left]) => format!(
                 "{reason}; {keys} of {keys_total} keys {phase} ({percent} %), {bytes} bytes so far, {per_second:.0} per second, {left} s left"
             ),
         })
@@ -91,12 +90,16 @@ mod tests {
 
     /// What is told and what is logged of 10,000 of 40,000 keys, after so many seconds.
     fn after(seconds: u64) -> (Option<String>, String) {
+        at(seconds, 10_000)
+    }
+
+    fn at(seconds: u64, keys: u64) -> (Option<String>, String) {
         let log = Log::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
         let begun = Instant::now().checked_sub(Duration::from_secs(seconds)).expect("the machine runs for longer");
         let mut progress = Progress { begun, told: begun, logged: begun, ..Progress::new("copied", 40_000) };
-        (progress.keys, progress.bytes) = (10_000, 5_000_000);
+        (progress.keys, progress.bytes) = (keys, 5_000_000);
         let peer = InstanceId::new(2).expect("an id");
         let told = tracing::subscriber::with_default(subscriber, || progress.news(peer, "a reason"));
         let logged = String::from_utf8(log.0.lock().expect("nobody panics").clone()).expect("text");
@@ -118,5 +121,16 @@ mod tests {
         // Of 250,000 bytes and 500 keys a second.
         assert!(logged.contains("per_second=249") || logged.contains("per_second=250000"), "{logged}");
         assert!(logged.contains("seconds_left=60") || logged.contains("seconds_left=59"), "{logged}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_made_up() {
+        let (told, logged) = at(20, 0);
+        let told = told.expect("it is told");
+        assert!(told.starts_with("a reason; 5000000 bytes copied so far, ") && told.ends_with(" per second"), "{told}");
+        assert!(logged.contains("keys_total=40000 bytes=5000000 per_second="), "{logged}");
+        for part in [" keys=", "percent=", "seconds_left="] {
+            assert!(!logged.contains(part), "{part}: {logged}");
+        }
     }
 }

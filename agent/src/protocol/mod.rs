@@ -148,7 +148,12 @@ pub enum Piece {
         keys: u64,
     },
     /// Bytes of an RDB file.
-    File(Bytes),
+    File {
+        /// As they are.
+        bytes: Bytes,
+        /// About how many keys the file has up to here; 0 if that is not known.
+        keys: u64,
+    },
     /// There is no more. Of a file, its length and hash.
     End(Bytes),
 }
@@ -349,7 +354,7 @@ impl Piece {
         match word {
             "HEAD" => Ok(Self::Head(fields.bytes()?)),
             "KEYS" => Ok(Self::Keys { bytes: fields.bytes()?, keys }),
-            "FILE" => Ok(Self::File(fields.bytes()?)),
+            "FILE" => Ok(Self::File { bytes: fields.bytes()?, keys }),
             "END" => Ok(Self::End(fields.bytes()?)),
             _ => Err(Refusal::shape("SYNCER.SNAPSHOT READ")),
         }

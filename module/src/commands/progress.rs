@@ -29,6 +29,7 @@ struct Progress {
     keys: u64,
     keys_total: u64,
     bytes: u64,
+    phase: Phase,
     begun: Instant,
     touched: Instant,
     sweep: Sweep,
@@ -69,7 +70,7 @@ pub struct Figures {
     pub phase: Phase,
     /// Where the snapshot was taken.
     pub source: InstanceId,
-    /// Copied or merged.
+    /// Copied or merged; of a file, about, and 0 as long as nobody knows how many keys its bytes are.
     pub keys: u64,
     /// In all, about.
     pub keys_total: u64,
@@ -84,8 +85,34 @@ pub struct Figures {
 pub enum Phase {
     /// The agent copies the snapshot.
     Copying,
-    /// It is merged, or loaded.
+    /// It is merged.
     Merging,
+    /// It comes in as a file, which the server then loads.
+    File,
+}
+
+impl Figures {
+    /// Unless nobody knows.
+    pub fn keys(&self) -> Option<u64> {
+        (self.keys > 0 || self.phase != Phase::File).then_some(self.keys)
+    }
+
+    /// In hundredths of the keys, whose number is an estimate.
+    pub fn percent(&self) -> Option<u64> {
+        let percent = (self.keys()? * 100).checked_div(self.keys_total)?;
+        Some(percent.min(100))
+    }
+
+    /// So far, on the average.
+    pub fn keys_per_second(&self) -> Option<f64> {
+        Some(self.keys()? as f64 / self.elapsed.as_secs_f64().max(0.001))
+    }
+
+    /// Until the phase ends, at the rate so far.
+    pub fn seconds_left(&self) -> Option<u64> {
+        let rate = self.keys_per_second().filter(|rate| *rate > 0.0)?;
+        Some((self.keys_total.saturating_sub(self.keys) as f64 / rate) as u64)
+    }
 }
 
 crate::redis::server_local! {
@@ -113,12 +140,26 @@ pub fn other_copy(client: u64) -> Option<InstanceId> {
 
 /// An agent copies a snapshot and has come so far. A source serves one copy for this instance: a second agent is to wait.
 pub fn copy(client: u64, figures: Copied) {
+    if count_of_file(client, figures) {
+        return;
+    }
     let now = Instant::now();
     COPYING.with_borrow_mut(|slot| {
         let same = slot.as_ref().filter(|known| known.client == client && known.figures.source == figures.source);
         let begun = same.map_or(now, |known| known.begun);
         *slot = Some(Copying { client, touched: now, figures, begun });
     });
+}
+
+/// Of the pieces of a file only who brings them knows how many keys they are. Whether it is one.
+fn count_of_file(client: u64, Copied { source, keys, .. }: Copied) -> bool {
+    PROGRESS.with_borrow_mut(|progress| {
+        let of_file = |progress: &&mut Progress| {
+            progress.phase == Phase::File && progress.client == client && progress.source == source
+        };
+        let progress = progress.as_mut().filter(of_file);
+        progress.map(|progress| progress.keys = keys).is_some()
+    })
 }
 
 /// Whether this client copies a snapshot.
@@ -139,11 +180,12 @@ pub fn is_prepared() -> bool {
 }
 
 /// A sync begins; returns its token.
-pub fn begin(client: u64, source: InstanceId, keys_total: u64) -> u64 {
+pub fn begin(client: u64, source: InstanceId, keys_total: u64, phase: Phase) -> u64 {
     let token = u64::from_be_bytes(random_bytes()) >> 1;
     let now = Instant::now();
     let sweep = Sweep::Begin;
-    let progress = Progress { token, client, source, keys: 0, keys_total, bytes: 0, begun: now, touched: now, sweep };
+    let (keys, bytes) = (0, 0);
+    let progress = Progress { token, client, source, keys, keys_total, bytes, phase, begun: now, touched: now, sweep };
     PROGRESS.set(Some(progress));
     PREPARED_FOR.set(None);
     COPYING.set(None);
@@ -171,7 +213,7 @@ pub fn touch(client: u64) {
     });
 }
 
-/// Keys were merged.
+/// Keys were merged, or bytes of a file have come.
 pub fn advance(keys: u64, bytes: u64) {
     PROGRESS.with_borrow_mut(|progress| {
         if let Some(progress) = progress {
@@ -293,8 +335,8 @@ pub fn is_running() -> bool {
 /// How far it is.
 pub fn figures() -> Option<Figures> {
     let merging = PROGRESS.with_borrow(|progress| {
-        let &Progress { source, keys, keys_total, bytes, begun, .. } = progress.as_ref()?;
-        Some(Figures { phase: Phase::Merging, source, keys, keys_total, bytes, elapsed: begun.elapsed() })
+        let &Progress { source, keys, keys_total, bytes, phase, begun, .. } = progress.as_ref()?;
+        Some(Figures { phase, source, keys, keys_total, bytes, elapsed: begun.elapsed() })
     });
     let copying = || {
         COPYING.with_borrow(|copying| {

@@ -86,19 +86,21 @@ fn writes() -> Answer {
 /// The full sync that comes in; null if none does.
 fn full_sync() -> Answer {
     let Some(sync) = progress::figures() else { return Answer::Null };
-    let progress::Figures { phase, source, keys, keys_total, bytes, elapsed } = sync;
-    let seconds = elapsed.as_secs_f64().max(0.001);
-    let per_second = keys as f64 / seconds;
-    let left = keys_total.saturating_sub(keys) as f64 / per_second.max(0.001);
+    let known = |number: Option<u64>| number.map_or(Answer::Null, Answer::from);
+    let phase = match sync.phase {
+        progress::Phase::Copying => "copying",
+        progress::Phase::Merging => "merging",
+        progress::Phase::File => "file",
+    };
     Answer::Map(vec![
-        ("source", u64::from(source.get()).into()),
-        ("keys", keys.into()),
-        ("keys_total", keys_total.into()),
-        ("percent", (keys * 100).checked_div(keys_total).unwrap_or(100).min(100).into()),
-        ("bytes", bytes.into()),
-        ("keys_per_second", (per_second as u64).into()),
-        ("seconds_left", (left as u64).into()),
-        ("phase", if phase == progress::Phase::Copying { "copying" } else { "merging" }.into()),
+        ("source", u64::from(sync.source.get()).into()),
+        ("keys", known(sync.keys())),
+        ("keys_total", sync.keys_total.into()),
+        ("percent", known(sync.percent())),
+        ("bytes", sync.bytes.into()),
+        ("keys_per_second", known(sync.keys_per_second().map(|rate| rate as u64))),
+        ("seconds_left", known(sync.seconds_left())),
+        ("phase", phase.into()),
     ])
 }
 

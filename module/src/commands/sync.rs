@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::arguments::{Arguments, CommandError};
-use super::progress::{self, Copied};
+use super::progress::{self, Copied, Phase};
 use super::{readers, sync_file};
 use crate::capture::replication;
 use crate::keyspace::with_keyspace;
@@ -153,7 +153,7 @@ fn begin(context: &Context, args: Arguments<'_>) -> CommandResult {
     let goes_on = if shard.begin_sync(head)? { "goes on" } else { "begins" };
     shard.expect_keys(total);
     replication::drain(context, &mut shard);
-    let token = progress::begin(context.client(), source, total);
+    let token = progress::begin(context.client(), source, total, Phase::Merging);
     log::notice(&format!("syncer: full sync from instance {source} {goes_on}, about {total} keys: {reason}"));
     context.reply().number(token);
     Ok(())

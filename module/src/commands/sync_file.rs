@@ -1,7 +1,7 @@
 //! `SYNCER.SYNC` into an empty instance: an RDB file of the source instead of a merge.
 
 use super::arguments::{Arguments, CommandError, may_block};
-use super::progress;
+use super::progress::{self, Phase};
 use crate::native::{self, Sum};
 use crate::redis::{CommandResult, Context, log};
 
@@ -18,7 +18,7 @@ pub fn begin(context: &Context, args: Arguments<'_>) -> CommandResult {
         return Err(CommandError::Rival(other).into());
     }
     let token = native::begin(context, source)?;
-    progress::begin(context.client(), source, total);
+    progress::begin(context.client(), source, total, Phase::File);
     log::notice(&format!(
         "syncer: full sync from instance {source} begins, about {total} keys as a file, since this instance is empty: {reason}"
     ));

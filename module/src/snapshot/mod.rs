@@ -8,18 +8,20 @@ mod feeder;
 mod file;
 
 use std::cell::RefCell;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use syncer_shared::instance::InstanceId;
 
-use file::FileReader;
+use file::{FileReader, Written};
 
 use crate::native;
 use crate::redis::config::SAVE_STATE;
 use crate::redis::fork::{CannotFork, Child, fork};
+use crate::redis::server::{self, Info};
 use crate::redis::timer::{self, Tick};
-use crate::redis::{Blocked, Context, log, random_bytes, server};
+use crate::redis::{Blocked, Context, log, random_bytes};
 
 /// Who does not read for so long gets no more: meanwhile the server can neither save nor rewrite.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +36,7 @@ struct Source {
     requests: Sender<Blocked>,
     touched: Instant,
     is_over: feeder::Over,
+    written: Written,
 }
 
 impl Drop for Source {
@@ -96,9 +99,10 @@ pub fn begin(context: &Context, reader: InstanceId, offer: Option<&str>) -> Resu
     })?;
     let mut output = output.take().ok_or(SnapshotError::Gone)?;
     let id = u64::from_be_bytes(random_bytes()) >> 1;
+    let written = Written::default();
     let (requests, is_over) = match &file {
         Some(file) => {
-            let mut reader = FileReader::new(file, output)?;
+            let mut reader = FileReader::new(file, output, keys, written.clone())?;
             feeder::start(move || reader.next(), keys)?
         }
         None => feeder::start(move || feeder::from_pipe(&mut output), keys)?,
@@ -106,7 +110,7 @@ pub fn begin(context: &Context, reader: InstanceId, offer: Option<&str>) -> Resu
     let is_file = file.is_some();
     let form = if is_file { "an RDB file" } else { "a snapshot" };
     log::notice(&format!("syncer: a child writes {form} of about {keys} keys for instance {reader}"));
-    let source = Source { id, reader, child, requests, touched: Instant::now(), is_over };
+    let source = Source { id, reader, child, requests, touched: Instant::now(), is_over, written };
     if SOURCE.replace(Some(source)).is_none() {
         timer::start::<Watch>(context, LOOK_MS);
     }
@@ -131,13 +135,18 @@ pub fn read(context: &Context, id: u64) -> Result<(), SnapshotError> {
     })
 }
 
-/// Looks after snapshots that nobody reads.
+/// Looks after snapshots that nobody reads, and how far the child is with those that are files: only the server knows.
 struct Watch;
 
 impl Tick for Watch {
     fn tick(context: &Context) {
         let goes_on = SOURCE.with_borrow_mut(|slot| {
             let Some(source) = slot.as_ref() else { return false };
+            if !source.is_over.get() {
+                let written = Info::section(context, c"persistence").number(c"current_save_keys_processed");
+                // It says so after its first key, from which nothing follows, and then each second, after every 1024th.
+                source.written.store(written.filter(|keys| *keys > 1).unwrap_or_default(), Ordering::Relaxed);
+            }
             if source.touched.elapsed() > PATIENCE {
                 if !source.is_over.get() {
                     let seconds = PATIENCE.as_secs();
