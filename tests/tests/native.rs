@@ -29,16 +29,25 @@ impl Two {
     }
 
     fn start_agents(&mut self) {
+        self.start_agents_by(self.one.port());
+    }
+
+    /// Instance 1 is at this port for the agent of instance 2.
+    fn start_agents_by(&mut self, port: u16) {
         let (one, two) = (self.one.port(), self.two.port());
-        let flags = [AgentOptions::beside(two).peer(1, one), AgentOptions::beside(one).peer(2, two)];
+        let flags = [AgentOptions::beside(two).peer(1, port), AgentOptions::beside(one).peer(2, two)];
         self.agents = flags.map(Agent::start).into();
     }
 
     /// The file is on its way for seconds: the source waits after each key that it writes. Its clients go on meanwhile: what they take away is in
     /// the file.
     fn midway(&mut self) {
+        self.midway_by(self.one.port());
+    }
+
+    fn midway_by(&mut self, port: u16) {
         self.one.client().ok("CONFIG SET rdb-key-save-delay 100000");
-        self.start_agents();
+        self.start_agents_by(port);
         wait::eventually("the file comes in", || number(&self.two, "sync_full_bytes") > 0);
         let progress = status(&mut self.two.client(), "full_sync");
         for part in ["source, 1", "phase, file", "percent, (nil)", "keys_per_second, (nil)", "seconds_left, (nil)"] {
@@ -51,6 +60,23 @@ impl Two {
         }
         assert_eq!(self.two.client().text("DBSIZE"), "0", "nothing is there before all is");
         assert_eq!(number(&self.two, "sync_full_in"), 0, "it is done already");
+    }
+
+    /// It breaks off, and nothing of it is left: the next attempt is a file, too.
+    fn is_broken_off(&self) {
+        let mut two = self.two.client();
+        wait::eventually("it is over with its client", || status(&mut two, "full_sync") == "(nil)");
+        assert_eq!((two.text("DBSIZE"), number(&self.two, "sync_full_in")), ("0".into(), 0));
+        assert_eq!(self.log().matches("as a file, since").count(), 1);
+    }
+
+    /// That attempt.
+    fn is_taken_up_again(&self) {
+        self.synced();
+        self.agree();
+        self.has_the_changes();
+        assert!(self.was_a_file(), "{}", self.log());
+        assert_eq!(self.log().matches("as a file, since").count(), 2);
     }
 
     /// What was changed midway is so at the target.
@@ -292,6 +318,94 @@ on_each_kind! {
         two.agree();
         two.has_the_changes();
         assert!(two.was_a_file(), "{}", two.log());
+    }
+
+    fn the_agent_is_killed(kind) {
+        let mut two = Two::new([kind; 2], &[]);
+        two.midway();
+        two.agents[0].kill();
+        two.is_broken_off();
+        two.agents[0].restart();
+        two.is_taken_up_again();
+    }
+
+    fn the_link_is_cut(kind) {
+        let mut two = Two::new([kind; 2], &[]);
+        let link = Link::start(two.one.port()).expect("there is a port");
+        two.midway_by(link.port());
+        link.set(Mode::Cut);
+        two.is_broken_off();
+        link.set(Mode::Whole);
+        two.is_taken_up_again();
+    }
+
+    /// No fork is possible while another child runs.
+    fn a_source_that_saves_is_waited_for(kind) {
+        let mut two = Two::new([kind; 2], &[]);
+        let mut one = two.one.client();
+        one.ok("CONFIG SET rdb-key-save-delay 1000000");
+        one.ok("BGSAVE");
+        two.start_agents();
+        let mut client = two.two.client();
+        wait::eventually("the cause is told", || client.text("SYNCER.PEERS").contains("another child process"));
+        assert_eq!((client.text("DBSIZE"), number(&two.two, "sync_full_in")), ("0".into(), 0));
+        one.ok("CONFIG SET rdb-key-save-delay 0");
+        assert_eq!(figure(&two.one, "rdb_bgsave_in_progress").as_deref(), Some("1"));
+        two.one.process().kill_children();
+        two.synced();
+        two.agree();
+        assert!(two.was_a_file(), "{}", two.log());
+        assert!(!two.agents[0].log().contains("it will be a merge"), "{}", two.agents[0].log());
+    }
+
+    /// A file would take the place of that.
+    fn the_target_is_written_to_meanwhile(kind) {
+        let mut two = Two::new([kind; 2], &[]);
+        two.midway();
+        two.one.client().ok("INCRBY both 1");
+        for line in ["SET mine v", "SADD set two", "INCRBY both 10"] {
+            two.two.client().ok(line);
+        }
+        two.synced();
+        two.agree();
+        two.has_the_changes();
+        for server in [&two.one, &two.two] {
+            let mut client = server.client();
+            assert_eq!(client.text("MGET mine both"), "[v, 11]");
+            assert_eq!(client.text("SMISMEMBER set two b"), "[1, 1]");
+        }
+        let log = two.agents[0].log();
+        assert!(log.contains("is not empty") && log.contains("it will be a merge"), "{log}");
+        assert!(two.was_a_merge(), "{}", two.log());
+    }
+
+    /// A third site, which has read at instance 1 so far, reads on at who has loaded the file.
+    fn the_backlog_that_was_loaded_serves_a_third(kind) {
+        let mut two = Two::new([kind; 2], &[]);
+        let three = Server::start(kind, ServerOptions::instance(3));
+        let beside = |server: &Server, peer, at: &Server| Agent::start(AgentOptions::beside(server.port()).peer(peer, at.port()));
+        let agents = [beside(&three, 1, &two.one), beside(&two.one, 3, &three)];
+        wait::eventually("it has all", || three.client().text("GET n") == "42");
+        takes_writes(&mut three.client());
+        drop(agents);
+        for line in ["SET missed v", "INCR n", "DEL s"] {
+            two.one.client().ok(line);
+        }
+        let end = number(&two.one, "backlog_end_offset");
+        two.start_agents();
+        two.synced();
+        two.agree();
+        assert!(two.was_a_file(), "{}", two.log());
+        two.agents.clear();
+        two.one.kill();
+        let (begun, partial) = (number(&three, "sync_full_in"), number(&two.two, "sync_partial_ok"));
+        let _agents = [beside(&three, 2, &two.two), beside(&two.two, 3, &three)];
+        wait::eventually("it has what it missed", || three.client().text("MGET missed n s total") == "[v, 43, (nil), 0]");
+        let (mut two_client, mut client) = (two.two.client(), three.client());
+        wait::eventually("they are equal", || two_client.text("SYNCER.DIGEST") == client.text("SYNCER.DIGEST"));
+        assert_eq!((number(&three, "sync_full_in"), number(&two.two, "sync_full_out")), (begun, 0));
+        assert!(number(&two.two, "backlog_first_offset") < end, "what it missed was written at instance 1");
+        assert_eq!(number(&two.two, "sync_partial_ok"), partial + 1);
     }
 
     /// An agent of ours plays the protocol: what is damaged is not loaded, and nothing has changed.
