@@ -265,6 +265,29 @@ on_each_kind! {
         is_completed(&cluster);
     }
 
+    /// The next one removes what it left, and begins anew.
+    fn the_agent_is_killed_while_it_copies(kind) {
+        let mut cluster = apart(kind);
+        cluster.heal();
+        copying(&cluster, 2);
+        cluster.site_mut(2).agent.kill();
+        let left = spooled(&cluster.site(2).agent, ".part");
+        assert_eq!(left.len(), 1, "{left:?}");
+        let mut two = cluster.client(2);
+        wait::eventually("it is over with its client", || status(&mut two, "full_sync") == "(nil)");
+        assert!(two.text("SYNCER.SYNC STATUS").starts_with("[NONE"), "nothing of it is here");
+        for site in [1, 2] {
+            cluster.client(site).ok("INCRBY meanwhile 1");
+        }
+        cluster.site_mut(2).agent.restart();
+        cluster.converged();
+        assert_eq!(two.text("GET meanwhile"), "2");
+        two.ok("DEL meanwhile");
+        is_completed(&cluster);
+        assert!(!left[0].exists(), "{left:?}");
+        assert_eq!(snapshots_of(&cluster, 1), 2);
+    }
+
     fn the_target_is_killed_while_it_is_copied(kind) {
         let mut cluster = apart(kind);
         cluster.heal();
