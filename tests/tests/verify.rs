@@ -33,19 +33,40 @@ on_all_kinds! {
         one.ok("SELECT 0");
         one.ok("SET only 0123456789");
         one.ok("HSET all f v");
+        one.ok("HSET same f before");
+        one.ok("SET lasting v");
+        one.ok("SET lives v PX 90000000");
         cluster.converged();
         for instance in [1, 3] {
             plant(cluster, instance, "OTHER.DROPLATER only", "EXISTS only", "0");
         }
         plant(cluster, 2, "OTHER.SILENTLATER all g w", "HGET all g", "w");
+        // Of the same size.
+        plant(cluster, 3, "OTHER.SILENTLATER same f behind", "HGET same f", "behind");
+        // The same value, but for another time; or for ever elsewhere.
+        let is_short = |key: &str| format!("EVAL \"local ms = redis.call('pttl', KEYS[1]) return ms > 0 and ms < 60000000\" 1 {key}");
+        plant(cluster, 1, "OTHER.EXPIRELATER lives 50000000", &is_short("lives"), "1");
+        plant(cluster, 2, "OTHER.EXPIRELATER lasting 50000000", &is_short("lasting"), "1");
         let Verified { status, text } = verify(cluster);
         assert_eq!(status, 1, "{text}");
         let found: Vec<&str> = text.lines().filter(|line| line.starts_with("DIFFERS")).collect();
-        assert_eq!(found.len(), 2, "{text}");
-        let [all, only] = [found[0].min(found[1]), found[0].max(found[1])];
+        assert_eq!(found.len(), 5, "{text}");
+        let of = |key: &str| *found.iter().find(|line| line.contains(&format!("key {key}: "))).unwrap_or_else(|| panic!("{key}: {text}"));
+        let [all, only] = ["all", "only"].map(of);
         assert!(all.contains("key all: instance 1: hash of 1 ") && all.contains("instance 2: hash of 2 "), "{text}");
         assert!(only.contains("key only: instance 1: absent") && only.contains("instance 2: string of 10 bytes"), "{text}");
         assert!(only.contains("instance 3: absent"), "{text}");
+        // What each has stands there, `instance: size, TTL, digest`.
+        let sides = |key| of(key).split("; ").map(|side| side.rsplit_once("instance ").map_or(side, |(_, side)| side)).collect::<Vec<_>>();
+        let digest = |side: &str| side.rsplit_once("digest ").map(|(_, digest)| digest.to_owned());
+        let [one, two, three] = sides("same")[..] else { panic!("{text}") };
+        assert!([one, two, three].iter().all(|side| side.contains(": hash of 1 elements, digest ")), "{text}");
+        assert!(digest(one) == digest(two) && digest(one) != digest(three) && digest(one).is_some(), "{text}");
+        let at = |side: &str| side.split_once("expires at ").and_then(|(_, at)| at.split(',').next()?.parse::<u64>().ok());
+        let [one, two, three] = sides("lives")[..] else { panic!("{text}") };
+        assert!(at(one) < at(two) && at(two) == at(three) && at(one).is_some(), "{text}");
+        let [one, two, three] = sides("lasting")[..] else { panic!("{text}") };
+        assert!(at(one).is_none() && at(two).is_some() && at(three).is_none(), "{text}");
     }
 
     fn writes_that_go_on_are_no_difference(cluster: 2) {

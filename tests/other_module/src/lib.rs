@@ -11,6 +11,7 @@
 //! | `OTHER.FIELDLATER key field value` | a field of a hash from a timer, replicated as `HSET`, with an event |
 //! | `OTHER.SILENTLATER key field value` | the same without an event |
 //! | `OTHER.DROPLATER key` | deletes it from a timer, without an event, and does not replicate that |
+//! | `OTHER.EXPIRELATER key ms` | sets its TTL from a timer, without an event, and does not replicate that |
 //! | `OTHER.PUT key item`, `OTHER.TAKE key item`, `OTHER.SHOW key` | a type of its own (`bag.rs`) |
 
 #![allow(missing_docs, reason = "what the macro makes has none")]
@@ -109,6 +110,17 @@ fn drop_later(context: &Context, args: Vec<RedisString>) -> RedisResult {
     OK
 }
 
+fn expire_later(context: &Context, args: Vec<RedisString>) -> RedisResult {
+    let mut args = args.into_iter().skip(1);
+    let pair = (args.next_string()?, args.next_u64()?);
+    let expire = |context: &Context, (key, ttl): (String, u64)| {
+        let name = context.create_string(key);
+        tell(context, context.open_key_writable(&name).set_expire(Duration::from_millis(ttl)));
+    };
+    context.create_timer(LATER, expire, pair);
+    OK
+}
+
 /// A command and its arguments, as bytes that may go to another thread.
 fn words(args: Vec<RedisString>) -> Result<Vec<Vec<u8>>, RedisError> {
     let words: Vec<Vec<u8>> = args.iter().skip(1).map(|arg| arg.as_slice().to_vec()).collect();
@@ -153,6 +165,7 @@ redis_module! {
         ["other.fieldlater", field_later, "", 0, 0, 0, ""],
         ["other.silentlater", silent_later, "", 0, 0, 0, ""],
         ["other.droplater", drop_later, "", 0, 0, 0, ""],
+        ["other.expirelater", expire_later, "", 0, 0, 0, ""],
         ["other.put", put, "write deny-oom", 1, 1, 1, ""],
         ["other.take", take, "write", 1, 1, 1, ""],
         ["other.show", show, "readonly", 1, 1, 1, ""],
