@@ -110,7 +110,7 @@ fn a_proxy_that_moves_is_followed_from_both_sides() {
 
 #[test]
 fn sentinels_are_asked_for_the_primary() {
-    for kind in [ServerKind::Redis8, ServerKind::Valkey9] {
+    for kind in ServerKind::ALL {
         let one = Pair::start(kind, 1);
         let two = Server::start(kind, ServerOptions::instance(2));
         let sentinel = Sentinel::start(kind, &one.primary);

@@ -6,7 +6,7 @@ use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::client::Client;
 use syncer_tests::nodes::{Pair, advance, sum, under_load};
 use syncer_tests::sentinel::{NAME, Sentinel};
-use syncer_tests::server::{Server, ServerKind};
+use syncer_tests::server::Server;
 use syncer_tests::{on_each_kind, reply, wait};
 
 /// Longer than the five seconds after which a server gives up a handover.
@@ -36,43 +36,35 @@ fn is_replica(node: &Server) -> bool {
     role(node) == Some("role:slave")
 }
 
-/// Since the primary has died, and by order: then the old primary lives on until Sentinel makes it a replica, ten seconds later.
-fn sentinel_promotes_under_load(kind: ServerKind) {
-    let mut pair = Pair::start(kind, 2, &[]);
-    let sentinel = Sentinel::start(kind, &pair.one.nodes[0]);
-    sentinel.knows_replicas(1);
-    follow_sentinel(&mut pair, &sentinel);
-    under_load(&mut pair, |pair, rounds| {
-        advance(rounds, 100);
-        pair.one.nodes[0].kill();
-        let new = pair.one.nodes[1].port();
-        wait::eventually("the replica is promoted", || sentinel.primary() == new);
-        advance(rounds, 100);
-        // As an operator would; Sentinel takes its time.
-        pair.one.nodes[0].restart();
-        pair.one.nodes[0].client().ok(&format!("REPLICAOF 127.0.0.1 {new}"));
-        pair.one.nodes[0].follows();
+on_each_kind! {
+    /// Since the primary has died, and by order: then the old primary lives on until Sentinel makes it a replica, ten seconds later.
+    fn the_sentinel_promotes_under_load(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        let sentinel = Sentinel::start(kind, &pair.one.nodes[0]);
         sentinel.knows_replicas(1);
-        advance(rounds, 100);
-        sentinel.fail_over();
-        wait::eventually("the old primary is a replica", || is_replica(&pair.one.nodes[1]));
-        pair.one.nodes[1].follows();
-        advance(rounds, 100);
-    });
-    let mut client = Client::connect(sentinel.primary()).expect("it is there");
-    client.ok("SET after 1");
-    pair.agree();
-    assert_eq!(pair.two.client().text("GET after"), "1");
-}
-
-#[test]
-fn the_sentinel_of_redis_8_promotes_under_load() {
-    sentinel_promotes_under_load(ServerKind::Redis8);
-}
-
-#[test]
-fn the_sentinel_of_valkey_9_promotes_under_load() {
-    sentinel_promotes_under_load(ServerKind::Valkey9);
+        follow_sentinel(&mut pair, &sentinel);
+        under_load(&mut pair, |pair, rounds| {
+            advance(rounds, 100);
+            pair.one.nodes[0].kill();
+            let new = pair.one.nodes[1].port();
+            wait::eventually("the replica is promoted", || sentinel.primary() == new);
+            advance(rounds, 100);
+            // As an operator would; Sentinel takes its time.
+            pair.one.nodes[0].restart();
+            pair.one.nodes[0].client().ok(&format!("REPLICAOF 127.0.0.1 {new}"));
+            pair.one.nodes[0].follows();
+            sentinel.knows_replicas(1);
+            advance(rounds, 100);
+            sentinel.fail_over();
+            wait::eventually("the old primary is a replica", || is_replica(&pair.one.nodes[1]));
+            pair.one.nodes[1].follows();
+            advance(rounds, 100);
+        });
+        let mut client = Client::connect(sentinel.primary()).expect("it is there");
+        client.ok("SET after 1");
+        pair.agree();
+        assert_eq!(pair.two.client().text("GET after"), "1");
+    }
 }
 
 /// Asks a replica of the server's own cluster to take over until it has: on a busy machine an attempt may time out.

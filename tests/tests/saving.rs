@@ -1,7 +1,7 @@
 //! Files and native full syncs while everybody writes, in every form that the servers offer.
 
 use syncer_tests::nodes::{Pair, advance, figure, save, sum, under_load};
-use syncer_tests::server::ServerOptions;
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
 
 fn until_saved(pair: &Pair) {
@@ -17,6 +17,39 @@ fn until_saved(pair: &Pair) {
 fn full_syncs(pair: &Pair) -> u32 {
     let count = figure(&pair.one.nodes[0], "sync_full").and_then(|count| count.parse().ok());
     count.expect("a figure of INFO")
+}
+
+/// Settings of a server.
+type Way = Vec<(&'static str, &'static str)>;
+
+/// The names under which servers know a full sync over a connection of its own, beside the stream.
+const OWN_CONNECTION_SETTINGS: [(&str, &[ServerKind]); 2] = [
+    ("repl-rdb-channel", &[ServerKind::Redis8]),
+    ("dual-channel-replication-enabled", &[ServerKind::Valkey8, ServerKind::Valkey9]),
+];
+
+/// What a replica logs of it.
+const OWN_CONNECTION: [&str; 2] = [
+    "Successfully streamed replication buffer into the db",
+    "Dual channel replication: Successfully streamed replication data into memory",
+];
+
+/// The ways that a server offers.
+fn ways(server: &Server) -> Vec<Way> {
+    let way = |sync, load| vec![("repl-diskless-sync", sync), ("repl-diskless-load", load)];
+    let mut ways = vec![way("no", "disabled"), way("yes", "disabled"), way("yes", "swapdb"), way("no", "on-empty-db")];
+    if server.kind() != ServerKind::Redis8 {
+        ways.push(way("yes", "flush-before-load"));
+    }
+    for (name, kinds) in OWN_CONNECTION_SETTINGS {
+        let is_known = server.client().text(&format!("CONFIG GET {name}")) != "[]";
+        assert_eq!(is_known, kinds.contains(&server.kind()), "{} knows {name}", server.kind());
+        if is_known {
+            let loads = ["disabled", "swapdb"].map(|load| [way("yes", load), vec![(name, "yes")]].concat());
+            ways.extend(loads);
+        }
+    }
+    ways
 }
 
 on_each_kind! {
@@ -52,15 +85,18 @@ on_each_kind! {
         pair.agree();
     }
 
-    /// Disk-based and diskless at both ends, also with the old data served meanwhile.
+    /// Disk-based and diskless at both ends, also with the old data served meanwhile, also beside the stream, over a connection of its own.
     fn replicas_take_the_state_in_every_way(kind) {
         let mut pair = Pair::start(kind, 2, &[("repl-backlog-size", "16kb")]);
+        let ways = ways(&pair.one.nodes[0]);
         let mut ended = 0;
         let total = under_load(&mut pair, |pair, rounds| {
-            for (diskless, load) in [("no", "disabled"), ("yes", "disabled"), ("yes", "swapdb"), ("no", "on-empty-db")] {
-                pair.one.nodes[0].client().ok(&format!("CONFIG SET repl-diskless-sync {diskless}"));
-                let mut replica = pair.one.nodes[1].client();
-                replica.ok(&format!("CONFIG SET repl-diskless-load {load}"));
+            for way in &ways {
+                for node in &pair.one.nodes {
+                    for (name, value) in way {
+                        node.client().ok(&format!("CONFIG SET {name} {value}"));
+                    }
+                }
                 // More than the native backlog holds, while the link is down.
                 pair.one.nodes[1].process().pause();
                 pair.one.nodes[0].client().ok("CLIENT KILL TYPE replica");
@@ -75,7 +111,9 @@ on_each_kind! {
                 ended += 1;
             }
         });
-        assert_eq!((sum(&pair), ended), (total, 4));
+        let log = pair.one.nodes[1].log();
+        assert!(OWN_CONNECTION.iter().any(|said| log.contains(said)), "no full sync had a connection of its own:\n{log}");
+        assert_eq!((sum(&pair), ended), (total, ways.len() as u32));
         pair.one.promote(1);
         pair.agree();
     }
