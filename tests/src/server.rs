@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::{fmt, fs};
 
 use tempfile::TempDir;
@@ -277,15 +277,48 @@ impl Server {
         self.process.kill();
     }
 
+    /// Ends it as a service manager does (SIGTERM): it makes durable what it has, and ends.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate(wait::PATIENCE)
+    }
+
+    /// Ends it as an operator does (`SHUTDOWN`).
+    ///
+    /// # Panics
+    /// When it refuses, or does not end in time.
+    pub fn shut_down(&mut self) -> ExitStatus {
+        // It says nothing, and closes the connection, unless it refuses.
+        if let Ok(answer) = self.client().try_cmd("SHUTDOWN") {
+            panic!("SHUTDOWN: {}", reply::text(&answer));
+        }
+        let log = self.folder.path().to_owned();
+        let said = || fs::read_to_string(log_of(&log)).unwrap_or_default();
+        wait::until(wait::PATIENCE, "it ends after SHUTDOWN", || self.process.ended(), said)
+    }
+
     /// Starts it again, after [`Server::kill`] or instead of the running one, on the same port and folder.
     ///
     /// # Panics
     /// When it does not come up.
     pub fn restart(&mut self) {
+        let kind = self.kind;
+        self.try_restart().unwrap_or_else(|log| panic!("{kind} did not start again:\n{log}"));
+    }
+
+    /// The same; `Err` with everything it printed in its life when it ends instead of answering.
+    pub fn try_restart(&mut self) -> Result<(), String> {
         self.kill();
         self.process = launch(self.kind, &self.options, self.port, self.folder.path());
-        let kind = self.kind;
-        self.ready().unwrap_or_else(|log| panic!("{kind} did not start again:\n{log}"));
+        self.ready()
+    }
+
+    /// [`Server::try_restart`] with other options.
+    pub fn try_restart_with(&mut self, options: ServerOptions) -> Result<(), String> {
+        self.options = options;
+        self.try_restart()
     }
 
     /// Starts it again with other options, on the same port and folder.

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use syncer_shared::replid::ReplId;
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::members::metadata;
-use syncer_tests::nodes::{Pair, figure, insist, number, save};
+use syncer_tests::nodes::{Pair, advance, figure, insist, number, save, sum, under_load};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
 
@@ -149,6 +150,28 @@ on_each_kind! {
         pair.agree();
     }
 
+    /// While clients write, at the primary and at its replica, which then has the same backlog still.
+    fn debug_reload_under_load_loses_nothing(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        write(&pair, "first");
+        let replid = |pair: &Pair| figure(&pair.one.nodes[0], "syncer_replid").expect("it has one");
+        let before = replid(&pair);
+        let acknowledged = under_load(&mut pair, |pair, rounds| {
+            for node in [1, 0, 1, 0] {
+                advance(rounds, 50);
+                pair.one.nodes[node].client().ok("DEBUG RELOAD");
+            }
+            advance(rounds, 50);
+        });
+        assert_eq!((sum(&pair), replid(&pair)), (acknowledged, before));
+        let bytes = pair.backlog(0);
+        pair.one.promote(1);
+        pair.agree();
+        assert!(pair.backlog(0).starts_with(&bytes), "the backlog of the replica is another one");
+        write(&pair, "second");
+        pair.agree();
+    }
+
     /// The file of instance 2 is copied to the server of instance 1, which has lost everything.
     fn a_file_of_another_instance_makes_a_server_its_own_instance(kind) {
         let mut pair = Pair::start(kind, 1, &[]);
@@ -165,6 +188,58 @@ on_each_kind! {
         assert_eq!(figure(&pair.one.nodes[0], "syncer_instance_id").as_deref(), Some("1"));
         assert_eq!([count(&pair, "first"), count(&pair, "after")], ["10", "10"]);
     }
+}
+
+/// How operators stop a server.
+const STOPS: [fn(&mut Server) -> ExitStatus; 2] = [Server::terminate, Server::shut_down];
+
+/// Stopped so and started again: it has what it had, and nothing that nobody else has is lost.
+fn stop_and_start(node: &mut Server, stop: fn(&mut Server) -> ExitStatus) {
+    let status = stop(node);
+    assert!(status.success(), "{status}\n{}", node.log());
+    node.restart();
+}
+
+on_each_kind! {
+    /// With save points, with an append-only file, and with a replica that it waits for. No agent runs meanwhile: what was acknowledged is in its own files.
+    fn a_server_that_is_shut_down_goes_on(kind) {
+        let (saves, file) = ([("save", "3600 1")], [("appendonly", "yes"), ("appendfsync", "everysec")]);
+        for (nodes, config) in [(1, &saves[..]), (1, &file), (2, &saves)] {
+            let mut pair = Pair::start(kind, nodes, config);
+            write(&pair, "first");
+            pair.agree();
+            let acknowledged = under_load(&mut pair, |pair, rounds| {
+                pair.stop_agents();
+                for stop in STOPS {
+                    advance(rounds, 100);
+                    stop_and_start(&mut pair.one.nodes[0], stop);
+                }
+                advance(rounds, 100);
+                pair.restart_agents();
+            });
+            let kept = sum(&pair);
+            // One writer: of each stop it may have missed one answer.
+            assert!((acknowledged..=acknowledged + 2).contains(&kept), "{kept} of {acknowledged}");
+            pair.stop_agents();
+            write(&pair, "second");
+            for stop in STOPS {
+                let before = digests(&pair.one.nodes[0]);
+                stop_and_start(&mut pair.one.nodes[0], stop);
+                for node in &pair.one.nodes {
+                    wait::eventually("it has what it had", || digests(node) == before);
+                }
+            }
+            pair.restart_agents();
+            write(&pair, "third");
+            pair.agree();
+            assert_eq!([count(&pair, "first"), count(&pair, "second"), count(&pair, "third")], ["10", "10", "10"]);
+        }
+    }
+}
+
+/// Of the data, as the server and as Syncer see it.
+fn digests(node: &Server) -> [String; 2] {
+    ["DEBUG DIGEST", "SYNCER.DIGEST"].map(|line| node.client().text(line))
 }
 
 on_each_kind! {
@@ -192,6 +267,30 @@ on_each_kind! {
         });
         pair.one.nodes[1].process().resume();
         wait::eventually("the replica has caught up", || behind(&pair) == 0);
+        pair.agree();
+    }
+
+    /// The last replica goes, and may be the one that is promoted: nothing more is promised, and so nobody drops metadata (the minute is over in a unit
+    /// test of `durable.rs`).
+    fn a_replica_that_is_gone_makes_nothing_more_durable(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        promises(&pair, "replicas");
+        wait::eventually("the replica has acknowledged", || behind(&pair) == 0 && metadata(&mut pair.two.client()) == 0);
+        pair.one.nodes[1].kill();
+        wait::eventually("the primary knows", || pair.one.client().text("INFO replication").contains("connected_slaves:0"));
+        pair.one.client().ok("SET after its-death");
+        for ms in [1, 1000, 2000] {
+            wait::eventually("it falls behind", || {
+                pair.one.client().ok("INCR n");
+                behind(&pair) >= ms
+            });
+            promises(&pair, "replicas");
+        }
+        pair.agree();
+        assert!(metadata(&mut pair.two.client()) > 0, "instance 1 may lose what instance 2 has of it");
+        pair.one.nodes[1].restart();
+        wait::eventually("the replica has caught up", || behind(&pair) == 0);
+        wait::eventually("metadata is gone", || metadata(&mut pair.two.client()) == 0);
         pair.agree();
     }
 
