@@ -133,7 +133,7 @@ impl Durable {
         let replication = Info::section(context, c"replication");
         let persistence = Info::section(context, c"persistence");
         self.mark(&replication, &applied);
-        let has_replicas = self.look_at_replicas(&replication, now);
+        let has_replicas = self.hear_replicas(acknowledged(&replication), now);
         let has_file = context.flags().has_aof();
         self.look_at_file(has_file, &persistence, &applied, now);
         self.look_at_saves(&persistence);
@@ -179,32 +179,19 @@ impl Durable {
         }
     }
 
-    /// Whether there are replicas, or were a moment ago.
-    fn look_at_replicas(&mut self, replication: &Info, now: Instant) -> bool {
-        let count = replication.number(c"connected_slaves").unwrap_or_default();
-        let mut lowest: Option<u64> = None;
-        for index in 0..count {
-            let Some(text) = replication.indexed(c"slave", index) else { continue };
-            let field = |name: &str| text.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
-            if field("state") == Some("online")
-                && let Some(offset) = field("offset").and_then(|offset| offset.parse().ok())
-            {
-                lowest = Some(lowest.map_or(offset, |lowest| lowest.min(offset)));
-            }
+    /// Whether there are replicas, or were a moment ago. `lowest`: what all of them have acknowledged, if one is online.
+    fn hear_replicas(&mut self, lowest: Option<u64>, now: Instant) -> bool {
+        let Some(lowest) = lowest else {
+            return self.replica_seen.is_some_and(|seen| now.duration_since(seen) < REPLICA_HOLD);
+        };
+        self.replica_seen = Some(now);
+        while self.marks.get(1).is_some_and(|(offset, _)| *offset <= lowest) {
+            self.marks.pop_front();
         }
-        match lowest {
-            Some(lowest) => {
-                self.replica_seen = Some(now);
-                while self.marks.get(1).is_some_and(|(offset, _)| *offset <= lowest) {
-                    self.marks.pop_front();
-                }
-                if let Some((_, clock)) = self.marks.front().filter(|(offset, _)| *offset <= lowest) {
-                    self.acknowledged.clone_from(clock);
-                }
-                true
-            }
-            None => self.replica_seen.is_some_and(|seen| now.duration_since(seen) < REPLICA_HOLD),
+        if let Some((_, clock)) = self.marks.front().filter(|(offset, _)| *offset <= lowest) {
+            self.acknowledged.clone_from(clock);
         }
+        true
     }
 
     fn look_at_file(&mut self, has_file: bool, persistence: &Info, applied: &ClockToken, now: Instant) {
@@ -243,8 +230,60 @@ impl Durable {
     }
 }
 
+/// The native offset that every replica that is online has acknowledged; none without one.
+fn acknowledged(replication: &Info) -> Option<u64> {
+    let count = replication.number(c"connected_slaves").unwrap_or_default();
+    let offset_of = |index| {
+        let text = replication.indexed(c"slave", index)?;
+        let field = |name: &str| text.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+        field("state").filter(|state| *state == "online").and(field("offset"))?.parse().ok()
+    };
+    (0..count).filter_map(offset_of).min()
+}
+
 fn has_save_points(context: &Context) -> bool {
     let words = [&b"GET"[..], b"save"].map(OwnedText::new);
     let reply = call(context, c"CONFIG", &words.each_ref().map(OwnedText::text));
     reply.root().and_then(|pair| pair.get(1)?.bytes()).is_some_and(|points| !points.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use syncer_shared::clock::VectorClock;
+    use syncer_shared::instance::InstanceId;
+    use syncer_shared::origin::Origins;
+    use syncer_shared::replid::ReplId;
+    use syncer_shared::timestamp::Timestamp;
+
+    use super::*;
+
+    fn clock(ts: u64) -> ClockToken {
+        let (mut origins, mut clock) = (Origins::default(), VectorClock::default());
+        let one = InstanceId::new(1).expect("a valid id");
+        let origin = origins.intern(ReplId::from_bytes([1; 20]), one).expect("there is room");
+        clock.set(origin, Timestamp::from_bits(ts));
+        ClockToken::from_clock(&clock, &origins)
+    }
+
+    /// Rule 1: a replica that is gone may be the one that is promoted.
+    #[test]
+    fn when_the_last_replica_goes_nothing_more_is_promised_for_a_minute() {
+        let mut durable = Durable { marks: (1..=4).map(|at| (at * 10, clock(at))).collect(), ..Durable::NOTHING };
+        let begin = Instant::now();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        assert!(!durable.hear_replicas(None, begin), "there has never been one");
+        assert!(durable.hear_replicas(Some(25), after(1)));
+        assert_eq!(durable.acknowledged, clock(2));
+        durable.marks.push_back((50, clock(5)));
+        for seconds in [2, 30, 60] {
+            assert!(durable.hear_replicas(None, after(seconds)), "after {seconds} s");
+            assert_eq!(durable.acknowledged, clock(2));
+        }
+        assert!(!durable.hear_replicas(None, after(61)), "it does not come back");
+        // Back after all, it counts from what it has; another minute begins.
+        assert!(durable.hear_replicas(Some(50), after(100)));
+        assert_eq!(durable.acknowledged, clock(5));
+        assert!(durable.hear_replicas(None, after(159)));
+        assert!(!durable.hear_replicas(None, after(160)));
+    }
 }
