@@ -1,5 +1,8 @@
 //! Sites that come, sponsors that go, and sites that leave (DESIGN 5, MERGE_RULES M8 to M12).
 
+use std::fs;
+use std::path::PathBuf;
+
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
@@ -237,10 +240,14 @@ on_each_kind! {
         cluster.client(2).ok("LPUSH l from2");
         cluster.converged();
         let digest = dataset::digest(&mut one);
+        one.ok("SAVE");
+        cluster.site_mut(1).agent.kill();
+        refuses_the_state(&mut cluster.site_mut(1).server);
+        let mut one = cluster.client(1);
+        assert_eq!(dataset::digest(&mut one), digest, "nothing was lost");
         for line in ["CONFIG SET syncer.save-state 0", "CONFIG SET appendonly no", "SAVE"] {
             one.ok(line);
         }
-        cluster.site_mut(1).agent.kill();
         cluster.site_mut(1).server.restart_with(ServerOptions::stock());
         let mut one = cluster.client(1);
         assert_eq!(dataset::digest(&mut one), digest);
@@ -255,6 +262,33 @@ on_each_kind! {
         cluster.site_mut(1).server.restart_with(ServerOptions::stock().config("appendonly", "yes"));
         assert_eq!(cluster.client(1).text("MGET goes k"), "[on, v]");
     }
+}
+
+/// With the state in it, neither kind of file is loaded without the module: the server says so, ends, and leaves the files as they are.
+fn refuses_the_state(server: &mut Server) {
+    server.kill();
+    let folder = server.folder().to_owned();
+    let files = || {
+        let names = fs::read_dir(folder.join("appendonlydir"))
+            .expect("there is one")
+            .map(|entry| entry.expect("readable").path());
+        let mut names: Vec<PathBuf> = names.chain([folder.join("dump.rdb")]).collect();
+        names.sort();
+        names.into_iter().map(|path| (fs::read(&path).expect("readable"), path)).collect::<Vec<_>>()
+    };
+    let before = files();
+    for appendonly in ["no", "yes"] {
+        let length = server.log().len();
+        let stock = ServerOptions::stock().config("appendonly", appendonly);
+        let said = server.try_restart_with(stock).expect_err("it does not start");
+        let said = &said[length..];
+        assert!(
+            said.contains("module 'syncer-aa'") || said.contains("nknown command 'syncer.log'"),
+            "appendonly {appendonly}: {said}"
+        );
+        assert!(files() == before, "the files were touched");
+    }
+    server.restart_with(ServerOptions::instance(1).config("appendonly", "yes").config("appendfsync", "always"));
 }
 
 /// Site 3, a primary with a replica. It was forgotten with writes that nobody else has, and joins again. Site 2 stands still: not all know of the
