@@ -49,6 +49,8 @@ pub struct Rules {
     pub old_reigns_are_fenced: bool,
     /// 2.2 rule 4: a path is pruned only with all its dots.
     pub prune_whole_paths: bool,
+    /// 2.2 rule 4: while several types are live, only all of a key is pruned.
+    pub prune_whole_keys: bool,
     /// 2.2 rule 5: what has no metadata is not seen by a regressed effect.
     pub regressed_reassert: bool,
     /// MERGE_CASES A4: a type is a conflict domain.
@@ -106,6 +108,7 @@ impl Default for Rules {
             reports_are_covered: true,
             old_reigns_are_fenced: true,
             prune_whole_paths: true,
+            prune_whole_keys: true,
             regressed_reassert: true,
             types_conflict: true,
             stable_is_logged: true,

@@ -31,6 +31,30 @@ fn a1_a_regressed_delete_takes_nothing_that_it_had_not_seen() {
     check(steps, |rules| rules.regressed_reassert = false);
 }
 
+/// 2.2 rule 5: what is asserted again against an old backup is the latest write of all, and yet must not hide what a client wrote meanwhile.
+#[test]
+fn what_is_asserted_again_ranks_below_what_clients_wrote_meanwhile() {
+    let steps = |rules: Rules| {
+        let mut world = world(3, rules);
+        world.command(A, "k", set("old"))?;
+        world.settle()?;
+        let backup = world.instances[C].logged();
+        world.command(A, "k", set("stable"))?;
+        world.settle()?;
+        world.fail_over(C, backup)?;
+        world.command(B, "k", set("newest"))?;
+        world.command(C, "k", Command::Del)?;
+        world.pull(C, A)?;
+        assert_eq!(world.instances[A].shard.counters().reasserted, 1);
+        world.shows(A, "k", Some("stable"))?;
+        world.pull(A, B)?;
+        world.pull(B, A)?;
+        world.heal()?;
+        world.all_show("k", Some("newest"))
+    };
+    check(steps, |rules| rules.reassert_flag = false);
+}
+
 /// Found by the simulation (seed 103198 and many more): what had lost against a list everyone had dropped (rule 4); then who came back without
 /// anything brought its type back, and showed it with what was dropped elsewhere.
 #[test]

@@ -234,6 +234,31 @@ fn a3_a_path_is_pruned_as_a_whole() {
     check(steps, |rules| rules.prune_whole_paths = false);
 }
 
+/// Rule 4, of several types: the hash that has lost is stable, the set that has won is not; then a write that saw only the hash brings it back up.
+#[test]
+fn a_key_of_several_types_is_pruned_as_a_whole() {
+    let steps = |rules: Rules| {
+        let mut world = world(3, rules);
+        world.settle()?;
+        // Several, so that pruning looks at the key although one dot is not stable.
+        (1..=20).try_for_each(|value: i32| world.command(A, "k", Command::HSet("f".into(), value.to_string())))?;
+        world.command(B, "k", Command::SAdd("a".into()))?;
+        world.pull(A, B)?;
+        world.pull(A, C)?;
+        world.pull(B, A)?;
+        world.tell(B, A)?;
+        world.tell(C, A)?;
+        world.prune(A, usize::MAX)?;
+        world.command(C, "k", Command::HSet("g".into(), "v".into()))?;
+        world.pull(C, A)?;
+        match world.instances[A].keyspace.field(0, b"k", b"f").as_deref() {
+            Some(b"20") => world.heal(),
+            other => Err(format!("the hash comes up with {other:?}")),
+        }
+    };
+    check(steps, |rules| rules.prune_whole_keys = false);
+}
+
 /// MERGE_CASES A4: the last member of a set goes; the hash that was parked under it must not come up where it was not pruned.
 #[test]
 fn a4_a_type_is_a_conflict_domain() {
