@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 
 use super::{ForgottenError, MemberError, Shard, Start};
 use crate::dot::Dot;
-use crate::effect::{Effect, FlushScope, Op, Path, TtlNote};
+use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote};
 use crate::group::GroupBuilder;
 use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
+use crate::list::{At, End, Reign, RunName};
 use crate::merge::KeyRef;
 use crate::metadata::KeyMeta;
 use crate::record::Record;
@@ -119,7 +120,7 @@ impl Shard {
             (_, Some(begun)) => begun.renewals,
             (JoinData::Refuse, None) if self.config.rules.joins_set_aside => self.unseen_writes(&via, keyspace),
             (JoinData::Refuse, None) => VecDeque::new(),
-            (JoinData::Merge, None) => self.whole_dataset(keyspace),
+            (JoinData::Merge, None) => self.whole_dataset(keyspace, now_ms),
         };
         let joining = Joining { via, mine_wins, renewals };
         self.empty(keyspace);
@@ -230,14 +231,20 @@ impl Shard {
         group.body().to_vec()
     }
 
-    /// Everything that shows, in no particular order.
-    fn whole_dataset<K: Keyspace>(&mut self, keyspace: &mut K) -> VecDeque<Vec<u8>> {
+    /// Everything that shows, in no particular order. The elements of lists get positions at the tail, of a run of their own: those that they have may be
+    /// the group's, too (L10).
+    fn whole_dataset<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) -> VecDeque<Vec<u8>> {
+        let (ts, me) = (self.hlc.tick(now_ms), Reign { instance: self.config.instance, replid: self.replid });
+        let run = RunName::new(&[], End::Tail.side(), ts, me);
         let mut names: Vec<(u32, Vec<u8>)> = Vec::new();
         keyspace.keys(FlushScope::All, &mut |db, name| names.push((db, name.to_vec())));
         let mut bodies = VecDeque::new();
         for (db, key) in names {
-            let mut group = GroupBuilder::new();
+            let (mut group, mut index) = (GroupBuilder::new(), 0);
             keyspace.elements(db, &key, &mut |path, value| {
+                let name = run.element(At { ts, index });
+                let path = if path.kind() == Kind::List { Path::Element(&name) } else { path };
+                index += 1;
                 group.push(&Effect {
                     db,
                     key: &key,
