@@ -153,12 +153,7 @@ impl KeyMeta {
 
     fn prune_values(&mut self, stable: &VectorClock, rules: &Rules, origins: &Origins) {
         // Rule 4: while several types are live, only all of them together. The losers go then too.
-        if self.kinds.len() > 1 && !self.are_settled(stable) {
-        let settled = |paths: &Paths| match paths {
-            Paths::List(list) => list.is_in(stable),
-            _ => !paths.any(|path| !all_in(path)),
-        };
-        if rules.prune_whole_keys && self.kinds.len() > 1 && !self.kinds.iter().all(|k| settled(&k.paths)) {
+        if rules.prune_whole_keys && self.kinds.len() > 1 && !self.are_settled(stable) {
             return;
         }
         for kind in &mut self.kinds {
