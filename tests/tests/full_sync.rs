@@ -268,8 +268,12 @@ fn merging(target: &Server, agent: &Agent, keys_total: u64) {
         done && table.contains("from instance 1: merging, ") && table.contains(&format!(" of {total} keys (")),
         "{table}"
     );
-    // The agent tells how far it is once a second.
-    std::thread::sleep(Duration::from_millis(1_100));
+    // The agent tells how far it is once a second. The rate says how long it has been.
+    wait::eventually("that has passed", || {
+        let progress = status(&mut client, "full_sync");
+        let [keys, rate] = ["keys", "keys_per_second"].map(|name| field(&progress, name).expect("a number"));
+        rate * 11 < keys * 10
+    });
     agent.process().resume();
     let told = format!(" of {total} keys merged (");
     wait::eventually("the agent tells it", || client.text("SYNCER.PEERS").contains(&told));

@@ -405,7 +405,7 @@ on_each_kind! {
         wait::eventually("they are equal", || two_client.text("SYNCER.DIGEST") == client.text("SYNCER.DIGEST"));
         assert_eq!((number(&three, "sync_full_in"), number(&two.two, "sync_full_out")), (begun, 0));
         assert!(number(&two.two, "backlog_first_offset") < end, "what it missed was written at instance 1");
-        assert_eq!(number(&two.two, "sync_partial_ok"), partial + 1);
+        assert!(number(&two.two, "sync_partial_ok") > partial);
     }
 
     /// An agent of ours plays the protocol: what is damaged is not loaded, and nothing has changed.
