@@ -4,8 +4,9 @@ use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::client::Client;
 use syncer_tests::cluster::Cluster;
 use syncer_tests::members::{join, metadata, status};
+use syncer_tests::nodes::number;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
-use syncer_tests::{artifact, members, on_all_kinds, wait};
+use syncer_tests::{artifact, dataset, members, on_all_kinds, on_each_kind, wait};
 
 /// The members as an instance sees them.
 fn group(client: &mut Client) -> String {
@@ -216,53 +217,117 @@ on_all_kinds! {
     }
 }
 
-/// A stock database becomes the first instance in place, at run time; the module cannot be taken out again of a running server.
-fn a_stock_database_becomes_the_first_instance(kind: ServerKind) {
-    let stock = ServerOptions::stock().config("enable-module-command", "yes");
-    let first = Server::start(kind, stock);
-    let mut one = first.client();
-    one.ok("SET k v");
-    one.ok("RPUSH l a b");
-    one.ok("RPUSH queue a b c d e");
-    let module = artifact::module();
-    one.ok(&format!("MODULE LOAD {} instance-id 1", module.display()));
-    assert_eq!(status(&mut one, "members"), "[1]");
-    assert_eq!(one.text("GET k"), "v");
-    one.ok("SET group of-one");
+on_each_kind! {
+    /// A stock database becomes the first instance in place, at run time; the module cannot be taken out again of a running server.
+    fn a_stock_database_becomes_the_first_instance(kind) {
+        let stock = ServerOptions::stock().config("enable-module-command", "yes");
+        let first = Server::start(kind, stock);
+        let mut one = first.client();
+        one.ok("SET k v");
+        one.ok("RPUSH l a b");
+        one.ok("RPUSH queue a b c d e");
+        let module = artifact::module();
+        one.ok(&format!("MODULE LOAD {} instance-id 1", module.display()));
+        assert_eq!(status(&mut one, "members"), "[1]");
+        assert_eq!(one.text("GET k"), "v");
+        one.ok("SET group of-one");
+        let (_second, mut two, mut agents) = joined_by_a_second(kind, &first);
+        assert_eq!(two.text("MGET k group"), "[v, of-one]");
+        assert_eq!(two.text("LRANGE l 0 -1"), "[a, b]");
+        assert_eq!(two.text("LLEN queue"), "5");
+        // Elements that nobody has ids of (L10), at both sites at once: what both take is taken once, what one changes stays in its place.
+        agents.iter_mut().for_each(Agent::kill);
+        assert_eq!([one.text("LPOP queue"), two.text("LPOP queue")], ["a", "a"], "both get the same element");
+        assert_eq!([one.text("LPOP queue"), two.text("RPOP queue")], ["b", "e"]);
+        one.ok("LINSERT queue AFTER c x");
+        two.ok("LSET queue 1 C");
+        two.ok("RPUSH queue f");
+        agents.iter_mut().for_each(Agent::restart);
+        for client in [&mut one, &mut two] {
+            wait::eventually("each is gone once", || client.text("LRANGE queue 0 -1") == "[C, x, d, f]");
+        }
+        two.ok("SET k w");
+        wait::eventually("the first has it", || one.text("GET k") == "w");
+        let unload = one.text("MODULE UNLOAD syncer");
+        assert!(unload.starts_with("-ERR"), "{unload}");
+        assert_eq!(one.text("GET k"), "w", "a refused unload changes nothing");
+    }
+
+    /// The same with an append-only file, which then has both: what the stock server wrote, and what the instance did. It restarts from that file.
+    fn a_stock_database_with_a_file_becomes_the_first_instance(kind) {
+        let file = |options: ServerOptions| options.config("appendonly", "yes").config("appendfsync", "always");
+        let mut first = Server::start(kind, file(ServerOptions::stock()));
+        let mut one = first.client();
+        for line in ["SET k v", "HSET h f v g w", "RPUSH queue a b c", "INCRBY n 5"] {
+            one.ok(line);
+        }
+        one.ok(&format!("MODULE LOAD {} instance-id 1", artifact::module().display()));
+        for line in ["SET k w", "HDEL h g", "RPUSH queue d", "LPOP queue", "INCRBY n 5", "SET own 1 EX 1000"] {
+            one.ok(line);
+        }
+        let had = dataset::digest(&mut one);
+        first.kill();
+        first.restart_with(file(ServerOptions::instance(1)));
+        let mut one = first.client();
+        assert_eq!(dataset::digest(&mut one), had);
+        let (second, mut two, _agents) = joined_by_a_second(kind, &first);
+        assert_eq!(two.text("MGET k n own"), "[w, 10, 1]");
+        assert_eq!(two.text("LRANGE queue 0 -1"), "[b, c, d]");
+        assert_eq!(two.text("HGETALL h"), "[f, v]");
+        two.ok("INCRBY n 1");
+        wait::eventually("the first has it", || one.text("GET n") == "11");
+        wait::eventually("both are equal", || dataset::digest(&mut one) == dataset::digest(&mut two));
+        // Also from the same file, once it has more.
+        first.restart();
+        one = first.client();
+        one.ok("INCRBY n 1");
+        wait::eventually("the second has it", || two.text("GET n") == "12");
+        assert_eq!(number(&second, "sync_full_in"), 1, "the join is all there was");
+    }
+
+    /// With a replica, which has the module first: then it understands what its primary sends. It is promoted.
+    fn a_stock_database_with_a_replica_becomes_the_first_instance(kind) {
+        let first = Server::start(kind, ServerOptions::stock());
+        let replica = first.replica(ServerOptions::stock());
+        first.client().ok("MSET k v n 5");
+        for server in [&replica, &first] {
+            server.client().ok(&format!("MODULE LOAD {} instance-id 1", artifact::module().display()));
+        }
+        first.client().ok("INCRBY n 5");
+        let url = format!("redis://127.0.0.1:{},127.0.0.1:{}", first.port(), replica.port());
+        let (_second, mut two, _agents) = joined_by_a_second_at(kind, &url);
+        for line in ["INCRBY n 5", "RPUSH l a b", "SET ttl v EX 1000"] {
+            first.client().ok(line);
+        }
+        wait::eventually("the second has it", || two.text("MGET k n ttl") == "[v, 15, v]");
+        let same = || {
+            let mut digests = [&first, &replica].map(|server| ["DEBUG DIGEST", "SYNCER.DIGEST"].map(|line| server.client().text(line))).to_vec();
+            digests.push(["DEBUG DIGEST", "SYNCER.DIGEST"].map(|line| two.text(line)));
+            digests.windows(2).all(|pair| pair[0] == pair[1])
+        };
+        wait::eventually("all are equal", same);
+        replica.client().ok("REPLICAOF NO ONE");
+        first.client().ok(&format!("REPLICAOF 127.0.0.1 {}", replica.port()));
+        two.ok("INCRBY n 1");
+        wait::eventually("the new primary has it", || replica.client().text("GET n") == "16");
+        replica.client().ok("INCRBY n 1");
+        wait::eventually("the second has it", || two.text("GET n") == "17");
+        assert_eq!([&first, &replica].map(|server| number(server, "sync_full_in")), [0, 0]);
+    }
+}
+
+/// A second site joins: its server, a client of it, and both agents.
+fn joined_by_a_second(kind: ServerKind, first: &Server) -> (Server, Client, [Agent; 2]) {
+    joined_by_a_second_at(kind, &format!("redis://127.0.0.1:{}", first.port()))
+}
+
+fn joined_by_a_second_at(kind: ServerKind, first: &str) -> (Server, Client, [Agent; 2]) {
     let second = Server::start(kind, ServerOptions::instance(2));
-    let flags = AgentOptions::beside(second.port()).peer(1, first.port());
+    let flags = AgentOptions::beside(second.port()).peer_url(1, first.to_owned());
     let (done, said) = join(&flags, &[]);
     assert!(done, "{said}");
-    let mut agents = [Agent::start(flags), Agent::start(AgentOptions::beside(first.port()).peer(2, second.port()))];
+    let agents = [Agent::start(flags), Agent::start(AgentOptions::at(first.to_owned()).peer(2, second.port()))];
     let mut two = second.client();
-    wait::eventually("the second takes writes", || status(&mut two, "writes") == "taken");
-    assert_eq!(two.text("MGET k group"), "[v, of-one]");
-    assert_eq!(two.text("LRANGE l 0 -1"), "[a, b]");
-    assert_eq!(two.text("LLEN queue"), "5");
-    // Elements that nobody has ids of (L10), at both sites at once: what both take is taken once, what one changes stays in its place.
-    agents.iter_mut().for_each(Agent::kill);
-    assert_eq!([one.text("LPOP queue"), two.text("LPOP queue")], ["a", "a"], "both get the same element");
-    assert_eq!([one.text("LPOP queue"), two.text("RPOP queue")], ["b", "e"]);
-    one.ok("LINSERT queue AFTER c x");
-    two.ok("LSET queue 1 C");
-    two.ok("RPUSH queue f");
-    agents.iter_mut().for_each(Agent::restart);
-    for client in [&mut one, &mut two] {
-        wait::eventually("each is gone once", || client.text("LRANGE queue 0 -1") == "[C, x, d, f]");
-    }
-    two.ok("SET k w");
-    wait::eventually("the first has it", || one.text("GET k") == "w");
-    let unload = one.text("MODULE UNLOAD syncer");
-    assert!(unload.starts_with("-ERR"), "{unload}");
-    assert_eq!(one.text("GET k"), "w", "a refused unload changes nothing");
-}
-
-#[test]
-fn a_stock_redis_8_becomes_the_first_instance() {
-    a_stock_database_becomes_the_first_instance(ServerKind::Redis8);
-}
-
-#[test]
-fn a_stock_valkey_9_becomes_the_first_instance() {
-    a_stock_database_becomes_the_first_instance(ServerKind::Valkey9);
+    members::takes_writes(&mut two);
+    (second, two, agents)
 }
