@@ -52,6 +52,16 @@ pub fn server(kind: ServerKind) -> PathBuf {
     path
 }
 
+/// The library that sets a process's clock off, of Debian's package `faketime`, brought by `./run`.
+///
+/// # Panics
+/// When it is missing.
+pub fn faketime() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let found = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1")).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("libfaketime.so.1 is missing: get it with `apt-get install faketime`, or by ./run"))
+}
+
 fn beside_module(variable: &str, file: &str, how: &str) -> PathBuf {
     let path = env::var_os(variable).map_or_else(|| module().with_file_name(file), PathBuf::from);
     assert!(path.is_file(), "{} is missing: build it with `{how}` or name it in {variable}", path.display());

@@ -135,6 +135,14 @@ impl ServerOptions {
         self
     }
 
+    /// With a wall clock that is so many seconds off, and a monotonic one that is not.
+    pub fn clock_off(self, seconds: i32) -> Self {
+        let preload = format!("LD_PRELOAD={}", artifact::faketime().display());
+        let off = format!("FAKETIME={seconds:+}s");
+        let words = ["/usr/bin/env", &preload, &off, "FAKETIME_DONT_FAKE_MONOTONIC=1", "FAKETIME_DISABLE_SHM=1"];
+        self.under(words.map(OsString::from).to_vec())
+    }
+
     /// Run by another program: its absolute path and arguments, to which the server and its own are added.
     pub fn under(mut self, program: Vec<OsString>) -> Self {
         self.under = program;

@@ -36,6 +36,8 @@ use writer::Writer;
 
 /// Writers at each site.
 const WRITERS: u8 = 2;
+/// So many seconds at most the clock of a server is off: also from that of its replica, which may be promoted.
+const CLOCK_OFF_MAX: i32 = 6;
 /// How long healed sites may take to agree.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
 
@@ -119,11 +121,14 @@ pub fn run(options: ChaosOptions) -> Result<Tally, String> {
 
 impl Chaos {
     fn start(options: ChaosOptions) -> Self {
+        // Of its own, so that the faults of a seed stay what they were.
+        let mut random = fastrand::Rng::with_seed(options.seed ^ 0xc10c);
         let durability = [Durability::Always, Durability::Snapshots, Durability::Always];
         let mut sites: Vec<ChaosSite> = (1..)
             .zip(options.kinds.iter().zip(durability.iter().cycle()))
             .map(|(instance, (&kind, &durability))| {
-                ChaosSite::start(instance, SiteOptions { kind, durability, backlog: options.backlog.clone() })
+                let clocks = [(); 2].map(|()| random.i32(-CLOCK_OFF_MAX..=CLOCK_OFF_MAX));
+                ChaosSite::start(instance, SiteOptions { kind, durability, backlog: options.backlog.clone(), clocks })
             })
             .collect();
         let ports: Vec<(u8, [u16; 2])> = sites.iter().map(|site| (site.instance, site.ports())).collect();
@@ -132,6 +137,8 @@ impl Chaos {
             site.join(&others);
         }
         let timeline = Timeline::start(options.seed, options.is_loud);
+        let clocks: Vec<[i32; 2]> = sites.iter().map(|site| site.options.clocks).collect();
+        timeline.note(&format!("seconds that clocks are off, by site and server: {clocks:?}"));
         let epochs = vec![[0; WRITERS as usize]; sites.len()];
         Self { options, sites, history: Arc::default(), timeline, epochs, tally: Tally::default() }
     }

@@ -30,6 +30,8 @@ pub struct SiteOptions {
     pub durability: Durability,
     /// `backlog-size`.
     pub backlog: String,
+    /// How many seconds the wall clocks of its servers are off.
+    pub clocks: [i32; 2],
 }
 
 /// One site.
@@ -52,9 +54,10 @@ pub struct ChaosSite {
 }
 
 impl SiteOptions {
-    fn server(&self, instance: u8) -> ServerOptions {
+    fn server(&self, instance: u8, node: usize) -> ServerOptions {
         // Saves are killed on purpose: a replica of Valkey 9.1 would end itself at its next write.
         let options = ServerOptions::instance(instance)
+            .clock_off(self.clocks[node])
             .module_arg("backlog-size", &self.backlog)
             .config("stop-writes-on-bgsave-error", "no");
         match self.durability {
@@ -68,8 +71,8 @@ impl SiteOptions {
 impl ChaosSite {
     /// Starts both servers.
     pub fn start(instance: u8, options: SiteOptions) -> Self {
-        let primary = Server::start(options.kind, options.server(instance));
-        let replica = primary.replica(options.server(instance));
+        let primary = Server::start(options.kind, options.server(instance, 0));
+        let replica = primary.replica(options.server(instance, 1));
         let target = Arc::new(Target::default());
         target.port.store(primary.port(), Ordering::SeqCst);
         Self { instance, options, nodes: [primary, replica], primary: 0, target, agent: None, links: Vec::new() }
@@ -149,7 +152,7 @@ impl ChaosSite {
 
     /// Starts a killed server again: the replica as a replica, whatever it was before.
     pub fn restart(&mut self, node: usize) {
-        let options = self.options.server(self.instance);
+        let options = self.options.server(self.instance, node);
         let options = match node == self.primary {
             true => options,
             false => options.config("replicaof", &format!("127.0.0.1 {}", self.primary().port())),
