@@ -234,8 +234,8 @@ impl<K: Keyspace> Merge<'_, K> {
         found.elements.retain(|element| {
             let path = element.path.get();
             let (there, here) = (theirs.path(path), ours.path(path));
-            let may_be_whole =
-                there.is_some_and(|meta| meta.has_base() || here.is_some_and(|here| !here.dots().all(is_stable)));
+            let is_news = here.is_some_and(|here| !here.dots().all(is_stable));
+            let may_be_whole = there.is_some_and(|meta| meta.has_base() || (is_news && meta.dots().any(is_stable)));
             !may_be_whole && shows(there, path) != shows(here, path)
         });
         let ttl = found.ttl.filter(|_| theirs.kinds.is_empty() && !found.elements.is_empty());
