@@ -47,12 +47,8 @@ impl Shard {
             let op = match key.ttl {
                 Some(StableTtl::At(at)) => Op::Expire { at },
                 Some(StableTtl::Persistent) => Op::Persist,
-                // A removal of nothing says so where there is no element.
-                Some(StableTtl::Created) if key.elements.is_empty() => {
-                    let op = Op::Remove { path: Path::String };
-                    group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::Created, op });
-                    continue;
-                }
+                // Nothing is here, so this removes but TTLs that dangle elsewhere. A "none" would be stronger than what others note of a TTL (T4).
+                Some(StableTtl::Created) if key.elements.is_empty() => Op::Clear { reason: ClearReason::Deleted },
                 Some(StableTtl::Created) | None => continue,
             };
             group.push(&Effect { db: key.db, key: &key.name, ttl: TtlNote::None, op });

@@ -4,7 +4,6 @@ use syncer_shared::effect::UnixMs;
 use syncer_shared::keyspace::Keyspace;
 
 use super::client::Command;
-use super::plan::Failover;
 use super::{Check, World};
 
 /// What their names begin with.
@@ -26,12 +25,10 @@ impl World {
         let newest = self.short_lived;
         let old = name(newest - self.random.u64(0..NEWEST.min(newest + 1)));
         let expires = self.instances[instance].keyspace.expire_at(0, &old);
-        // A "none" that was asserted for who had not seen all is stronger than what is noted beside a `DEL`, see docs/SIMULATION.md.
-        let may_go = self.plan.failover != Failover::LosesAnything && self.plan.joins_after.is_none();
         let is_alive = expires.is_some_and(|expires| expires > wall as UnixMs);
         let commands = match self.random.u8(0..8) {
             0 if is_alive => vec![(old, Command::ExpireAt(at))],
-            1 if is_alive && may_go => vec![(old, Command::Del)],
+            1 if is_alive => vec![(old, Command::Del)],
             2 | 3 if is_alive => vec![(old, Command::AppendPart("y".into()))],
             choice => {
                 self.short_lived += 1;
