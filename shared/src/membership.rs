@@ -131,9 +131,12 @@ impl Membership {
         let other_settled = other.settled && knows_all;
         let has_all = |a: &[Dot], b: &[Dot]| b.iter().all(|dot| a.contains(dot));
         // Of two that differ one may be of a time before the instance joined again.
-        own.settled = (own.settled || other_settled)
-            && (own.settled || has_all(&other.forgets, &own.forgets))
-            && (other_settled || has_all(&own.forgets, &other.forgets));
+        own.settled = match (own.settled, other_settled) {
+            (true, true) => true,
+            (true, false) => has_all(&own.forgets, &other.forgets),
+            (false, true) => has_all(&other.forgets, &own.forgets),
+            (false, false) => false,
+        };
         let news: Vec<Dot> = other.forgets.iter().filter(|dot| !own.forgets.contains(dot)).copied().collect();
         own.forgets.extend(news);
     }
