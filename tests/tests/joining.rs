@@ -321,7 +321,11 @@ impl Rejoining {
         }
         let (done, said) = forget(port(cluster, 1), 3);
         assert!(done, "{said}");
-        wait::eventually("it is settled", || status(&mut cluster.client(1), "forgotten").contains("settled, 1"));
+        for member in [1, 2] {
+            wait::eventually("it is settled", || {
+                status(&mut cluster.client(member), "forgotten").contains("settled, 1")
+            });
+        }
         site.start_agents(cluster, &[]);
         wait::eventually("it is told", || site.primary.client().text("SET x y").starts_with("-SYNCERFORGOTTEN "));
         site.agents.clear();
