@@ -134,7 +134,7 @@ on_all_kinds! {
             seconds: 4000..5001,
             hash: "both=mine group=1 mine=1",
             zset: "both=7 group=1 mine=1",
-            hll: "2",
+            hll: "4",
             types: "[mine]",
         });
     }
@@ -147,7 +147,7 @@ on_all_kinds! {
             seconds: 1..1001,
             hash: "both=group group=1 mine=1",
             zset: "both=5 group=1 mine=1",
-            hll: "2",
+            hll: "4",
             types: "group",
         });
     }

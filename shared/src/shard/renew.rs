@@ -4,10 +4,12 @@ use std::collections::HashSet;
 
 use super::Shard;
 use super::join::has;
-use crate::effect::{ClearReason, Effect, Op, Path, TtlNote, Value};
+use crate::effect::{ClearReason, Effect, Kind, Op, Path, TtlNote, Value};
 use crate::group::{self, GroupBuilder};
+use crate::hyperloglog::{HyperLogLog, RegisterBytes, Registers};
 use crate::keyspace::Keyspace;
 use crate::metadata::Payload;
+use crate::patch::{Patch, Prior};
 use crate::stream::{Part, StreamId};
 
 impl Shard {
@@ -36,6 +38,17 @@ impl Shard {
             let is_other = path.is_some_and(|path| kind.is_some_and(|kind| kind != path.kind()));
             let is_there = path.map_or(kind.is_some(), |path| has(keyspace, effect.db, effect.key, path));
             let is_increment = matches!(effect.op, Op::Increment { .. });
+            let registers = higher_registers(&effect, keyspace);
+            if let Some(registers) = registers.as_deref().and_then(Registers::new) {
+                // Both count, whoever wins: nothing tells which of the two has the more adds.
+                if registers.iter().next().is_some() {
+                    let ttl = keyspace.expire_at(effect.db, effect.key).map_or(TtlNote::None, TtlNote::Kept);
+                    let op = Op::Patch { patch: Patch::Registers(registers), prior: Prior::NONE };
+                    group.push(&Effect { ttl, op, ..effect });
+                }
+                brought = Some(Kind::String);
+                continue;
+            }
             if !mine_wins && (is_other || (is_there && !is_increment)) {
                 continue;
             }
@@ -58,6 +71,15 @@ impl Shard {
         self.author(group, keyspace, now_ms);
         self.has_written = true;
     }
+}
+
+/// What a HyperLogLog that was set aside has above the one that is there; `None` unless both are one.
+fn higher_registers<K: Keyspace>(effect: &Effect<'_>, keyspace: &mut K) -> Option<RegisterBytes> {
+    let Op::Assign { path: Path::String, value: Value::Bytes(mine), .. } = effect.op else { return None };
+    let mine = HyperLogLog::parse(mine)?;
+    // Long strings are read only where they may be one.
+    let there = keyspace.string(effect.db, effect.key)?;
+    Some(mine.above(&HyperLogLog::parse(&there)?))
 }
 
 /// How far a group can be moved on, for what it passes without a delivery counts as skipped on purpose: not past what this instance had not seen, or had
