@@ -50,6 +50,18 @@ impl VectorClock {
         self.get(origin) >= ts
     }
 
+    /// The same with other names: each origin is a place in `names`. What has none is left out.
+    #[must_use]
+    pub fn renamed(&self, names: &[Origin]) -> Self {
+        let mut renamed = Self::default();
+        for (origin, ts) in self.iter() {
+            if let Some(name) = names.get(origin.index()) {
+                renamed.raise(*name, ts);
+            }
+        }
+        renamed
+    }
+
     /// The entries above zero.
     pub fn iter(&self) -> impl Iterator<Item = (Origin, Timestamp)> + '_ {
         let entry = |(i, &ts): (usize, &Timestamp)| (Origin::from_index(i as u16), ts);

@@ -16,8 +16,17 @@ use crate::wire::{Reader, WireError, writer};
 #[derive(Clone, Debug, Default)]
 pub struct Stability {
     reports: BTreeMap<InstanceId, Reports>,
-    starts: Vec<(Origin, Timestamp)>,
+    starts: Vec<Start>,
     stable: VectorClock,
+}
+
+/// The beginning of a reign.
+#[derive(Clone, Debug)]
+struct Start {
+    origin: Origin,
+    ts: Timestamp,
+    /// What its author had applied just before. Not kept once S has the beginning, nor saved.
+    had: Option<VectorClock>,
 }
 
 /// The reports of one member.
@@ -43,20 +52,34 @@ impl Stability {
     pub fn set_stable(&mut self, stable: &VectorClock) -> bool {
         let has_risen = !self.stable.covers(stable);
         self.stable.join(stable);
+        self.drop_had();
         has_risen
     }
 
-    /// A reign begins with this effect.
-    pub fn begin_reign(&mut self, origin: Origin, start: Timestamp) {
+    /// A reign begins with this effect, whose author `had` so much if that is known.
+    pub fn begin_reign(&mut self, origin: Origin, ts: Timestamp, had: Option<VectorClock>) {
         if self.start(origin).is_none() {
-            self.starts.push((origin, start));
+            self.starts.push(Start { origin, ts, had });
         }
     }
 
     /// The first timestamp of a reign.
     #[must_use]
     pub fn start(&self, origin: Origin) -> Option<Timestamp> {
-        self.starts.iter().find(|(o, _)| *o == origin).map(|(_, start)| *start)
+        self.starts.iter().find(|start| start.origin == origin).map(|start| start.ts)
+    }
+
+    /// What a reign had when it began; `None` if that is not known, or if every member has its beginning.
+    #[must_use]
+    pub fn had(&self, origin: Origin) -> Option<&VectorClock> {
+        self.starts.iter().find(|start| start.origin == origin)?.had.as_ref()
+    }
+
+    /// Who has the beginning of a reign, and that is everyone, needs no other word of what it had.
+    fn drop_had(&mut self) {
+        let stable = &self.stable;
+        let known = |start: &&mut Start| start.had.is_some() && stable.has(start.origin, start.ts);
+        self.starts.iter_mut().filter(known).for_each(|start| start.had = None);
     }
 
     /// The reigns of an instance that have begun here, with their first timestamps.
@@ -65,7 +88,8 @@ impl Stability {
         instance: InstanceId,
         origins: &'a Origins,
     ) -> impl Iterator<Item = (Origin, Timestamp)> + 'a {
-        self.starts.iter().copied().filter(move |(origin, _)| origins.instance(*origin) == instance)
+        let starts = self.starts.iter().map(|start| (start.origin, start.ts));
+        starts.filter(move |(origin, _)| origins.instance(*origin) == instance)
     }
 
     /// For a saved state: what writes the reports of each member.
@@ -129,7 +153,7 @@ impl Stability {
         let starts = &self.starts;
         let counts = |report: &VectorClock| {
             applied.covers(report)
-                && starts.iter().all(|&(origin, start)| !applied.has(origin, start) || report.has(origin, start))
+                && starts.iter().all(|s| !applied.has(s.origin, s.ts) || report.has(s.origin, s.ts))
                 && joins.iter().all(|join| join.is_in(report))
         };
         for reports in self.reports.values_mut() {
@@ -164,6 +188,7 @@ impl Stability {
             .filter(|(origin, ts)| self.stable.get(*origin) < *ts)
             .collect();
         risen.iter().for_each(|(origin, ts)| self.stable.raise(*origin, *ts));
+        self.drop_had();
         !risen.is_empty()
     }
 

@@ -6,6 +6,7 @@ use arbitrary::{element_name, float, instance, kind, name, number, replid, times
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use syncer_shared::clock::VectorClock;
 use syncer_shared::dot::Dot;
 use syncer_shared::effect::Kind;
 use syncer_shared::keyspace::Keyspace;
@@ -81,16 +82,30 @@ fn state() -> impl Strategy<Value = KeyMeta> {
     })
 }
 
+/// Places that what a reign had names.
+const HAD_MAX: usize = 2;
+
+/// By places that every head below has that tells it.
+fn had() -> impl Strategy<Value = Option<VectorClock>> {
+    let clock = |entries: Vec<Timestamp>| {
+        let mut clock = VectorClock::default();
+        entries.into_iter().enumerate().for_each(|(at, ts)| clock.raise(Origin::from_index(at as u16), ts));
+        clock
+    };
+    option::of(vec(prop_oneof![Just(Timestamp::ZERO), timestamp()], 0..=HAD_MAX).prop_map(clock))
+}
+
 fn reign() -> impl Strategy<Value = SnapshotReign> {
     let times = (timestamp(), timestamp(), prop_oneof![Just(Timestamp::ZERO), timestamp()]);
-    (replid(), instance(), times, vec(any::<u8>(), 0..9)).prop_map(
-        |(replid, instance, (applied, stable, start), context)| SnapshotReign {
+    (replid(), instance(), times, vec(any::<u8>(), 0..9), had()).prop_map(
+        |(replid, instance, (applied, stable, start), context, had)| SnapshotReign {
             replid,
             instance,
             applied,
             stable,
             start,
             context,
+            had,
         },
     )
 }
@@ -98,14 +113,11 @@ fn reign() -> impl Strategy<Value = SnapshotReign> {
 fn head() -> impl Strategy<Value = SnapshotHead> {
     let left = (vec(forgotten(), 0..3), vec(dot().prop_map(|dot| dot.origin), 0..3));
     (instance(), replid(), any::<u64>(), vec(reign(), 0..5), vec((instance(), dot()), 0..4), left).prop_map(
-        |(instance, replid, offset, reigns, joins, (forgotten, frozen))| SnapshotHead {
-            instance,
-            replid,
-            offset,
-            reigns,
-            joins,
-            forgotten,
-            frozen,
+        |(instance, replid, offset, mut reigns, joins, (forgotten, frozen))| {
+            if reigns.len() < HAD_MAX {
+                reigns.iter_mut().for_each(|reign| reign.had = None);
+            }
+            SnapshotHead { instance, replid, offset, reigns, joins, forgotten, frozen }
         },
     )
 }

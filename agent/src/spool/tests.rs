@@ -31,6 +31,7 @@ fn head(applied: u64) -> SnapshotHead {
         stable: Timestamp::ZERO,
         start: Timestamp::ZERO,
         context: Vec::new(),
+        had: None,
     };
     let (joins, forgotten, frozen) = Default::default();
     let replid = ReplId::from_bytes([7; 20]);

@@ -229,7 +229,13 @@ impl Shard {
     /// Effects on the membership and on reigns.
     pub(super) fn control_effect(&mut self, effect: &Effect<'_>, dot: Dot, seen: &Seen<'_>) {
         match effect.op {
-            Op::Reign => self.stability.begin_reign(dot.origin, dot.ts),
+            Op::Reign => {
+                let had = match seen {
+                    Seen::Everything => &self.clock,
+                    Seen::Context { clock, .. } => clock,
+                };
+                self.stability.begin_reign(dot.origin, dot.ts, Some(had.clone()));
+            }
             Op::Join { instance } => self.join_applied(instance, dot, seen),
             Op::Forget { instance } => self.membership.forget(instance, dot, seen),
             _ => {}

@@ -58,20 +58,28 @@ impl Shard {
         self.membership.joins(source).iter().any(|dot| !dot.is_in(clock)) && !has_own()
     }
 
-    /// Whether something that the source has, and this instance lacks, may have been written by who came back from an old state: by a reign whose reports
-    /// do not count here yet, or do not have all that is stable. What a reign writes after such a report has seen it, and what it wrote before is here,
-    /// else the report would not count (rule 3).
+    /// Whether something that the source has, and this instance lacks, may have been written by who came back from an old state.
     fn may_have_come_back(&self) -> bool {
         let Some(syncing) = &self.syncing else { return false };
         let mut reigns = syncing.head.reigns.iter().zip(&syncing.names);
         reigns.any(|(reign, &origin)| {
-            let counted = self.stability.counted(self.origins.instance(origin));
-            let counts = |report: &VectorClock| {
-                let start = self.stability.start(origin);
-                start.is_some_and(|start| report.has(origin, start)) && report.covers(self.stability.stable())
+            let has_begun_with_stable = || {
+                let had = reign.had.as_ref().map(|had| had.renamed(&syncing.names));
+                had.as_ref().or(self.stability.had(origin)).is_some_and(|had| had.covers(self.stability.stable()))
             };
-            reign.applied > self.clock.get(origin) && !counted.is_some_and(counts)
+            reign.applied > self.clock.get(origin) && !self.has_reported_stable(origin) && !has_begun_with_stable()
         })
+    }
+
+    /// Whether the reports of a reign count here, and have all that is stable: what it writes after such a report has seen that, and what it wrote before is
+    /// here, else the report would not count (rule 3). A replica that was promoted has heard no reports; but where S has the beginning of a reign,
+    /// a report that has it counted at who was primary then.
+    fn has_reported_stable(&self, origin: Origin) -> bool {
+        let (instance, stable) = (self.origins.instance(origin), self.stability.stable());
+        let Some(start) = self.stability.start(origin) else { return false };
+        let counts = |report: &VectorClock| report.has(origin, start) && report.covers(stable);
+        let is_in = self.membership.contains(instance) && !self.membership.is_frozen(origin);
+        self.stability.counted(instance).is_some_and(counts) || (is_in && stable.has(origin, start))
     }
 
     /// Whether the source came back from an old state and has written to this key without having seen what is stable here.

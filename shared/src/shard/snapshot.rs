@@ -19,6 +19,7 @@ impl Shard {
             stable: self.stability.stable().get(origin),
             start: self.stability.start(origin).unwrap_or_default(),
             context: self.context_change(origin),
+            had: self.stability.had(origin).cloned(),
         });
         let joins = |instance| self.membership.joins(instance).iter().map(move |dot| (instance, *dot));
         SnapshotHead {

@@ -393,7 +393,8 @@ impl Shard {
         self.meet_membership(&syncing);
         for (reign, origin) in syncing.head.reigns.iter().zip(&syncing.names) {
             if reign.start > Timestamp::ZERO && self.stability.start(*origin).is_none() {
-                self.stability.begin_reign(*origin, reign.start);
+                let had = reign.had.as_ref().map(|had| had.renamed(&syncing.names));
+                self.stability.begin_reign(*origin, reign.start, had);
             }
             if self.clock.get(*origin) < reign.applied {
                 self.take_stream(*origin, reign);

@@ -1,5 +1,6 @@
 //! What a snapshot says before its keys.
 
+use crate::clock::VectorClock;
 use crate::dot::Dot;
 use crate::instance::InstanceId;
 use crate::membership::Forgotten;
@@ -12,6 +13,8 @@ use crate::wire::{Reader, WireError, limits, writer};
 const VERSION: u8 = 1;
 /// With who was forgotten; written only if somebody was.
 const VERSION_FORGOTTEN: u8 = 2;
+/// With what reigns had when they began; written only if that is said of some.
+const VERSION_HAD: u8 = 3;
 
 /// Clock, S, contexts and members. Its dots, and those of its keys, name reigns by their place in `reigns`.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +77,8 @@ pub struct SnapshotReign {
     pub start: Timestamp,
     /// The context of its last group: a change from an empty list.
     pub context: Vec<u8>,
+    /// What it had applied just before it began, by places in `reigns`; only while not everyone is known to have its beginning.
+    pub had: Option<VectorClock>,
 }
 
 impl SnapshotHead {
@@ -87,7 +92,12 @@ impl SnapshotHead {
     /// Appends the encoding.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let has_forgotten = !(self.forgotten.is_empty() && self.frozen.is_empty());
-        out.push(if has_forgotten { VERSION_FORGOTTEN } else { VERSION });
+        let tells_had = self.reigns.iter().any(|reign| reign.had.is_some());
+        out.push(match (tells_had, has_forgotten) {
+            (true, _) => VERSION_HAD,
+            (false, true) => VERSION_FORGOTTEN,
+            (false, false) => VERSION,
+        });
         writer::instance(out, self.instance);
         writer::replid(out, &self.replid);
         writer::u64(out, self.offset);
@@ -105,8 +115,25 @@ impl SnapshotHead {
             writer::instance(out, *instance);
             write_dot(out, dot);
         }
+        if tells_had {
+            self.encode_had(out);
+            writer::flag(out, has_forgotten);
+        }
         if has_forgotten {
             encode_forgotten(&self.forgotten, &self.frozen, out);
+        }
+    }
+
+    fn encode_had(&self, out: &mut Vec<u8>) {
+        let told: Vec<_> = (0_u64..).zip(&self.reigns).filter_map(|(at, r)| Some((at, r.had.as_ref()?))).collect();
+        writer::varint(out, told.len() as u64);
+        for (at, had) in told {
+            writer::varint(out, at);
+            writer::varint(out, had.iter().count() as u64);
+            for (origin, ts) in had.iter() {
+                writer::varint(out, origin.index() as u64);
+                writer::timestamp(out, ts);
+            }
         }
     }
 
@@ -117,7 +144,7 @@ impl SnapshotHead {
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8("snapshot version")?;
-        if version != VERSION && version != VERSION_FORGOTTEN {
+        if ![VERSION, VERSION_FORGOTTEN, VERSION_HAD].contains(&version) {
             return Err(WireError::Version(version));
         }
         let instance = reader.instance("instance of the snapshot")?;
@@ -133,8 +160,14 @@ impl SnapshotHead {
         for _ in 0..count {
             joins.push((reader.instance("member")?, read_dot(&mut reader)?));
         }
-        let (forgotten, frozen) =
-            if version == VERSION_FORGOTTEN { read_forgotten(&mut reader)? } else { Default::default() };
+        let has_forgotten = match version {
+            VERSION_HAD => {
+                read_had(&mut reader, &mut reigns)?;
+                reader.flag("forgotten")?
+            }
+            _ => version == VERSION_FORGOTTEN,
+        };
+        let (forgotten, frozen) = if has_forgotten { read_forgotten(&mut reader)? } else { Default::default() };
         reader.finish()?;
         Ok(Self { instance, replid, offset, reigns, joins, forgotten, frozen })
     }
@@ -186,7 +219,33 @@ fn read_reign(reader: &mut Reader<'_>) -> Result<SnapshotReign, WireError> {
         stable: reader.timestamp("timestamp")?,
         start: reader.timestamp("timestamp")?,
         context: reader.prefixed(limits::FRAME_BYTES_MAX, "context of a reign")?.to_vec(),
+        had: None,
     })
+}
+
+/// What reigns had when they began, each said once, of known ones. Never without anything.
+fn read_had(reader: &mut Reader<'_>, reigns: &mut [SnapshotReign]) -> Result<(), WireError> {
+    const WHAT: &str = "what a reign had when it began";
+    let known = reigns.len() as u64;
+    let count = reader.limited(known, WHAT)?;
+    for _ in 0..count {
+        let at = reader.varint(WHAT)? as usize;
+        let (mut had, mut next) = (VectorClock::default(), 0);
+        for _ in 0..reader.limited(known, WHAT)? {
+            let (origin, ts) = (reader.varint(WHAT)?, reader.timestamp(WHAT)?);
+            if origin < next || origin >= known || ts == Timestamp::ZERO {
+                return Err(WireError::Invalid { what: WHAT });
+            }
+            next = origin + 1;
+            had.raise(Origin::from_index(origin as u16), ts);
+        }
+        let reign = reigns.get_mut(at).filter(|reign| reign.had.is_none());
+        reign.ok_or(WireError::Invalid { what: WHAT })?.had = Some(had);
+    }
+    if count == 0 {
+        return Err(WireError::Invalid { what: "version of a snapshot" });
+    }
+    Ok(())
 }
 
 /// A dot whose origin is a place in a list that both sides have.

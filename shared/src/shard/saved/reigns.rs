@@ -48,7 +48,7 @@ pub(super) fn decode(reader: &mut Reader<'_>, shard: &mut Shard) -> Result<(), S
         let origin = shard.intern(replid, instance)?;
         let start = reader.timestamp("start of a reign")?;
         if start > Timestamp::ZERO {
-            shard.stability.begin_reign(origin, start);
+            shard.stability.begin_reign(origin, start, None);
         }
         return Ok(());
     }
