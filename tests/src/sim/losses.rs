@@ -37,9 +37,18 @@ struct Doubts {
 
 /// All that was written and survived lives in a dataset, when all is converged on `applied`.
 ///
+/// Where instances may have `come_back` from old states while snapshots came in, others rightly assert what those lack of counters and strings, too; a removal
+/// that had not seen that leaves it, so more shows than what lives. What an assertion has taken up is not missed then.
+///
 /// # Errors
 /// What is lost.
-pub fn check(registry: &Registry, applied: &Context, oracle: &Oracle, native: &MemoryKeyspace) -> Check {
+pub fn check(
+    registry: &Registry,
+    applied: &Context,
+    oracle: &Oracle,
+    native: &MemoryKeyspace,
+    come_back: bool,
+) -> Check {
     let (mut ideal, mut doubts) = (Oracle::default(), Doubts::default());
     for (me, authored) in registry.survivors(applied) {
         let Authored { frame, context, is_captured, .. } = authored;
@@ -64,11 +73,18 @@ pub fn check(registry: &Registry, applied: &Context, oracle: &Oracle, native: &M
         let shown = native.entries().get(name);
         // Where its instance has all that lives, and shows it, there may be more: what came back.
         let followed = oracle.shown().find(|(other, _)| *other == name).map(|(_, entry)| entry.into_owned());
-        let lacks = |element: &[u8]| followed.as_ref() != shown || !ideal.lacking(name, element, oracle).is_empty();
+        let follows = followed.as_ref() == shown;
+        let lacking = |element: &[u8]| ideal.lacking(name, element, oracle);
+        let are_taken_up = |lacking: &[DotName], element: &[u8]| {
+            let assertions = oracle.lacking(name, element, &ideal);
+            lacking.iter().all(|dot| assertions.iter().any(|by| registry.has_taken_up(by, dot)))
+        };
         // What was asserted has its place before what is written later, whatever the clocks say.
         let is_asserted = doubts.asserted.contains(name);
         let differs = |element: &[u8], a: &Payload, b: &Payload| match (a.text(), b.text()) {
-            _ if !lacks(element) => false,
+            _ if follows && lacking(element).is_empty() => false,
+            // More may show, not less: clients only add.
+            _ if come_back && follows && are_taken_up(&lacking(element), element) => is_less(a, b),
             (Some(a), Some(b)) if is_asserted && expected.kind == Kind::String => {
                 !ideal.goes_by_order(name) && sorted(a) != sorted(b)
             }
@@ -162,6 +178,15 @@ impl Doubts {
     fn is_in_doubt(&self, name: &Name, kind: Kind, element: &[u8]) -> bool {
         self.everything || self.keys.contains(name) || self.paths.contains(&(name.clone(), kind, element.to_vec()))
     }
+}
+
+/// Of two numbers.
+fn is_less(a: &Payload, b: &Payload) -> bool {
+    let number = |payload: &Payload| match payload {
+        Payload::Score(score) => Some(*score),
+        other => std::str::from_utf8(other.text()?).ok()?.parse::<f64>().ok(),
+    };
+    number(a).zip(number(b)).is_some_and(|(a, b)| a < b)
 }
 
 fn sorted(text: &[u8]) -> Vec<u8> {

@@ -80,6 +80,15 @@ impl Registry {
         all
     }
 
+    /// Whether a shard wrote `by` by itself, having seen `dot`.
+    #[must_use]
+    pub fn has_taken_up(&self, by: &DotName, dot: &DotName) -> bool {
+        self.groups.get(&(by.replid, by.ts)).filter(|group| !group.is_captured).is_some_and(|group| {
+            let seen = group.context.get(&dot.replid).is_some_and(|seen| *seen >= dot.ts);
+            seen || (by.replid == dot.replid && by.ts > dot.ts)
+        })
+    }
+
     /// What an instance had applied, and what it had to show, when a snapshot was taken.
     pub fn take_snapshot(&mut self, head: &SnapshotHead, oracle: &Oracle, applied: &Context) {
         self.snapshots.insert(encoded(head), (oracle.clone(), applied.clone()));

@@ -343,18 +343,15 @@ impl World {
         }
     }
 
-    /// No write that survived is lost, when all is converged. Not judged where old backups come back and full syncs are forced: there some
-    /// are, see docs/SIMULATION.md.
+    /// No write that survived is lost, when all is converged.
     ///
     /// # Errors
     /// Which one is.
     pub fn check_losses(&self) -> Check {
-        if self.plan.failover == Failover::LosesAnything && self.plan.forces_full_syncs() {
-            return Ok(());
-        }
         let group = self.group();
         let Some(first) = group.first().map(|index| &self.instances[*index]) else { return Ok(()) };
-        losses::check(&self.registry, &first.applied, &first.oracle, &first.keyspace)
+        let come_back = self.plan.failover == Failover::LosesAnything && self.plan.forces_full_syncs();
+        losses::check(&self.registry, &first.applied, &first.oracle, &first.keyspace, come_back)
     }
 
     /// I-5: instances that have applied the same show the same. Checks every instance, and their replicas.
