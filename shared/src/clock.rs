@@ -6,9 +6,19 @@ use crate::timestamp::Timestamp;
 /// Origin -> highest timestamp applied from it, without gaps (I-2). Absent = [`Timestamp::ZERO`].
 ///
 /// Dense: a shard knows few reigns, and comparing is then a loop over two slices.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct VectorClock {
     entries: Vec<Timestamp>,
+}
+
+impl Clone for VectorClock {
+    fn clone(&self) -> Self {
+        Self { entries: self.entries.clone() }
+    }
+
+    fn clone_from(&mut self, from: &Self) {
+        self.entries.clone_from(&from.entries);
+    }
 }
 
 impl VectorClock {

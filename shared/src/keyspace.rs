@@ -16,6 +16,11 @@ pub trait Keyspace {
     /// The string, `None` when the key is absent or of another type.
     fn string(&mut self, db: u32, key: &[u8]) -> Option<Vec<u8>>;
 
+    /// Whether the key is this string.
+    fn is_string(&mut self, db: u32, key: &[u8], text: &[u8]) -> bool {
+        self.string(db, key).is_some_and(|known| known == text)
+    }
+
     /// Visits the strings of several keys of one database, in their order.
     fn strings(&mut self, db: u32, keys: &[&[u8]], visit: &mut dyn FnMut(Option<&[u8]>)) {
         keys.iter().for_each(|key| visit(self.string(db, key).as_deref()));

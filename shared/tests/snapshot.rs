@@ -12,13 +12,15 @@ use syncer_shared::effect::Kind;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::membership::Forgotten;
 use syncer_shared::memory::MemoryKeyspace;
-use syncer_shared::merge::KeyRef;
-use syncer_shared::metadata::{Assigned, Incremented, KeyMeta, PathMeta, Payload, TtlDot, path_of};
+use syncer_shared::merge::{KeyRef, Merge, Rules};
+use syncer_shared::metadata::{Assigned, Incremented, KeyMeta, PathMeta, Payload, Table, TtlDot, TtlMeta, path_of};
 use syncer_shared::number::Number;
-use syncer_shared::origin::Origin;
+use syncer_shared::origin::{Origin, Origins};
 use syncer_shared::snapshot::{SnapshotForgotten, SnapshotHead, SnapshotKey, SnapshotReign, key, rest};
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::wire::Reader;
+
+const KEY: KeyRef<'_> = KeyRef { db: 0, name: b"key" };
 
 fn dot() -> impl Strategy<Value = Dot> {
     (timestamp(), 0..9_u32, 0..7_u16).prop_map(|(ts, index, origin)| Dot {
@@ -67,17 +69,23 @@ fn paths() -> impl Strategy<Value = (Kind, Vec<(Vec<u8>, PathMeta)>)> {
     ]
 }
 
+fn ttl() -> impl Strategy<Value = TtlMeta> {
+    let dots = (dot(), option::of(any::<i64>()), any::<bool>());
+    (option::of(any::<i64>()), vec(dots, 0..3)).prop_map(|(base, dots)| TtlMeta {
+        base,
+        dots: dots.into_iter().map(|(dot, at, strong)| TtlDot { dot, at, strong }).collect(),
+    })
+}
+
 fn state() -> impl Strategy<Value = KeyMeta> {
-    let ttl = (dot(), option::of(any::<i64>()), any::<bool>());
-    (vec(paths(), 0..3), option::of(any::<i64>()), vec(ttl, 0..3)).prop_map(|(kinds, base, ttls)| {
+    (vec(paths(), 0..3), ttl()).prop_map(|(kinds, ttl)| {
         let mut state = KeyMeta::default();
         for (kind, paths) in kinds {
             for (element, path) in paths {
                 *state.kind_or_insert(kind).paths.get_or_insert(path_of(kind, &element)) = path;
             }
         }
-        state.ttl.base = base;
-        state.ttl.dots.extend(ttls.into_iter().map(|(dot, at, strong)| TtlDot { dot, at, strong }));
+        state.ttl = ttl;
         state
     })
 }
@@ -172,6 +180,53 @@ proptest! {
         prop_assert!(reader.is_empty());
         prop_assert_eq!((read.db, read.name), (0, &*name));
         prop_assert!(same(&read.state, &state), "{:?} is not {:?}", read.state, state);
+    }
+
+    /// Straight from the dataset, with what is known of who has written it, it is what the general way says.
+    #[test]
+    fn known_keys_read_back((kind, elements, at) in at_rest(), known in vec(option::of((dot(), any::<bool>(), 0..12_u8)), 200), ttl in ttl()) {
+        let (mut dataset, mut table) = (MemoryKeyspace::default(), Table::default());
+        let mut meta = KeyMeta { ttl, ..KeyMeta::default() };
+        let mut is_simple = true;
+        for ((element, payload), known) in elements.iter().zip(&known) {
+            let path = path_of(kind, element);
+            dataset.put(0, b"key", path, payload.value(path));
+            let Some((dot, reasserted, how)) = *known else { continue };
+            let slot = meta.kind_or_insert(kind).paths.get_or_insert(path);
+            // Mostly the dataset has its value.
+            let payload = (how < 3).then(|| payload.clone());
+            *slot = PathMeta { assigns: [Assigned { dot, reasserted, payload }].into_iter().collect(), sum: None };
+            if how == 0 {
+                slot.take_increments([Incremented { dot, delta: Number::Integer(1) }].into_iter().collect());
+                is_simple = false;
+            }
+        }
+        dataset.set_expire_at(0, b"key", at);
+        let id = table.entry(0, b"key");
+        *table.meta_mut(id) = meta.clone();
+        let (origins, rules, stable, mut conflicts) = (Origins::default(), Rules::default(), VectorClock::default(), 0);
+        let exposed = Merge {
+            table: &mut table,
+            origins: &origins,
+            keyspace: &mut dataset,
+            rules: &rules,
+            syncing: None,
+            stable: &stable,
+            conflicts: &mut conflicts,
+        }
+        .exposed(KEY);
+        let mut bytes = b"before".to_vec();
+        let is_said = rest::encode_known(&mut bytes, KEY, &meta, &mut dataset);
+        prop_assert!(is_said || !is_simple);
+        if is_said {
+            let mut reader = Reader::new(&bytes);
+            prop_assert!(reader.skip_if(b"before"));
+            let read = SnapshotKey::decode(&mut reader).expect("it was just written");
+            prop_assert!(reader.is_empty() && (read.db, read.name) == (0, &b"key"[..]));
+            prop_assert!(same(&read.state, &exposed), "{:?} is not {:?}", read.state, exposed);
+        } else {
+            prop_assert_eq!(bytes, b"before");
+        }
     }
 
     #[test]

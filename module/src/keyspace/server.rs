@@ -153,6 +153,13 @@ impl Keyspace for ServerKeyspace<'_> {
         self.read_string(db, key)
     }
 
+    fn is_string(&mut self, db: u32, key: &[u8], text: &[u8]) -> bool {
+        match self.key(db, key).long_string() {
+            Some(known) => known == text,
+            None => self.string(db, key).is_some_and(|known| known == text),
+        }
+    }
+
     fn strings(&mut self, db: u32, keys: &[&[u8]], visit: &mut dyn FnMut(Option<&[u8]>)) {
         self.read_strings(db, keys, visit);
     }

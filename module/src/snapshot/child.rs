@@ -94,11 +94,11 @@ fn write_database(
             let plain = key.as_ref().and_then(|key| Plain::new(key));
             let wrote = plain.is_some_and(|mut plain| {
                 let key = KeyRef { db, name };
-                let is_at_rest = shard.encode_key_at_rest(&mut writer.piece, key, &mut plain, keyspace);
-                if is_at_rest && written.is_ok() {
+                let is_encoded = shard.encode_shown_key(&mut writer.piece, key, &mut plain, keyspace);
+                if is_encoded && written.is_ok() {
                     written = writer.count();
                 }
-                is_at_rest
+                is_encoded
             });
             if !wrote {
                 names.push(name.to_vec());

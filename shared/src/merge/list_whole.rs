@@ -74,13 +74,12 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// Changes a list from what it was to what it is now, both explicit. Whether that is a difference to clients.
-    pub(super) fn meet_list(&mut self, key: KeyRef<'_>, before: Paths, met: Paths) -> (Paths, bool) {
+    pub(super) fn meet_list(&mut self, key: KeyRef<'_>, before: Paths, met: Paths) -> Paths {
         let (before, mut met) = (in_order(before), in_order(met));
-        let (mut old, mut index, mut changed) = (before.iter().peekable(), 0, false);
+        let (mut old, mut index) = (before.iter().peekable(), 0);
         for (name, meta) in &mut met {
             while let Some((_, _)) = old.next_if(|(known, _)| *known < *name) {
                 self.keyspace.list_remove(key.db, key.name, index, 1);
-                changed = true;
             }
             let was =
                 old.next_if(|(known, _)| *known == *name).map(|(_, meta)| view::view(meta, Kind::List, self.origins));
@@ -92,7 +91,6 @@ impl<K: Keyspace> Merge<'_, K> {
                     Some(_) => {}
                 }
             }
-            changed |= was != Some(shown);
             self.imply(meta);
             index += 1;
         }
@@ -100,7 +98,7 @@ impl<K: Keyspace> Merge<'_, K> {
         if rest > 0 {
             self.keyspace.list_remove(key.db, key.name, index, rest);
         }
-        (Paths::List(Box::new(List::gather(met.into_iter(), self.origins))), changed || rest > 0)
+        Paths::List(Box::new(List::gather(met.into_iter(), self.origins)))
     }
 
     /// Visits the elements of a list that the dataset shows, with what is known of them.

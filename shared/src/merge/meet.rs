@@ -82,7 +82,7 @@ impl Meeting<'_> {
     /// The merged state of a key. Both are complete and explicit: elements without metadata have a base.
     #[must_use]
     pub fn key(&self, source: &KeyMeta, target: &KeyMeta) -> KeyMeta {
-        let ttl = self.ttl(source, target);
+        let ttl = self.ttl((&source.ttl, !source.kinds.is_empty()), (&target.ttl, !target.kinds.is_empty()));
         let mut merged = KeyMeta { ttl, ..KeyMeta::default() };
         let nothing = PathMeta::default();
         let mut keep = |path: Path<'_>, met: PathMeta| {
@@ -161,10 +161,12 @@ impl Meeting<'_> {
         self.target.clock.covers(self.source.stable) && !self.source.clock.covers(self.target.stable)
     }
 
-    fn ttl(&self, source: &KeyMeta, target: &KeyMeta) -> TtlMeta {
-        let dots = |meta: &KeyMeta| meta.ttl.dots.iter().map(|t| t.dot).collect::<Dots>();
-        let (at_source, at_target) = (dots(source), dots(target));
+    /// Of each side what is known of the TTL, and whether there is a key.
+    pub(super) fn ttl(&self, source: (&TtlMeta, bool), target: (&TtlMeta, bool)) -> TtlMeta {
         let (of_source, of_target) = (stable_ttl(source), stable_ttl(target));
+        let (source, target) = (source.0, target.0);
+        let dots = |ttl: &TtlMeta| ttl.dots.iter().map(|t| t.dot).collect::<Dots>();
+        let (at_source, at_target) = (dots(source), dots(target));
         let keep = self.base(of_source.is_some(), of_target.is_some(), &at_source, &at_target);
         let base = match keep {
             Keep::Source | Keep::Either => of_source.flatten(),
@@ -176,8 +178,8 @@ impl Meeting<'_> {
         let at_source_only = |dot: &Dot| keep == Keep::Target && of_source.is_some() && dot.is_in(self.source.stable);
         let from_target =
             |dot: &Dot| !at_source.contains(dot) && (!dot.is_in(self.source.clock) || at_source_only(dot));
-        met.dots.extend(source.ttl.dots.iter().filter(|t| from_source(&t.dot)).copied());
-        met.dots.extend(target.ttl.dots.iter().filter(|t| from_target(&t.dot)).copied());
+        met.dots.extend(source.dots.iter().filter(|t| from_source(&t.dot)).copied());
+        met.dots.extend(target.dots.iter().filter(|t| from_target(&t.dot)).copied());
         met
     }
 }
@@ -196,6 +198,6 @@ fn is_zero(payload: &Payload) -> bool {
 }
 
 /// The TTL without a dot, if there is one to speak of: also that there is none.
-fn stable_ttl(meta: &KeyMeta) -> Option<Option<i64>> {
-    if meta.ttl.dots.is_empty() { (!meta.kinds.is_empty()).then_some(meta.ttl.base) } else { meta.ttl.base.map(Some) }
+fn stable_ttl((ttl, is_key): (&TtlMeta, bool)) -> Option<Option<i64>> {
+    if ttl.dots.is_empty() { is_key.then_some(ttl.base) } else { ttl.base.map(Some) }
 }

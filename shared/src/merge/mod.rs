@@ -5,6 +5,7 @@ mod list;
 mod list_whole;
 mod local;
 mod meet;
+mod news;
 mod patch;
 mod reassert;
 pub(crate) mod registers;

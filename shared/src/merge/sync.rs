@@ -15,8 +15,14 @@ impl<K: Keyspace> Merge<'_, K> {
         meta
     }
 
-    /// Merges the state of a key at another instance into this one. Returns whether something changed for clients.
-    pub fn meet(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, meeting: &Meeting<'_>) -> bool {
+    /// Merges the state of a key at another instance into this one.
+    pub fn meet(&mut self, key: KeyRef<'_>, theirs: KeyMeta, meeting: &Meeting<'_>) {
+        if let Err(theirs) = self.take_news(key, theirs, meeting) {
+            self.meet_by_dots(key, &theirs, meeting);
+        }
+    }
+
+    pub(super) fn meet_by_dots(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, meeting: &Meeting<'_>) {
         let mut before = self.exposed(key);
         let mut met = meeting.key(theirs, &before);
         self.queue_new(key, &before, &met);
@@ -30,11 +36,10 @@ impl<K: Keyspace> Merge<'_, K> {
             }
             self.restore(key, met);
             self.late_after_meeting(key, &before, meeting);
-            return true;
+            return;
         }
-        let mut changed = false;
         if shown == Some(Kind::List) {
-            changed = self.meet_lists(key, &mut before, &mut met);
+            self.meet_lists(key, &mut before, &mut met);
         } else if let Some(kind) = winner.and_then(|at| met.kinds.get_mut(at)) {
             // What was known is no more, and must not be shown with what is written.
             if let Some(id) = self.table.find(key.db, key.name) {
@@ -47,23 +52,21 @@ impl<K: Keyspace> Merge<'_, K> {
                     let path = path_of(shown_kind, element);
                     if paths.get(path).is_none() {
                         self.keyspace.take(key.db, key.name, path);
-                        changed = true;
                     }
                 }
             }
             paths.retain(|element, meta| {
-                changed |= self.show_difference(key, path_of(shown_kind, element), meta, &before);
+                self.show_difference(key, path_of(shown_kind, element), meta, &before);
                 !meta.is_dataset_only()
             });
             kind.paths = paths;
             met.drop_empty();
         }
-        changed |= self.keep_met(key, met);
+        self.keep_met(key, met);
         self.late_after_meeting(key, &before, meeting);
-        changed
     }
 
-    fn meet_lists(&mut self, key: KeyRef<'_>, before: &mut KeyMeta, met: &mut KeyMeta) -> bool {
+    fn meet_lists(&mut self, key: KeyRef<'_>, before: &mut KeyMeta, met: &mut KeyMeta) {
         let take = |meta: &mut KeyMeta| {
             let kind = meta.kind_mut(Kind::List);
             kind.map_or_else(
@@ -72,9 +75,7 @@ impl<K: Keyspace> Merge<'_, K> {
             )
         };
         let (before, after) = (take(before), take(met));
-        let (paths, changed) = self.meet_list(key, before, after);
-        met.kind_or_insert(Kind::List).paths = paths;
-        changed
+        met.kind_or_insert(Kind::List).paths = self.meet_list(key, before, after);
     }
 
     /// Writes an element if it shows something else than before.
@@ -84,31 +85,27 @@ impl<K: Keyspace> Merge<'_, K> {
         path: Path<'_>,
         meta: &mut crate::metadata::PathMeta,
         before: &KeyMeta,
-    ) -> bool {
+    ) {
         let was: Option<Payload> = before.path(path).and_then(|m| view::view(m, path.kind(), self.origins));
         let Some(shown) = view::view(meta, path.kind(), self.origins) else {
             self.keyspace.take(key.db, key.name, path);
-            return was.is_some();
+            return;
         };
         // A delivery that the dataset could not hold without its entry, which is late now if that has just come: it can be shown, or the payload must
         // stay explicit.
         let is_left_out = matches!(shown, Payload::Owner(_)) && self.native(key, path).as_ref() != Some(&shown);
-        let differs = was.as_ref() != Some(&shown) || is_left_out;
-        if differs {
+        if was.as_ref() != Some(&shown) || is_left_out {
             self.put_view(key, path, &shown, meta);
         } else {
             self.imply(meta);
         }
-        differs
     }
 
     /// Stores merged metadata of a key whose elements the dataset shows already, and shows its TTL.
-    fn keep_met(&mut self, key: KeyRef<'_>, mut met: KeyMeta) -> bool {
-        let mut changed = false;
+    pub(super) fn keep_met(&mut self, key: KeyRef<'_>, mut met: KeyMeta) {
         if self.keyspace.kind(key.db, key.name).is_some() {
             let at = met.ttl.view();
-            changed = at != self.keyspace.expire_at(key.db, key.name);
-            if changed {
+            if at != self.keyspace.expire_at(key.db, key.name) {
                 self.keyspace.set_expire_at(key.db, key.name, at);
             }
         }
@@ -121,7 +118,6 @@ impl<K: Keyspace> Merge<'_, K> {
             let id = self.table.entry(key.db, key.name);
             *self.table.meta_mut(id) = met;
         }
-        changed
     }
 
     /// Registers the dots that came for pruning.

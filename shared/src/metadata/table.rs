@@ -252,6 +252,12 @@ impl Table {
         self.slots.get_mut(queued.slot as usize).filter(|slot| slot.generation == queued.generation)
     }
 
+    /// How many dots of each origin come up for pruning, with the highest.
+    #[cfg(test)]
+    pub(crate) fn awaited(&self) -> Vec<(usize, Option<Timestamp>)> {
+        self.queues.iter().map(|queue| (queue.len(), queue.iter().map(|queued| queued.ts).max())).collect()
+    }
+
     /// Estimate of all bytes held, from a sample of the keys: for `metadata_bytes`.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -24,15 +24,17 @@ impl Shard {
             // What the source has removed was removed here, too.
             return None;
         }
+        let is_behind = self.is_source_behind();
+        let here = |dot: Dot| syncing.names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..dot });
+        if !is_behind && !theirs.dots().filter_map(here).any(|dot| dot.is_in(self.stability.stable())) {
+            // The usual case: whatever the source has was written where all that is stable here had been seen.
+            return None;
+        }
         if self.is_news_of_the_past(theirs) {
             let stable = self.stability.stable().clone();
             return self.merge(keyspace).key_at_risk(key, theirs, &stable);
         }
-        let is_behind = self.is_source_behind();
-        let here = |dot: Dot| syncing.names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..dot });
-        let has_stable = || theirs.dots().filter_map(here).any(|dot| dot.is_in(self.stability.stable()));
-        let may_be_torn = || has_stable() && self.may_have_come_back();
-        if !is_behind && !may_be_torn() {
+        if !is_behind && !self.may_have_come_back() {
             return None;
         }
         let stable = self.stability.stable().clone();

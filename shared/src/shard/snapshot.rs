@@ -50,21 +50,30 @@ impl Shard {
         self.merge(keyspace).exposed(key)
     }
 
-    /// Appends a key of which nothing but what is `shown` is known here. False, and nothing is appended, where the metadata may have to say more:
-    /// [`Shard::encode_snapshot_key`].
-    pub fn encode_key_at_rest<K: Keyspace>(
+    /// Appends the complete state of a key that a server shows without a look-up. False, and nothing is appended, where the metadata may have to say
+    /// more: [`Shard::encode_snapshot_key`].
+    pub fn encode_shown_key<K: Keyspace>(
         &mut self,
         out: &mut Vec<u8>,
         key: KeyRef<'_>,
         shown: &mut impl AtRest,
         keyspace: &mut K,
     ) -> bool {
-        self.table(keyspace).find(key.db, key.name).is_none() && rest::encode_shown(out, key, shown)
+        let table = self.table(keyspace);
+        match table.find(key.db, key.name) {
+            None => rest::encode_shown(out, key, &KeyMeta::default(), shown),
+            Some(id) => rest::encode_shown(out, key, table.meta(id), shown),
+        }
     }
 
     /// Appends the complete state of a key, as [`Shard::snapshot_key`] gives it. Whether there is anything to say of it.
     pub fn encode_snapshot_key<K: Keyspace>(&mut self, out: &mut Vec<u8>, key: KeyRef<'_>, keyspace: &mut K) -> bool {
-        if self.table(keyspace).find(key.db, key.name).is_none() && rest::encode(out, key, keyspace) {
+        let table = self.table(keyspace);
+        let is_encoded = match table.find(key.db, key.name) {
+            None => rest::encode(out, key, keyspace),
+            Some(id) => rest::encode_known(out, key, table.meta(id), keyspace),
+        };
+        if is_encoded {
             return true;
         }
         let state = self.snapshot_key(key, keyspace);

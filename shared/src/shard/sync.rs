@@ -69,6 +69,8 @@ pub(super) struct Syncing {
     pub(super) here: Vec<u8>,
     /// `None`: it goes on with what was broken off.
     pub(super) present: Option<Present>,
+    /// Room for the clock and S of this shard while a key is merged.
+    pub(super) seen: (VectorClock, VectorClock),
 }
 
 impl Syncing {
@@ -209,7 +211,8 @@ impl Shard {
         }
         let round = Round { clock, stable, merged: HashSet::default(), key: Round::key_of(&head) };
         let present = Some(Present::new(self.backlog.end_offset()));
-        self.syncing = Some(Box::new(Syncing { head, names, round, earlier, here: Vec::new(), present }));
+        let (here, seen) = Default::default();
+        self.syncing = Some(Box::new(Syncing { head, names, round, earlier, here, present, seen }));
         Ok(())
     }
 
@@ -267,7 +270,7 @@ impl Shard {
                 from = used;
                 self.reassert_at_risk(&[at_risk], keyspace, now_ms);
             }
-            if let Err(error) = self.follow_sync_key(name, key.state, keyspace) {
+            if let Err(error) = self.merge_key(name, hash, key.state, keyspace) {
                 break Err(error);
             }
             used = keys.len() - reader.rest().len();
@@ -347,14 +350,27 @@ impl Shard {
     pub(super) fn follow_sync_key<K: Keyspace>(
         &mut self,
         key: KeyRef<'_>,
+        theirs: KeyMeta,
+        keyspace: &mut K,
+    ) -> Result<(), SyncError> {
+        let hash = self.syncing.as_ref().ok_or(SyncError::NotBegun)?.round.hash(key);
+        self.merge_key(key, hash, theirs, keyspace)
+    }
+
+    /// A key, and its hash, of the snapshot.
+    fn merge_key<K: Keyspace>(
+        &mut self,
+        key: KeyRef<'_>,
+        hash: u64,
         mut theirs: KeyMeta,
         keyspace: &mut K,
     ) -> Result<(), SyncError> {
         let mut syncing = self.syncing.take().ok_or(SyncError::NotBegun)?;
         let renamed = theirs.rename_origins(&syncing.names);
         if renamed.is_ok() {
-            let unseen_by = self.clock.clone();
-            let seen_stable = self.stability.stable().clone();
+            let (mut unseen_by, mut seen_stable) = std::mem::take(&mut syncing.seen);
+            unseen_by.clone_from(&self.clock);
+            seen_stable.clone_from(self.stability.stable());
             let (clock, stable) = syncing.known(key, &unseen_by, &seen_stable);
             let meeting = Meeting {
                 source: Side { clock: &syncing.round.clock, stable: &syncing.round.stable },
@@ -363,10 +379,11 @@ impl Shard {
             };
             let mut merge = self.merge(keyspace);
             merge.syncing = Some(&unseen_by);
-            merge.meet(key, &theirs, &meeting);
+            merge.meet(key, theirs, &meeting);
+            drop((clock, stable));
             let is_here = keyspace.kind(key.db, key.name).is_some();
-            let hash = syncing.round.hash(key);
             syncing.merged(key, hash, is_here);
+            syncing.seen = (unseen_by, seen_stable);
         }
         self.syncing = Some(syncing);
         self.meet_taken(key, keyspace);

@@ -182,6 +182,30 @@ fn encode_payload(out: &mut Vec<u8>, payload: Option<&Payload>) {
 /// Appends an element without dots: what [`encode_path`] appends of [`PathMeta::stable`].
 pub(super) fn encode_stable(out: &mut Vec<u8>, value: Value<'_>) {
     out.push(HAS_BASE);
+    encode_value(out, value);
+    // Neither assigns nor increments.
+    out.extend_from_slice(&[0, 0]);
+}
+
+/// Appends an element that the dataset shows, and of which one `Assign` is known: what [`encode_path`] appends of it when its value is explicit.
+/// False: there is more to say.
+pub(super) fn encode_assigned(out: &mut Vec<u8>, path: &PathMeta, shown: Value<'_>) -> bool {
+    let ([Assigned { dot, reasserted, payload }], None) = (&*path.assigns, &path.sum) else { return false };
+    // Neither base nor patches, and one assign.
+    out.extend_from_slice(&[0, 1]);
+    write_dot(out, dot);
+    writer::flag(out, *reasserted);
+    match payload {
+        None => encode_value(out, shown),
+        payload => encode_payload(out, payload.as_ref()),
+    }
+    // No increments.
+    out.push(0);
+    true
+}
+
+/// What [`encode_payload`] appends.
+fn encode_value(out: &mut Vec<u8>, value: Value<'_>) {
     match value {
         Value::Bytes(bytes) | Value::Payload(bytes) => {
             out.push(BYTES);
@@ -199,8 +223,6 @@ pub(super) fn encode_stable(out: &mut Vec<u8>, value: Value<'_>) {
         Value::Present => out.push(PRESENT),
         value => encode_payload(out, Some(&Payload::from_value(value))),
     }
-    // Neither assigns nor increments.
-    out.extend_from_slice(&[0, 0]);
 }
 
 /// Appends a TTL without dots.
@@ -209,7 +231,7 @@ pub(super) fn encode_stable_ttl(out: &mut Vec<u8>, at: Option<UnixMs>) {
     out.push(0);
 }
 
-fn encode_ttl(out: &mut Vec<u8>, ttl: &TtlMeta) {
+pub(super) fn encode_ttl(out: &mut Vec<u8>, ttl: &TtlMeta) {
     let TtlMeta { base, dots } = ttl;
     encode_time(out, *base);
     writer::varint(out, dots.len() as u64);

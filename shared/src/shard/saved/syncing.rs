@@ -13,7 +13,7 @@ const HASHES: usize = 64 << 10;
 
 pub(super) fn save(pieces: &mut Pieces<'_>, syncing: &Syncing) {
     // The names are those of the head.
-    let Syncing { head, names: _, round, earlier, here: _, present: _ } = syncing;
+    let Syncing { head, names: _, round, earlier, here: _, present: _, seen: _ } = syncing;
     pieces.item(Tag::SyncHead, |out| head.encode(out));
     for Round { clock, stable, merged, key } in earlier.iter().chain([round]) {
         pieces.item(Tag::SyncRound, |out| {
@@ -37,8 +37,8 @@ pub(super) fn decode_head(reader: &mut Reader<'_>, shard: &mut Shard) -> Result<
     if head.joins.iter().any(|(_, dot)| dot.origin.index() >= names.len()) {
         return Err(SavedError::Unfitting("a join of a full sync"));
     }
-    let (round, earlier, here, present) = Default::default();
-    shard.syncing = Some(Box::new(Syncing { head, names, round, earlier, here, present }));
+    let (round, earlier, here, present, seen) = Default::default();
+    shard.syncing = Some(Box::new(Syncing { head, names, round, earlier, here, present, seen }));
     Ok(())
 }
 
