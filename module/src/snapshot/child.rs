@@ -5,6 +5,7 @@ use std::io::{self, Error, PipeWriter, Write};
 use syncer_shared::effect::FUNCTIONS_DB;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::KeyRef;
+use syncer_shared::metadata::KeyId;
 use syncer_shared::shard::Shard;
 
 use super::feeder::Word;
@@ -24,6 +25,8 @@ struct Writer {
     /// With room for its head.
     piece: Vec<u8>,
     keys: u64,
+    /// Places of the metadata whose keys the dataset shows.
+    shown: Vec<bool>,
 }
 
 impl Writer {
@@ -45,6 +48,15 @@ impl Writer {
         self.count()
     }
 
+    /// The scan has come to a key of which this is known.
+    fn saw(&mut self, known: Option<KeyId>) {
+        let Some(place) = known.map(KeyId::place) else { return };
+        if place >= self.shown.len() {
+            self.shown.resize(place + 1, false);
+        }
+        self.shown[place] = true;
+    }
+
     /// Another key is in the piece.
     fn count(&mut self) -> io::Result<()> {
         self.keys += 1;
@@ -57,7 +69,7 @@ pub fn write(context: &Context, pipe: PipeWriter) -> io::Result<()> {
     let mut shard = state::shard().map_err(Error::other)?;
     let mut piece = Vec::with_capacity(2 * PIECE_BYTES);
     piece.resize(Word::HEAD_BYTES, 0);
-    let mut writer = Writer { pipe, piece, keys: 0 };
+    let mut writer = Writer { pipe, piece, keys: 0, shown: Vec::new() };
     shard.snapshot_head().encode(&mut writer.piece);
     writer.send(Word::Head)?;
     write_dataset(context, &mut shard, &mut writer)?;
@@ -91,10 +103,12 @@ fn write_database(
     while more {
         let mut written = Ok(());
         more = scan.step_open(context, &mut |name, key| {
+            let known = shard.table(keyspace).find(db, name);
+            writer.saw(known);
             let plain = key.as_ref().and_then(|key| Plain::new(key));
             let wrote = plain.is_some_and(|mut plain| {
                 let key = KeyRef { db, name };
-                let is_encoded = shard.encode_shown_key(&mut writer.piece, key, &mut plain, keyspace);
+                let is_encoded = shard.encode_shown_key(&mut writer.piece, key, known, &mut plain, keyspace);
                 if is_encoded && written.is_ok() {
                     written = writer.count();
                 }
@@ -124,6 +138,9 @@ fn write_functions(context: &Context, shard: &mut Shard, writer: &mut Writer) ->
 fn write_hidden(context: &Context, shard: &mut Shard, writer: &mut Writer) -> io::Result<()> {
     with_keyspace(context, |keyspace| {
         for place in 0..shard.table(keyspace).places() {
+            if writer.shown.get(place).is_some_and(|is_shown| *is_shown) {
+                continue;
+            }
             let key = shard.table(keyspace).key_in(place);
             let Some((db, name)) = key.map(|(db, name)| (db, name.to_vec())) else { continue };
             if keyspace.kind(db, &name).is_none() {

@@ -247,6 +247,13 @@ impl Paths {
         }
     }
 
+    /// Makes room for so many more entries, if they are few.
+    pub fn expect(&mut self, more: u64) {
+        if let Paths::Few(list) = self {
+            list.reserve_exact(usize::try_from(more).unwrap_or(usize::MAX).min(Self::FEW_MAX));
+        }
+    }
+
     /// Takes the entry of a path out.
     pub fn remove(&mut self, path: Path<'_>) -> Option<PathMeta> {
         match self {

@@ -19,6 +19,12 @@ impl KeyId {
     pub(super) const fn from_slot(slot: u32) -> Self {
         Self(slot)
     }
+
+    /// Where [`Table::key_in`] finds it.
+    #[must_use]
+    pub const fn place(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// (database, key) -> [`KeyMeta`], with a queue per origin of what may be pruned next.

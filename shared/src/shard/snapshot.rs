@@ -4,7 +4,7 @@ use super::Shard;
 use crate::context::StreamContext;
 use crate::keyspace::Keyspace;
 use crate::merge::KeyRef;
-use crate::metadata::KeyMeta;
+use crate::metadata::{KeyId, KeyMeta};
 use crate::origin::Origin;
 use crate::snapshot::{AtRest, SnapshotForgotten, SnapshotHead, SnapshotReign, key, rest};
 
@@ -50,19 +50,19 @@ impl Shard {
         self.merge(keyspace).exposed(key)
     }
 
-    /// Appends the complete state of a key that a server shows without a look-up. False, and nothing is appended, where the metadata may have to say
-    /// more: [`Shard::encode_snapshot_key`].
+    /// Appends the complete state of a key that a server shows without a look-up, and of which the table has this entry. False, and nothing is appended,
+    /// where the metadata may have to say more: [`Shard::encode_snapshot_key`].
     pub fn encode_shown_key<K: Keyspace>(
         &mut self,
         out: &mut Vec<u8>,
         key: KeyRef<'_>,
+        known: Option<KeyId>,
         shown: &mut impl AtRest,
         keyspace: &mut K,
     ) -> bool {
-        let table = self.table(keyspace);
-        match table.find(key.db, key.name) {
+        match known {
             None => rest::encode_shown(out, key, &KeyMeta::default(), shown),
-            Some(id) => rest::encode_shown(out, key, table.meta(id), shown),
+            Some(id) => rest::encode_shown(out, key, self.table(keyspace).meta(id), shown),
         }
     }
 

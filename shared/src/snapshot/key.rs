@@ -277,7 +277,11 @@ impl<'a> SnapshotKey<'a> {
                 decode_list(reader, &mut state)?;
                 continue;
             }
-            for _ in 0..reader.varint("elements")? {
+            let count = reader.varint("elements")?;
+            if count > 0 {
+                state.kind_or_insert(kind).paths.expect(count);
+            }
+            for _ in 0..count {
                 let path = path_of(kind, reader.prefixed(limits::NAME_BYTES_MAX, "element")?);
                 if matches!(path, Path::Stream(name) if Part::parse(name).is_none()) {
                     return Err(WireError::Invalid { what: "part of a stream" });
