@@ -45,6 +45,44 @@ fn budget() -> Duration {
     if others { BUDGET } else { BUDGET_ALONE }
 }
 
+/// Keys that one call takes. The clock is looked at for the first ones and for one in a few, as long as they are quick: that costs about as much as most else
+/// that is done about a key that is the same.
+struct Slice {
+    begun: Instant,
+    budget: Duration,
+    keys: u64,
+    /// At the last look.
+    elapsed: Duration,
+    unlooked: u32,
+}
+
+impl Slice {
+    /// So many keys go by without a look,
+    const UNLOOKED: u32 = 3;
+    /// if those before it took no longer.
+    const QUICK: Duration = Duration::from_micros(20);
+
+    fn begin() -> Self {
+        Self { begun: Instant::now(), budget: budget(), keys: 0, elapsed: Duration::ZERO, unlooked: 0 }
+    }
+
+    /// Whether another key is to be taken: the first one in any case.
+    fn lasts(&mut self) -> bool {
+        if self.keys > 0 && self.unlooked > 0 {
+            self.unlooked -= 1;
+        } else if self.keys > 0 {
+            let elapsed = self.begun.elapsed();
+            if elapsed >= self.budget {
+                return false;
+            }
+            let is_quick = elapsed.saturating_sub(self.elapsed) <= Self::QUICK;
+            (self.elapsed, self.unlooked) = (elapsed, if is_quick { Self::UNLOOKED } else { 0 });
+        }
+        self.keys += 1;
+        true
+    }
+}
+
 struct Sync;
 
 impl Run for Sync {
@@ -105,12 +143,10 @@ fn compare(context: &Context, args: Arguments<'_>) -> CommandResult {
     }
     crate::capture::flush(context);
     let mut shard = state::shard()?;
-    let (begun, budget) = (Instant::now(), budget());
-    let mut is_first = true;
-    let mut lasts = || std::mem::take(&mut is_first) || begun.elapsed() < budget;
-    let used = with_keyspace(context, |keyspace| shard.compare_keys(bytes, keyspace, &mut lasts));
+    let mut slice = Slice::begin();
+    let used = with_keyspace(context, |keyspace| shard.compare_keys(bytes, keyspace, &mut || slice.lasts()));
     replication::drain(context, &mut shard);
-    reply_used(context, used?, begun);
+    reply_used(context, used?, slice.begun);
     Ok(())
 }
 
@@ -164,17 +200,12 @@ fn keys(context: &Context, args: Arguments<'_>) -> CommandResult {
     let bytes = args.bytes(3)?;
     crate::capture::flush(context);
     let mut shard = state::shard()?;
-    let (begun, budget, mut count) = (Instant::now(), budget(), 0);
-    let mut lasts = || {
-        let lasts = count == 0 || begun.elapsed() < budget;
-        count += u64::from(lasts);
-        lasts
-    };
-    let used = with_keyspace(context, |keyspace| shard.sync_keys(bytes, keyspace, now_ms(), &mut lasts));
+    let mut slice = Slice::begin();
+    let used = with_keyspace(context, |keyspace| shard.sync_keys(bytes, keyspace, now_ms(), &mut || slice.lasts()));
     replication::drain(context, &mut shard);
     let used = used?;
-    progress::advance(count, used as u64);
-    reply_used(context, used, begun);
+    progress::advance(slice.keys, used as u64);
+    reply_used(context, used, slice.begun);
     Ok(())
 }
 
