@@ -14,8 +14,9 @@ use crate::protocol::{Code, PeerInfo, Piece, Refusal, SnapshotBegun, merged_byte
 use crate::resp::Reply;
 use crate::spool::{Folder, Spool, Spools};
 
-/// Reads that the source is asked for ahead of what is written.
-pub(super) const READS: usize = 2;
+/// Reads that the source is asked for ahead of what is written: its child and the target work at the same time, and neither is to wait because the
+/// other takes longer for a piece than for the one before.
+pub(super) const READS: usize = 4;
 /// How long either end may take for one step: a large key, or a machine that is busy with the fork.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
