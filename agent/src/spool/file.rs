@@ -14,6 +14,7 @@ use siphasher::sip::SipHasher13;
 use syncer_shared::instance::InstanceId;
 use syncer_shared::snapshot::SnapshotHead;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, BufReader};
+use tokio::task::JoinHandle;
 
 use super::{SpoolError, disk};
 
@@ -28,6 +29,8 @@ const HASH_BYTES: u64 = 8;
 const HEAD_BYTES_MAX: usize = 64 << 20;
 /// So much is handed to the disk at once.
 const BUFFER_BYTES: usize = 256 << 10;
+/// When so much was written, the disk is told to take it.
+const AHEAD_BYTES: u64 = 4 << 20;
 
 /// A whole snapshot.
 #[derive(Clone, Debug)]
@@ -190,8 +193,41 @@ pub struct Writer {
     buffer: Vec<u8>,
     hasher: SipHasher13,
     len: u64,
+    ahead: Ahead,
     part: Part,
     path: PathBuf,
+}
+
+/// Has the disk take what is written while more is still to come, so that it does not come to all of it at the end, when everything waits for that.
+#[derive(Debug)]
+struct Ahead {
+    /// The same file.
+    file: File,
+    /// Up to where it was, or is being, done.
+    from: u64,
+    under_way: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Ahead {
+    /// There are `len` bytes now.
+    async fn go_on(&mut self, len: u64) -> io::Result<()> {
+        if len - self.from < AHEAD_BYTES || self.under_way.as_ref().is_some_and(|task| !task.is_finished()) {
+            return Ok(());
+        }
+        self.finish().await?;
+        let file = self.file.try_clone()?;
+        self.from = len;
+        self.under_way = Some(tokio::task::spawn_blocking(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// What has gone wrong is told once, so it must not get lost.
+    async fn finish(&mut self) -> io::Result<()> {
+        match self.under_way.take() {
+            Some(task) => task.await.unwrap_or_else(|error| Err(error.into())),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Removed when it is dropped.
@@ -215,9 +251,11 @@ impl Writer {
     ) -> Result<Self, SpoolError> {
         let _ = fs::remove_file(&part);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
-        let file = tokio::fs::File::from_std(file.map_err(disk("create", &part))?);
+        let file = file.map_err(disk("create", &part))?;
+        let ahead = Ahead { file: file.try_clone().map_err(disk("create", &part))?, from: 0, under_way: None };
+        let file = tokio::fs::File::from_std(file);
         let (buffer, hasher) = (Vec::with_capacity(BUFFER_BYTES), SipHasher13::new());
-        let mut writer = Self { file, buffer, hasher, len: 0, part: Part(part), path };
+        let mut writer = Self { file, buffer, hasher, len: 0, ahead, part: Part(part), path };
         let head_len = u32::try_from(head.len()).unwrap_or(u32::MAX).to_le_bytes();
         writer.put(&[MAGIC, &[VERSION, local.get()], &keys.to_le_bytes(), &head_len, head]).await?;
         Ok(writer)
@@ -230,7 +268,10 @@ impl Writer {
     pub async fn piece(&mut self, bytes: &[u8], keys: u64) -> Result<(), SpoolError> {
         match u32::try_from(bytes.len()) {
             Ok(0) => Ok(()),
-            Ok(len) => self.put(&[&len.to_le_bytes(), &keys.to_le_bytes(), bytes]).await,
+            Ok(len) => {
+                self.put(&[&len.to_le_bytes(), &keys.to_le_bytes(), bytes]).await?;
+                self.ahead.go_on(self.len).await.map_err(disk("write", &self.path))
+            }
             Err(_) => Err(SpoolError::Damaged { path: self.path.clone(), what: "a key is longer than 4 GiB" }),
         }
     }
@@ -244,10 +285,11 @@ impl Writer {
         self.put(&[&[0; 4], &len.to_le_bytes()]).await?;
         let hash = self.hasher.finish().to_le_bytes();
         self.put(&[&hash]).await?;
-        let Self { mut file, buffer, part, path, .. } = self;
+        let Self { mut file, buffer, mut ahead, part, path, .. } = self;
         let finished = async {
             file.write_all(&buffer).await?;
             file.flush().await?;
+            ahead.finish().await?;
             file.sync_all().await?;
             tokio::fs::rename(&part.0, &path).await?;
             let folder = path.parent().map(Path::to_owned).unwrap_or_default();
