@@ -53,7 +53,14 @@ pub enum Seen<'a> {
     },
 }
 
-impl Seen<'_> {
+impl<'a> Seen<'a> {
+    /// Who has this clock, as someone whose S is `stable` sees it: an instance, not the author of a group.
+    #[must_use]
+    pub fn of(clock: &'a VectorClock, stable: &'a VectorClock) -> Self {
+        let lacks = (!clock.covers(stable)).then_some(stable);
+        Self::Context { clock, group: (Origin::from_index(0), Timestamp::ZERO), lacks }
+    }
+
     /// Whether the author had seen the effect of `dot`.
     #[must_use]
     pub fn has(&self, dot: &Dot) -> bool {

@@ -32,7 +32,7 @@ use crate::hyperloglog::is_claimed;
 use crate::keyspace::Keyspace;
 use crate::metadata::{PathMeta, Payload, Table, Top};
 use crate::origin::Origins;
-use crate::stream::{Part, entry_id};
+use crate::stream::{Part, StreamId, entry_id};
 
 /// Switches for the controls of the simulation: each rule has a counterexample without it. All on, always,
 /// outside tests.
@@ -304,5 +304,27 @@ impl Element {
     #[must_use]
     pub fn new(path: Path<'_>, value: Value<'_>) -> Self {
         Self { path: OwnedPath::new(path), payload: Payload::from_value(value) }
+    }
+
+    /// The consumer group, if it is one with its position.
+    #[must_use]
+    pub fn group(&self) -> Option<&[u8]> {
+        match self.part()? {
+            Part::Group(group) => Some(group),
+            _ => None,
+        }
+    }
+
+    /// The group and the entry that is late for it, if it says that.
+    #[must_use]
+    pub fn late(&self) -> Option<(&[u8], StreamId)> {
+        match (&self.payload, self.part()?) {
+            (Payload::Late, Part::Delivery { group, id }) => Some((group, id)),
+            _ => None,
+        }
+    }
+
+    fn part(&self) -> Option<Part<'_>> {
+        if self.path.kind == crate::effect::Kind::Stream { Part::parse(&self.path.name) } else { None }
     }
 }

@@ -160,7 +160,7 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// Deliveries of an entry that is not here. A dataset keeps none without its entry, or not for ever, and what is stable has no metadata: so of what
     /// everyone has had, some still have a delivery when the entry comes back, and others have not.
-    fn stably_gone(&mut self, key: KeyRef<'_>, id: StreamId, stable: &VectorClock) -> Vec<PartName> {
+    pub(crate) fn stably_gone(&mut self, key: KeyRef<'_>, id: StreamId, stable: &VectorClock) -> Vec<PartName> {
         let last = self.keyspace.stream_part(key.db, key.name, Part::Last);
         // Whatever was delivered is not above it.
         let may_have_been = matches!(last, Some(Payload::Id(last)) if id <= last);
@@ -292,7 +292,7 @@ impl<K: Keyspace> Merge<'_, K> {
         stable: &VectorClock,
     ) -> Option<AtRisk> {
         let kind = self.keyspace.kind(key.db, key.name);
-        let (mut elements, mut is_stable) = (Vec::new(), false);
+        let (mut elements, mut late, mut is_stable) = (Vec::new(), Vec::new(), false);
         if kind == Some(Kind::List) {
             // Positions keep their dots for ever, so only what never had one is at risk.
             self.items(key, |path, meta, value| {
@@ -311,9 +311,19 @@ impl<K: Keyspace> Merge<'_, K> {
                     is_stable = true;
                     if wanted(path) && !shows_news(meta, stable) {
                         elements.push(Element::new(path, value));
+                    } else if value == Value::Late {
+                        late.push(Element::new(path, value));
                     }
                 }
             });
+        }
+        // Of groups that are asserted again: how far depends on it.
+        if !late.is_empty() {
+            let groups: Vec<Element> = elements.iter().filter(|element| element.group().is_some()).cloned().collect();
+            late.retain(|late: &Element| {
+                late.late().is_some_and(|(of, _)| groups.iter().any(|g| g.group() == Some(of)))
+            });
+            elements.append(&mut late);
         }
         let shown = match meta.filter(|m| !m.ttl.is_empty()) {
             Some(meta) if ttl_has_stable(&meta.ttl, stable) => Some(meta.ttl.view()),

@@ -12,9 +12,8 @@ use crate::dot::{Dot, Seen};
 use crate::effect::{Kind, Op, Path, StreamOp, TtlNote, Value};
 use crate::keyspace::Keyspace;
 use crate::metadata::{Assigned, KeyMeta, PathMeta, Payload};
-use crate::origin::{Origin, Origins};
+use crate::origin::Origins;
 use crate::stream::{self, LAST_NAME, Part, PartName, StreamId, entry_id, entry_name};
-use crate::timestamp::Timestamp;
 
 /// The last generated id of a stream.
 pub(super) const LAST: Path<'static> = Path::Stream(LAST_NAME);
@@ -256,8 +255,15 @@ impl<K: Keyspace> Merge<'_, K> {
             // All of it: nobody names a delivery whose entry is gone, and that may have no metadata.
             self.keyspace.take_group(key.db, key.name, group);
         }
-        // The group comes before its deliveries.
-        parts.into_iter().for_each(|(name, meta)| self.show(key, Path::Stream(&name), meta));
+        // The group comes before its deliveries. While any is out, the key keeps its place in the table: their dots wait there for pruning.
+        for (name, meta) in parts {
+            if meta.is_empty() {
+                self.keyspace.take(key.db, key.name, Path::Stream(&name));
+            } else {
+                self.show(key, Path::Stream(&name), meta);
+            }
+        }
+        self.return_path(key, LAST, PathMeta::default());
         if self.position(key, group).is_some() {
             late.iter().for_each(|name| self.keep_late(key, Path::Stream(name)));
         }
@@ -418,9 +424,7 @@ impl<K: Keyspace> Merge<'_, K> {
         if !self.shows_stream(key) {
             return;
         }
-        let (clock, stable) = (meeting.source.clock, meeting.target.stable);
-        let lacks = (!clock.covers(stable)).then_some(stable);
-        let seen = Seen::Context { clock, group: (Origin::from_index(0), Timestamp::ZERO), lacks };
+        let seen = Seen::of(meeting.source.clock, meeting.target.stable);
         let mut groups: Vec<(PartName, StreamId)> = Vec::new();
         self.keyspace.elements(key.db, key.name, &mut |path, value| {
             if let (Path::Stream(name), Value::Id(position)) = (path, value)
@@ -435,6 +439,13 @@ impl<K: Keyspace> Merge<'_, K> {
             if let Some(Part::Group(group)) = Part::parse(&name) {
                 self.late_after_move(key, group, was, position, &seen);
             }
+        }
+    }
+
+    /// A group is there that was `seen` elsewhere, and nothing tells any more what is late for it.
+    pub(crate) fn keep_late_of_group(&mut self, key: KeyRef<'_>, group: &[u8], seen: &Seen<'_>) {
+        if let Some(position) = self.position(key, group) {
+            self.late_after_move(key, group, None, position, seen);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Groups that this shard authors by itself, to keep what would be lost (I-8 names them as its exceptions).
 
+use std::collections::BTreeMap;
+
 use super::Shard;
 use super::join::has;
 use crate::clock::VectorClock;
@@ -192,12 +194,21 @@ fn is_settled(aside: &Aside, stable: &VectorClock, membership: &Membership) -> b
     aside.expired.is_in(stable) && aside.revival.authors.iter().all(decided)
 }
 
-/// `note` goes with each. That an entry of a stream is late is no element: each instance knows that by itself, as long as the group is there.
+/// `note` goes with each. That an entry of a stream is late is no element: each instance knows that by itself, as long as the group is there. Where it is
+/// not, what its position passes counts as delivered or skipped: so it is not asserted past what is late here. Twice rather than never.
 fn push_elements(group: &mut GroupBuilder, db: u32, key: &[u8], elements: &[Element], note: TtlNote) {
+    let mut late: BTreeMap<&[u8], StreamId> = BTreeMap::new();
+    for (of, id) in elements.iter().filter_map(Element::late) {
+        late.entry(of).and_modify(|first| *first = id.min(*first)).or_insert(id);
+    }
     for element in elements.iter().filter(|element| element.payload != Payload::Late) {
         let path = element.path.get();
-        let op = Op::Assign { path, value: element.payload.value(path), reasserted: true };
-        group.push(&Effect { db, key, ttl: note, op });
+        let before = element.group().and_then(|of| late.get(of)?.previous());
+        let value = match (element.payload.value(path), before) {
+            (Value::Id(position), Some(before)) => Value::Id(position.min(before)),
+            (value, _) => value,
+        };
+        group.push(&Effect { db, key, ttl: note, op: Op::Assign { path, value, reasserted: true } });
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Shard;
 use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
-use crate::effect::{Effect, Op, TtlNote, UnixMs};
+use crate::effect::{Effect, Op, StreamOp, TtlNote, UnixMs};
 use crate::group::{self, GroupBuilder};
 use crate::keyspace::Keyspace;
 use crate::merge::{KeyRef, registers};
@@ -223,6 +223,19 @@ impl Shard {
         group::effects(body).filter(is_plain).for_each(|effect| self.merge(keyspace).correct(&effect));
         for (db, name) in touched {
             self.merge(keyspace).reconcile(KeyRef { db, name: &name });
+        }
+        self.keep_late_of_unseen(body, keyspace);
+    }
+
+    /// Groups that were removed here and that a snapshot has brought, too: they stay, and the server has forgotten what is late for them. That is what
+    /// the source had not seen.
+    fn keep_late_of_unseen<K: Keyspace>(&mut self, body: &[u8], keyspace: &mut K) {
+        let stable = self.stability.stable().clone();
+        for Effect { db, key, op, .. } in group::effects(body) {
+            let Op::Stream(StreamOp::Ungroup { group }) = op else { continue };
+            let key = KeyRef { db, name: key };
+            let Some(clock) = self.syncing.as_ref().and_then(|syncing| syncing.brought(key)).cloned() else { continue };
+            self.merge(keyspace).keep_late_of_group(key, group, &Seen::of(&clock, &stable));
         }
     }
 

@@ -83,6 +83,12 @@ impl Syncing {
         }
     }
 
+    /// What the source of the last snapshot that has brought a key had seen.
+    pub(super) fn brought(&self, key: KeyRef<'_>) -> Option<&VectorClock> {
+        let mut rounds = std::iter::once(&self.round).chain(self.earlier.iter().rev());
+        rounds.find(|round| round.has(key)).map(|round| &round.clock)
+    }
+
     /// What this side has of a key, as a clock and S: also what an earlier snapshot brought, whose entries without a dot stand for
     /// what was stable there.
     fn known<'a>(

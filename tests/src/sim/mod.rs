@@ -14,6 +14,8 @@ pub mod follower;
 pub mod instance;
 #[cfg(test)]
 mod join_cases;
+#[cfg(test)]
+mod late_cases;
 pub mod link;
 pub mod losses;
 #[cfg(test)]

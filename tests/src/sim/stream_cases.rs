@@ -11,7 +11,7 @@ use super::client::Command;
 use super::streams::StreamCommand;
 use super::{Check, World};
 
-fn add(ms: u64) -> Command {
+pub(super) fn add(ms: u64) -> Command {
     Command::Stream(StreamCommand::Add(Some(ms), "v".into()))
 }
 
@@ -19,7 +19,7 @@ fn delete(entry: usize) -> Command {
     Command::Stream(StreamCommand::Delete(entry))
 }
 
-fn read(group: &str, consumer: Option<&str>) -> Command {
+pub(super) fn read(group: &str, consumer: Option<&str>) -> Command {
     Command::Stream(StreamCommand::Read(group.into(), consumer.map(str::to_owned), usize::MAX))
 }
 

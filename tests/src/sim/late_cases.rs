@@ -1,0 +1,90 @@
+//! The cases of entries that are late for a group (DESIGN 2.3), like [`super::cases`].
+
+use syncer_shared::keyspace::Keyspace;
+use syncer_shared::merge::Rules;
+use syncer_shared::metadata::Payload;
+use syncer_shared::stream::{Part, StreamId};
+
+use super::cases::{A, B, C, world};
+use super::client::Command;
+use super::stream_cases::{add, read};
+use super::streams::StreamCommand;
+use super::{Check, World};
+
+/// What everybody is to hand out, once: it is late for group `g`.
+const LATE: StreamId = StreamId { ms: 100, seq: 1 };
+
+fn group() -> Command {
+    Command::Stream(StreamCommand::Group("g".into(), false))
+}
+
+fn destroy() -> Command {
+    Command::Stream(StreamCommand::Destroy("g".into()))
+}
+
+impl World {
+    fn delivered(&mut self, instance: usize) -> Option<Payload> {
+        self.instances[instance].keyspace.stream_part(0, b"x", Part::Delivery { group: b"g", id: LATE })
+    }
+}
+
+/// Found by the simulation (seeds 17183028883, 17183008695): a group that a snapshot had brought was destroyed while that still came in. It stayed, for
+/// who destroyed it counts as not having seen it; but the server had forgotten what was late for it.
+#[test]
+fn what_is_late_stays_so_when_a_group_outlives_its_end_during_a_full_sync() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(B, "x", add(100))?;
+    for command in [add(300), group(), read("g", None)] {
+        world.command(A, "x", command)?;
+    }
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(B, 1)?;
+    assert_eq!(world.delivered(B), Some(Payload::Late));
+    world.command(B, "x", destroy())?;
+    assert_eq!(world.delivered(B), Some(Payload::Late));
+    world.step_sync(B, usize::MAX)?;
+    world.heal()
+}
+
+/// Found by the simulation (seed 12893030179): a group was asserted again that somebody had destroyed meanwhile. What was late there for it came back with
+/// the group, but not that it is late.
+#[test]
+fn what_is_late_is_handed_out_where_its_group_is_asserted_again() -> Check {
+    let mut world = world(3, Rules::default());
+    let backup = world.instances[C].logged();
+    world.command(B, "x", add(100))?;
+    for command in [add(300), group(), read("g", None)] {
+        world.command(A, "x", command)?;
+    }
+    world.settle()?;
+    assert_eq!(world.delivered(B), Some(Payload::Late));
+    world.fail_over(C, backup)?;
+    world.command(B, "x", destroy())?;
+    world.command(C, "x", group())?;
+    world.pull(C, A)?;
+    world.pull(C, B)?;
+    world.pull(A, B)?;
+    world.command(B, "x", read("g", Some("c")))?;
+    assert_eq!(world.delivered(B), Some(Payload::Owner(b"c"[..].into())));
+    world.heal()
+}
+
+/// Found by the simulation (seed 8603006819): of a group that was destroyed only the acknowledgement of a late entry was left, which the `XGROUP DESTROY` had
+/// not seen. The key lost its place in the table for a moment, and with it that acknowledgement its place in the queue for pruning.
+#[test]
+fn an_acknowledgement_that_outlives_its_group_is_pruned() -> Check {
+    let mut world = world(3, Rules::default());
+    world.command(B, "x", add(100))?;
+    for command in [add(300), group(), read("g", None)] {
+        world.command(A, "x", command)?;
+    }
+    world.settle()?;
+    assert_eq!(world.delivered(A), Some(Payload::Late));
+    world.command(C, "x", destroy())?;
+    world.command(A, "x", read("g", None))?;
+    world.pull(C, A)?;
+    world.settle()?;
+    assert_eq!(world.instances[A].shard.status().metadata_keys, 0);
+    world.heal()
+}
