@@ -70,8 +70,16 @@ impl Process {
 
     /// Ends it at once, as a crash does (SIGKILL).
     pub fn kill(&mut self) {
-        // An error says that it has ended already.
+        if self.ended().is_some() {
+            return;
+        }
+        // An error says that it has ended in between.
         let _ = self.child.kill();
+        if let Some(pid) = Pid::from_raw(self.pid() as i32) {
+            // Until it is waited for, the number is nobody else's.
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            remove_faketime(self.pid());
+        }
         let _ = self.child.wait();
     }
 
@@ -179,6 +187,14 @@ impl Drop for Process {
         if thread::panicking() {
             eprintln!("{}", self.tail());
         }
+    }
+}
+
+/// What `libfaketime` leaves in memory of a process that is killed.
+fn remove_faketime(pid: u32) {
+    for name in ["faketime_shm_", "sem.faketime_sem_"] {
+        // Processes with the real clock have none.
+        let _ = fs::remove_file(format!("/dev/shm/{name}{pid}"));
     }
 }
 
