@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     println!("chaos: seed {}", options.seed);
     match run(options) {
         Ok(tally) => {
-            println!("chaos: nothing lost, nothing differs: {tally:?}");
+            println!("chaos: nothing lost, nothing differs: {tally}");
             ExitCode::SUCCESS
         }
         Err(wrong) => {

@@ -1,5 +1,6 @@
 //! What is done to the sites, at random.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -7,10 +8,19 @@ use fastrand::Rng;
 
 use super::history::History;
 use super::link::Mode;
-use super::site::{ChaosSite, Durability};
+use super::sample::Sample;
+use super::site::ChaosSite;
+use super::survival::{Keeps, Place, Role};
+use crate::client::Client;
+use crate::server::Server;
+
+/// How a hand-over ends that was none.
+const GIVEN_UP: &str = "given up by the server";
+/// A server that takes longer to say what it has is not asked.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Kinds of faults, by the names that `--faults` takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// An agent is killed and started again.
     KillAgent,
@@ -87,17 +97,21 @@ enum Cure {
 pub struct Patients<'a> {
     /// All sites.
     pub sites: &'a mut Vec<ChaosSite>,
-    /// Which generations may lose writes.
+    /// Told of what may be lost.
     pub history: &'a History,
     /// All random choices.
     pub random: &'a mut Rng,
+    /// Faults that were done.
+    pub done: BTreeMap<Fault, u64>,
     cures: Vec<(Instant, Cure)>,
+    /// What a primary that was killed had in its file, by site and server.
+    had: BTreeMap<(usize, usize), Sample>,
 }
 
 impl<'a> Patients<'a> {
     /// Nothing is wrong yet.
     pub fn new(sites: &'a mut Vec<ChaosSite>, history: &'a History, random: &'a mut Rng) -> Self {
-        Self { sites, history, random, cures: Vec::new() }
+        Self { sites, history, random, done: BTreeMap::new(), cures: Vec::new(), had: BTreeMap::new() }
     }
 
     /// Ends what has lasted long enough. What was ended.
@@ -120,6 +134,9 @@ impl<'a> Patients<'a> {
             Cure::Heal { site, other } => self.sites[site].set_links(other, Mode::Whole),
             Cure::Restart { site, node } => {
                 self.sites[site].restart(node);
+                if let Some(had) = self.had.remove(&(site, node)) {
+                    self.must_have(site, &had, "a primary with appendfsync always had when it was killed");
+                }
                 if self.sites[site].primary == node {
                     self.sites[site].announce();
                 }
@@ -147,6 +164,14 @@ impl<'a> Patients<'a> {
 
     /// Does it to a random site. What was done; `None` when it does not fit now.
     pub fn inflict(&mut self, fault: Fault) -> Option<String> {
+        let done = self.attempt(fault)?;
+        if !done.ends_with(GIVEN_UP) {
+            *self.done.entry(fault).or_default() += 1;
+        }
+        Some(done)
+    }
+
+    fn attempt(&mut self, fault: Fault) -> Option<String> {
         let site = self.random.usize(0..self.sites.len());
         let other = {
             let others = self.sites.iter().map(|site| site.instance).filter(|id| *id != self.sites[site].instance);
@@ -222,26 +247,18 @@ impl<'a> Patients<'a> {
                 done = format!("{done}: {command}");
             }
             Fault::KillReplica => self.kill(site, 1 - primary),
-            Fault::KillPrimary => {
-                if self.sites[site].options.durability != Durability::Always {
-                    self.may_lose(site);
-                }
-                self.kill(site, primary);
-            }
+            Fault::KillPrimary => self.kill_primary(site),
             Fault::HandOver => {
+                let had = self.sample(self.sites[site].primary());
                 let outcome = self.sites[site].hand_over();
-                done = format!("{done}: {}", if outcome { "done" } else { "given up by the server" });
+                if let Some(had) = had.filter(|_| outcome) {
+                    self.must_have(site, &had, "its primary had when it handed over");
+                }
+                done = format!("{done}: {}", if outcome { "done" } else { GIVEN_UP });
             }
             Fault::Promote | Fault::Crash if !self.sites[site].replica_follows() => return None,
-            Fault::Promote => {
-                self.may_lose(site);
-                self.sites[site].promote();
-            }
-            Fault::Crash => {
-                self.may_lose(site);
-                self.kill(site, primary);
-                self.sites[site].promote();
-            }
+            Fault::Promote => self.promote(site, None),
+            Fault::Crash => self.promote(site, Some(primary)),
             _ => return None,
         }
         Some(done)
@@ -252,8 +269,43 @@ impl<'a> Patients<'a> {
         self.later(Cure::Restart { site, node }, Duration::from_secs(4));
     }
 
-    fn may_lose(&self, site: usize) {
+    fn kill_primary(&mut self, site: usize) {
+        let node = self.sites[site].primary;
+        let keeps = self.sites[site].keeps_in_place();
+        if let Some(had) = self.sample(self.sites[site].primary()).filter(|_| keeps == Keeps::File) {
+            self.had.insert((site, node), had);
+        }
+        self.history.lost(self.sites[site].loss(keeps));
+        self.kill(site, node);
+    }
+
+    /// The replica becomes the primary, perhaps after the primary was killed.
+    fn promote(&mut self, site: usize, killed: Option<usize>) {
+        let had = self.sample(self.sites[site].replica());
+        let place =
+            Place { site: self.sites[site].instance, generation: self.sites[site].generation(), role: Role::Replica };
+        self.history.lost(self.sites[site].loss(Keeps::Replica));
+        killed.into_iter().for_each(|node| self.kill(site, node));
+        self.sites[site].promote();
+        if let Some(had) = had {
+            self.history.saw(place, &had);
+            self.must_have(site, &had, "its replica had when it was promoted");
+        }
+    }
+
+    fn sample(&self, server: &Server) -> Option<Sample> {
+        let mut client = Client::connect(server.port()).ok()?;
+        client.patience(PATIENCE);
+        Sample::take(&mut client, &self.history.connections())
+    }
+
+    /// The primary of a site has all that was found somewhere.
+    fn must_have(&self, site: usize, had: &Sample, what: &str) {
         let site = &self.sites[site];
-        self.history.lossy(site.instance, site.generation());
+        if let Some(lost) = self.sample(site.primary()).and_then(|has| has.lacks(had)) {
+            let generation = site.generation();
+            self.history
+                .is_wrong(format!("site {}, generation {generation}, lacks what {what}: {lost}", site.instance));
+        }
     }
 }

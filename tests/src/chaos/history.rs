@@ -1,12 +1,14 @@
 //! What was acknowledged, and what must therefore be there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::order::Order;
+use super::sample::Sample;
 use super::sequence;
+use super::survival::{Least, Loss, Place, Survival};
 use super::write::{COUNTERS, Deed, LOG_SPAN, WriteId};
 use crate::client::Client;
 use crate::reply;
@@ -16,7 +18,7 @@ use crate::reply;
 pub struct Epoch {
     /// Write 0 of it.
     pub first: WriteId,
-    /// What the site was when it began: see [`History::lossy`].
+    /// What the site was when it began: see [`super::survival`].
     pub generation: u64,
     /// So many were sent.
     pub sent: u32,
@@ -24,6 +26,8 @@ pub struct Epoch {
     pub acked: u32,
     /// So many were known to be at every other site, as `SYNCER.WAIT` said.
     pub confirmed: u32,
+    /// When the last of these was.
+    pub last: Instant,
     /// In which round, from 1.
     pub round: u64,
     /// What was so at some moments, rising.
@@ -42,16 +46,23 @@ pub struct Mark {
 }
 
 /// All of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct History {
     epochs: Mutex<Vec<Epoch>>,
-    /// Sites (by instance) and generations that ended in a way that may lose what only they had: acknowledged writes
-    /// that had not left the server that died; and in which round.
-    lossy: Mutex<BTreeMap<(u8, u64), u64>>,
+    /// The connections of this round, and how many writes were sent over each.
+    open: Mutex<BTreeMap<WriteId, Arc<AtomicU32>>>,
+    /// Which site had what.
+    survival: Mutex<Survival>,
+    /// Sites (by instance) that may have lost something in a round.
+    lossy: Mutex<BTreeSet<(u8, u64)>>,
+    /// What was wrong at once.
+    wrong: Mutex<Vec<String>>,
     /// The round that goes on. Between two all is healed and compared.
     round: AtomicU64,
     /// What acknowledged writes popped off queues.
     popped: Mutex<Popped>,
+    sightings: AtomicU64,
+    guarded: AtomicU64,
 }
 
 /// By the write that popped; nothing from an empty queue.
@@ -61,19 +72,59 @@ pub(super) type Popped = BTreeMap<WriteId, Option<WriteId>>;
 pub(super) type Survivors = BTreeSet<WriteId>;
 
 impl History {
-    /// A connection has ended.
-    pub fn ended(&self, epoch: Epoch) {
-        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).push(epoch);
+    /// Of a run that began then.
+    pub fn new(begun: Instant) -> Self {
+        Self {
+            epochs: Mutex::default(),
+            open: Mutex::default(),
+            survival: Mutex::new(Survival::new(begun)),
+            lossy: Mutex::default(),
+            wrong: Mutex::default(),
+            round: AtomicU64::default(),
+            popped: Mutex::default(),
+            sightings: AtomicU64::default(),
+            guarded: AtomicU64::default(),
+        }
     }
 
-    /// The generation of a site ends in a way that may lose its last writes.
-    pub fn lossy(&self, site: u8, generation: u64) {
-        self.lossy.lock().unwrap_or_else(PoisonError::into_inner).insert((site, generation), self.round());
+    /// A connection begins, perhaps once more after one over which nothing came to be sent. To be told how many writes are sent over it.
+    pub fn begins(&self, first: WriteId) -> Arc<AtomicU32> {
+        Arc::clone(lock(&self.open).entry(first).or_default())
+    }
+
+    /// A connection has ended.
+    pub fn ended(&self, epoch: Epoch) {
+        lock(&self.epochs).push(epoch);
+    }
+
+    /// The connections of this round, and how many writes were sent over each.
+    pub fn connections(&self) -> Vec<(WriteId, u32)> {
+        lock(&self.open).iter().map(|(first, sent)| (*first, sent.load(Ordering::SeqCst))).collect()
+    }
+
+    /// A site was seen to have so much.
+    pub fn saw(&self, place: Place, sample: &Sample) {
+        self.sightings.fetch_add(lock(&self.survival).saw(place, sample), Ordering::SeqCst);
+    }
+
+    /// The generation of a site ends in a way that may lose something.
+    pub fn lost(&self, loss: Loss) {
+        if loss.is_lossy() {
+            lock(&self.lossy).insert((loss.site, self.round()));
+        }
+        lock(&self.survival).lost(loss);
+    }
+
+    /// Something is wrong, whatever is there in the end.
+    pub fn is_wrong(&self, what: String) {
+        lock(&self.wrong).push(what);
     }
 
     /// The next round begins.
     pub fn next_round(&self) {
         self.round.fetch_add(1, Ordering::SeqCst);
+        lock(&self.open).clear();
+        lock(&self.survival).next_round();
     }
 
     /// The round that goes on, from 1.
@@ -83,31 +134,35 @@ impl History {
 
     /// A write was acknowledged that pops: this.
     pub fn popped(&self, by: WriteId, what: Option<WriteId>) {
-        self.popped.lock().unwrap_or_else(PoisonError::into_inner).insert(by, what);
+        lock(&self.popped).insert(by, what);
     }
 
     /// Acknowledged writes.
     pub fn acked(&self) -> u64 {
-        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|epoch| u64::from(epoch.acked)).sum()
+        lock(&self.epochs).iter().map(|epoch| u64::from(epoch.acked)).sum()
     }
 
-    /// Compares with a node that has everything. What is wrong, at most a screenful; and how many acknowledged writes
+    /// How often a connection was seen at a server.
+    pub fn sightings(&self) -> u64 {
+        self.sightings.load(Ordering::SeqCst)
+    }
+
+    /// How many writes had to be there only because they had been seen at another site.
+    pub fn guarded(&self) -> u64 {
+        self.guarded.load(Ordering::SeqCst)
+    }
+
+    /// Compares with a node that has everything, as all others do. What is wrong, at most a screenful; and how many acknowledged writes
     /// were lost where that may happen.
     pub fn check(&self, client: &mut Client) -> (Vec<String>, u64) {
-        let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let lossy = self.lossy.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut wrong = Vec::new();
-        let (mut survivors, mut lost) = (Survivors::new(), 0);
-        for epoch in &epochs {
-            let present = present(client, epoch);
-            lost += check_epoch(epoch, &present, lossy.contains_key(&(epoch.first.site, epoch.generation)), &mut wrong);
-            survivors.extend(present.iter().map(|n| WriteId { n: *n, ..epoch.first }));
-        }
+        let epochs = lock(&self.epochs).clone();
+        let mut wrong = std::mem::take(&mut *lock(&self.wrong));
+        let (survivors, lost) = self.check_survival(client, &epochs, &mut wrong);
         check_counters(client, &survivors, &mut wrong);
         check_sets(client, &survivors, &mut wrong);
-        let rounds = lossy.iter().map(|((site, _), round)| (*site, *round)).collect();
-        check_registers(client, &survivors, &Order::new(&epochs, rounds), &mut wrong);
-        let popped = self.popped.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lossy = lock(&self.lossy).clone();
+        check_registers(client, &survivors, &Order::new(&epochs, lossy), &mut wrong);
+        let popped = lock(&self.popped).clone();
         sequence::check(client, &survivors, &popped, &mut wrong);
         let expiring = client.args(&["KEYS", "tmp:*"]);
         if !reply::items(&expiring).is_empty() {
@@ -116,6 +171,26 @@ impl History {
         wrong.truncate(40);
         (wrong, lost)
     }
+
+    fn check_survival(&self, client: &mut Client, epochs: &[Epoch], wrong: &mut Vec<String>) -> (Survivors, u64) {
+        let mut survival = lock(&self.survival);
+        let (mut survivors, mut lost) = (Survivors::new(), 0);
+        for epoch in epochs {
+            let present = present(client, epoch);
+            let least = survival.least(epoch);
+            if epoch.round == self.round() {
+                self.guarded.fetch_add(u64::from(least.guarded), Ordering::SeqCst);
+            }
+            lost += check_epoch(epoch, &present, &least, wrong);
+            survival.settled(epoch.first, present.len() as u32);
+            survivors.extend(present.iter().map(|n| WriteId { n: *n, ..epoch.first }));
+        }
+        (survivors, lost)
+    }
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The numbers in the logs of an epoch.
@@ -130,8 +205,8 @@ fn present(client: &mut Client, epoch: &Epoch) -> BTreeSet<u32> {
 
 /// The writes of a connection survive up to some point and no further (I-2), and that is behind all that may not be lost.
 /// Returns how many were lost that may.
-fn check_epoch(epoch: &Epoch, present: &BTreeSet<u32>, may_lose: bool, wrong: &mut Vec<String>) -> u64 {
-    let Epoch { first, sent, acked, confirmed, generation, .. } = *epoch;
+fn check_epoch(epoch: &Epoch, present: &BTreeSet<u32>, least: &Least, wrong: &mut Vec<String>) -> u64 {
+    let Epoch { first, sent, acked, generation, .. } = *epoch;
     let survived = present.len() as u32;
     let hole = (0..survived).find(|n| !present.contains(n));
     if let Some(hole) = hole {
@@ -143,16 +218,9 @@ fn check_epoch(epoch: &Epoch, present: &BTreeSet<u32>, may_lose: bool, wrong: &m
     if survived > sent {
         wrong.push(format!("of {first}... {survived} writes are there, but only {sent} were sent"));
     }
-    let least = if may_lose { confirmed } else { acked };
-    if survived < least {
-        let why = if may_lose {
-            "confirmed at all other sites"
-        } else {
-            "acknowledged, and nothing happened that loses writes"
-        };
-        wrong.push(format!(
-            "of {first}... only {survived} writes survive, {least} were {why} (generation {generation})"
-        ));
+    if survived < least.count {
+        let [from, to] = [survived, least.count - 1].map(|n| WriteId { n, ..first });
+        wrong.push(format!("{from} to {to} are lost (sent in generation {generation}), and {}", least.why));
     }
     u64::from(acked.saturating_sub(survived))
 }
@@ -235,21 +303,22 @@ fn check_registers(client: &mut Client, survivors: &Survivors, order: &Order, wr
 mod tests {
     use super::*;
 
-    fn judge(present: &[u32], acked: u32, confirmed: u32, may_lose: bool) -> (usize, u64) {
+    fn judge(present: &[u32], least: u32) -> (usize, u64) {
         let first = WriteId { site: 1, writer: 0, epoch: 0, n: 0 };
-        let epoch = Epoch { first, generation: 0, sent: 10, acked, confirmed, round: 1, marks: Vec::new() };
+        let (last, marks) = (Instant::now(), Vec::new());
+        let epoch = Epoch { first, generation: 0, sent: 10, acked: 3, confirmed: 0, last, round: 1, marks };
+        let least = Least { count: least, why: "were planted".to_owned(), guarded: 0 };
         let mut wrong = Vec::new();
-        let lost = check_epoch(&epoch, &present.iter().copied().collect(), may_lose, &mut wrong);
+        let lost = check_epoch(&epoch, &present.iter().copied().collect(), &least, &mut wrong);
         (wrong.len(), lost)
     }
 
     #[test]
     fn what_survives_is_a_prefix_behind_what_may_not_be_lost() {
-        assert_eq!(judge(&[0, 1, 2], 3, 0, false), (0, 0));
-        assert_eq!(judge(&[0, 1, 2, 3], 3, 0, false), (0, 0), "sent, not acknowledged, and there");
-        assert_eq!(judge(&[0, 1], 3, 2, true), (0, 1));
-        assert_eq!(judge(&[0, 1], 3, 0, false).0, 1, "lost without a cause");
-        assert_eq!(judge(&[0], 3, 2, true).0, 1, "confirmed and lost");
-        assert_eq!(judge(&[0, 2], 3, 0, true).0, 1, "a hole");
+        assert_eq!(judge(&[0, 1, 2], 3), (0, 0));
+        assert_eq!(judge(&[0, 1, 2, 3], 3), (0, 0), "sent, not acknowledged, and there");
+        assert_eq!(judge(&[0, 1], 2), (0, 1));
+        assert_eq!(judge(&[0, 1], 3).0, 1, "lost without a cause");
+        assert_eq!(judge(&[0, 2], 0).0, 1, "a hole");
     }
 }

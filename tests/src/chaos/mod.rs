@@ -6,20 +6,28 @@
 //! | [`mod@write`] | what the writers write: a function of who writes it |
 //! | [`writer`] | the connections that do |
 //! | [`history`], `sequence`, `order` | what was acknowledged, and what must therefore be there |
+//! | [`survival`], [`sample`] | who had what at which moment, and what may be lost of it |
+//! | [`figures`], [`tally`] | what the servers count; what a run did, and must have done |
 //! | [`fault`] | what is done to the sites |
 //! | [`site`], [`link`] | servers, agents and the links between them |
 //! | [`evidence`] | what is kept of a failure |
 
 pub mod evidence;
 pub mod fault;
+pub mod figures;
 pub mod history;
 pub mod link;
 mod order;
+pub mod sample;
 mod sequence;
 pub mod site;
+pub mod survival;
+pub mod tally;
 pub mod write;
 pub mod writer;
 
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -30,8 +38,11 @@ use crate::server::ServerKind;
 use crate::{reply, wait};
 use evidence::Timeline;
 use fault::{Fault, Patients};
+use figures::Figures;
 use history::History;
+use sample::Sampler;
 use site::{ChaosSite, Durability, SiteOptions};
+use tally::Tally;
 use writer::Writer;
 
 /// Writers at each site.
@@ -40,6 +51,8 @@ const WRITERS: u8 = 2;
 const CLOCK_OFF_MAX: i32 = 6;
 /// How long healed sites may take to agree.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
+/// A run that is this long must have done what it is for.
+const DEMANDED_AFTER: Duration = Duration::from_secs(120);
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -60,6 +73,8 @@ pub struct ChaosOptions {
     pub kinds: Vec<ServerKind>,
     /// Also on standard output.
     pub is_loud: bool,
+    /// Done at a primary once every round is over: to prove that the history sees it.
+    pub sabotage: Option<fn(&mut Client)>,
 }
 
 impl Default for ChaosOptions {
@@ -73,23 +88,9 @@ impl Default for ChaosOptions {
             backlog: "1mb".to_owned(),
             kinds: ServerKind::mixed(3),
             is_loud: true,
+            sabotage: None,
         }
     }
-}
-
-/// What a run that went well did.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    /// Faults.
-    pub faults: u64,
-    /// Acknowledged transactions.
-    pub acked: u64,
-    /// Of them, lost where a crash may lose what only one server had.
-    pub lost: u64,
-    /// Rounds that ended with everything compared.
-    pub rounds: u64,
-    /// Full syncs between sites.
-    pub full_syncs: u64,
 }
 
 /// A run.
@@ -97,6 +98,7 @@ pub struct Chaos {
     options: ChaosOptions,
     sites: Vec<ChaosSite>,
     history: Arc<History>,
+    figures: Arc<Figures>,
     timeline: Timeline,
     /// The next connection of each writer, by site and number.
     epochs: Vec<[u32; WRITERS as usize]>,
@@ -109,21 +111,29 @@ pub struct Chaos {
 /// What is wrong, and where the evidence is.
 pub fn run(options: ChaosOptions) -> Result<Tally, String> {
     let mut chaos = Chaos::start(options);
-    match chaos.rounds() {
+    // What the harness waits for in vain is a failure as any other.
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| chaos.rounds()));
+    let outcome = outcome.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())));
+    match outcome {
         Ok(()) => Ok(chaos.tally),
         Err(wrong) => {
             chaos.timeline.note(&format!("FAILED: {wrong}"));
             let folder = evidence::keep(&chaos.sites, &chaos.timeline);
-            Err(format!("{wrong}\nseed {}; logs and states are in {}", chaos.options.seed, folder.display()))
+            Err(format!("{wrong}\nseed {}; logs, files and states are in {}", chaos.options.seed, folder.display()))
         }
     }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic").to_owned()
 }
 
 impl Chaos {
     fn start(options: ChaosOptions) -> Self {
         // Of its own, so that the faults of a seed stay what they were.
         let mut random = fastrand::Rng::with_seed(options.seed ^ 0xc10c);
-        let durability = [Durability::Always, Durability::Snapshots, Durability::Always];
+        let durability = [Durability::Always, Durability::Snapshots, Durability::EverySecond];
         let mut sites: Vec<ChaosSite> = (1..)
             .zip(options.kinds.iter().zip(durability.iter().cycle()))
             .map(|(instance, (&kind, &durability))| {
@@ -140,7 +150,8 @@ impl Chaos {
         let clocks: Vec<[i32; 2]> = sites.iter().map(|site| site.options.clocks).collect();
         timeline.note(&format!("seconds that clocks are off, by site and server: {clocks:?}"));
         let epochs = vec![[0; WRITERS as usize]; sites.len()];
-        Self { options, sites, history: Arc::default(), timeline, epochs, tally: Tally::default() }
+        let history = Arc::new(History::new(timeline.begun()));
+        Self { options, sites, history, figures: Arc::default(), timeline, epochs, tally: Tally::default() }
     }
 
     fn rounds(&mut self) -> Result<(), String> {
@@ -155,7 +166,8 @@ impl Chaos {
             self.settle()?;
             self.check()?;
         }
-        Ok(())
+        let Self { tally, options, .. } = self;
+        tally.lacks(options.duration, DEMANDED_AFTER, &options.faults).map_or(Ok(()), Err)
     }
 
     /// Writes and faults for a while, then all is healed and nobody writes.
@@ -163,6 +175,7 @@ impl Chaos {
         let (stop, end) = (Arc::new(AtomicBool::new(false)), Instant::now() + duration);
         self.history.next_round();
         let writers = self.start_writers(&stop);
+        let sampler = self.start_sampler(&stop);
         let Self { sites, history, timeline, options, tally, .. } = self;
         let mut patients = Patients::new(sites, history, random);
         while Instant::now() < end {
@@ -170,16 +183,32 @@ impl Chaos {
             patients.cure_due(Instant::now()).iter().for_each(|text| timeline.note(text));
             let Some(&fault) = patients.random.choice(&options.faults) else { continue };
             if let Some(done) = patients.inflict(fault) {
-                tally.faults += 1;
                 timeline.note(&done);
             }
         }
         patients.cure_all().iter().for_each(|text| timeline.note(text));
+        patients.done.iter().for_each(|(fault, count)| *tally.faults.entry(*fault).or_default() += count);
         timeline.note("all healed");
         stop.store(true, Ordering::Relaxed);
         for (site, number, writer) in writers {
             self.epochs[site][number] = writer.join().expect("a writer does not panic");
         }
+        sampler.join().expect("a sampler does not panic");
+        if let Some(sabotage) = self.options.sabotage {
+            sabotage(&mut self.sites[0].primary().client());
+        }
+    }
+
+    fn start_sampler(&self, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
+        let sampler = Sampler {
+            targets: self.sites.iter().map(|site| (site.instance, site.target.clone())).collect(),
+            history: self.history.clone(),
+            figures: self.figures.clone(),
+            stop: stop.clone(),
+            // Not of the faults, so that those of a seed stay what they were.
+            random: fastrand::Rng::with_seed(self.options.seed ^ 0x5a3b ^ self.history.round()),
+        };
+        thread::spawn(move || sampler.run())
     }
 
     fn start_writers(&self, stop: &Arc<AtomicBool>) -> Vec<(usize, usize, JoinHandle<u32>)> {
@@ -243,7 +272,8 @@ impl Chaos {
 
     /// Every node holds the same, and what the history says.
     fn check(&mut self) -> Result<(), String> {
-        let mut wrong = self.figures();
+        self.figures_at_rest();
+        let mut wrong = self.figures.wrong();
         self.wait_for_expiries();
         let digests: Vec<(String, String, String)> = self
             .sites
@@ -264,8 +294,11 @@ impl Chaos {
         }
         let (more, lost) = self.history.check(&mut self.sites[0].nodes[self.sites[0].primary].client());
         wrong.extend(more);
-        (self.tally.acked, self.tally.lost) = (self.history.acked(), lost);
-        self.timeline.note(&format!("checked: {:?}", self.tally));
+        let Self { tally, history, .. } = self;
+        (tally.acked, tally.lost) = (history.acked(), lost);
+        (tally.sightings, tally.guarded) = (history.sightings(), history.guarded());
+        tally.full_syncs = self.figures.full_syncs();
+        self.timeline.note(&format!("checked: {}", self.tally));
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
     }
 
@@ -282,27 +315,13 @@ impl Chaos {
         wait::until(wait::PATIENCE, "keys with short TTLs are gone from every node", &mut ask, why);
     }
 
-    /// Counters that must be zero.
-    fn figures(&mut self) -> Vec<String> {
-        let (mut wrong, mut full_syncs) = (Vec::new(), 0);
+    fn figures_at_rest(&self) {
         for site in &self.sites {
             for node in &site.nodes {
-                let info = node.client().text("INFO syncer");
-                let figure = |name: &str| -> u64 {
-                    let rest = info.split_once(&format!("syncer_{name}:")).map(|(_, rest)| rest).unwrap_or_default();
-                    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0)
-                };
-                full_syncs += figure("sync_full_in");
-                for name in ["writes_lost", "panics", "payloads_refused"] {
-                    if figure(name) > 0 {
-                        wrong.push(format!("site {} port {}: {name} is {}", site.instance, node.port(), figure(name)));
-                    }
-                }
+                let known = self.figures.look(&mut node.client(), site.instance);
+                known.expect("a server that has settled answers");
             }
         }
-        // Servers that were started again count anew.
-        self.tally.full_syncs = self.tally.full_syncs.max(full_syncs);
-        wrong
     }
 }
 

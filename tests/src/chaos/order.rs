@@ -46,7 +46,7 @@ mod tests {
         let first = WriteId { site, writer: 0, epoch: 0, n: 0 };
         let mark = |&(seconds, sent, confirmed): &_| Mark { at: begun + Duration::from_secs(seconds), sent, confirmed };
         let marks = marks.iter().map(mark).collect();
-        Epoch { first, generation: 0, sent: 100, acked: 100, confirmed: 100, round, marks }
+        Epoch { first, generation: 0, sent: 100, acked: 100, confirmed: 100, last: begun, round, marks }
     }
 
     #[test]

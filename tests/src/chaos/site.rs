@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::link::{Link, Mode};
+use super::survival::{Keeps, Loss, written_before};
 use super::writer::Target;
 use crate::agent::{Agent, AgentOptions};
 use crate::client::Client;
@@ -17,6 +19,8 @@ pub enum Durability {
     None,
     /// An AOF; of a killed process it has everything acknowledged.
     Always,
+    /// An AOF; of a killed process it may lack the last two seconds, see [`super::survival`].
+    EverySecond,
     /// An RDB file now and then.
     Snapshots,
 }
@@ -47,6 +51,8 @@ pub struct ChaosSite {
     pub primary: usize,
     /// What its writers know of it.
     pub target: Arc<Target>,
+    /// When this generation began.
+    since: Instant,
     /// Set once the mesh is there.
     agent: Option<Agent>,
     /// By the other site, then by its server: the ways of this site's agent to them.
@@ -63,6 +69,7 @@ impl SiteOptions {
         match self.durability {
             Durability::None => options,
             Durability::Always => options.config("appendonly", "yes").config("appendfsync", "always"),
+            Durability::EverySecond => options.config("appendonly", "yes").config("appendfsync", "everysec"),
             Durability::Snapshots => options.config("save", "2 1"),
         }
     }
@@ -75,7 +82,9 @@ impl ChaosSite {
         let replica = primary.replica(options.server(instance, 1));
         let target = Arc::new(Target::default());
         target.port.store(primary.port(), Ordering::SeqCst);
-        Self { instance, options, nodes: [primary, replica], primary: 0, target, agent: None, links: Vec::new() }
+        target.replica.store(replica.port(), Ordering::SeqCst);
+        let (nodes, since) = ([primary, replica], Instant::now());
+        Self { instance, options, nodes, primary: 0, target, since, agent: None, links: Vec::new() }
     }
 
     /// Starts the agent, with a link to each server of the other sites.
@@ -139,14 +148,37 @@ impl ChaosSite {
         }
     }
 
-    /// How it is called at this moment, for [`super::history::History::lossy`].
+    /// How it is called at this moment, see [`super::survival`].
     pub fn generation(&self) -> u64 {
         self.target.generation.load(Ordering::SeqCst)
     }
 
+    /// This generation ends, and so much is left.
+    pub fn loss(&self, keeps: Keeps) -> Loss {
+        Loss { site: self.instance, generation: self.generation(), since: self.since, keeps }
+    }
+
+    /// What is left when its primary is killed and comes back. To be asked just before.
+    pub fn keeps_in_place(&self) -> Keeps {
+        let asked = Instant::now();
+        let info = self.client().and_then(|mut client| client.try_cmd("INFO persistence").ok());
+        let info = info.map(|info| reply::text(&info)).unwrap_or_default();
+        // Who was a replica and took a whole dataset begins its file anew, and has only an older one until the first rewrite is done.
+        let has_file = ["aof_enabled:1", "aof_rewrite_in_progress:0", "aof_rewrite_scheduled:0"]
+            .iter()
+            .all(|line| info.contains(&format!("{line}\\x0d")));
+        match self.options.durability {
+            Durability::Always if has_file => Keeps::File,
+            Durability::EverySecond if has_file => Keeps::FileOf(written_before(asked)),
+            _ => Keeps::Old,
+        }
+    }
+
     /// The writers go to the primary of this moment, over new connections.
-    pub fn announce(&self) {
+    pub fn announce(&mut self) {
         self.target.port.store(self.primary().port(), Ordering::SeqCst);
+        self.target.replica.store(self.replica().port(), Ordering::SeqCst);
+        self.since = Instant::now();
         self.target.generation.fetch_add(1, Ordering::SeqCst);
     }
 

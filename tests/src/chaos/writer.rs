@@ -1,7 +1,7 @@
 //! One writer: a connection after the other to the primary of its site, until told to stop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ const CONFIRM_EVERY: u32 = 50;
 pub struct Target {
     /// Where its primary is.
     pub port: AtomicU16,
+    /// And its replica.
+    pub replica: AtomicU16,
     /// Rises when another server becomes the primary, or the same one comes back.
     pub generation: AtomicU64,
 }
@@ -57,8 +59,9 @@ impl Writer {
                     let first = WriteId { site: self.site, writer: self.number, epoch, n: 0 };
                     let (round, marks) =
                         (self.history.round(), vec![Mark { at: Instant::now(), sent: 0, confirmed: 0 }]);
-                    let mut record = Epoch { first, generation, sent: 0, acked: 0, confirmed: 0, round, marks };
-                    self.write(&mut client, &mut record);
+                    let (last, sent) = (Instant::now(), self.history.begins(first));
+                    let mut record = Epoch { first, generation, sent: 0, acked: 0, confirmed: 0, last, round, marks };
+                    self.write(&mut client, &mut record, &sent);
                     if record.sent > 0 {
                         self.history.ended(record);
                         epoch += 1;
@@ -72,7 +75,7 @@ impl Writer {
     }
 
     /// Until something goes wrong: then nothing more is known of what was sent last.
-    fn write(&self, client: &mut Client, record: &mut Epoch) {
+    fn write(&self, client: &mut Client, record: &mut Epoch, sent: &AtomicU32) {
         let mut next = Instant::now();
         while !self.stop.load(Ordering::Relaxed) && self.target.generation.load(Ordering::SeqCst) == record.generation {
             let id = WriteId { n: record.sent, ..record.first };
@@ -87,6 +90,8 @@ impl Writer {
             }
             record.sent += 1;
             record.acked += 1;
+            record.last = Instant::now();
+            sent.store(record.sent, Ordering::SeqCst);
             if record.acked.is_multiple_of(CONFIRM_EVERY) && !self.confirm(client, record) {
                 return;
             }
