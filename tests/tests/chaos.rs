@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use syncer_tests::chaos::{ChaosOptions, run};
 use syncer_tests::client::Client;
-use syncer_tests::server::ServerKind;
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
 
 /// The newest write of a connection is taken back everywhere.
 fn lose_one(client: &mut Client) {
@@ -44,4 +44,15 @@ fn a_write_that_is_lost_fails_the_run_and_leaves_evidence() {
     let verified = fs::read_to_string(folder.join("site-1-verify.txt")).unwrap_or_default();
     assert!(verified.contains("exit status: 0"), "all sites have lost it: {verified}");
     fs::remove_dir_all(folder).expect("it can be removed");
+}
+
+#[test]
+fn a_killed_server_with_another_clock_leaves_nothing_in_memory() {
+    let mut server = Server::start(ServerKind::Redis8, ServerOptions::instance(1).clock_off(3));
+    let pid = server.process().pid();
+    let files = [format!("/dev/shm/faketime_shm_{pid}"), format!("/dev/shm/sem.faketime_sem_{pid}")];
+    let there = || files.iter().filter(|file| Path::new(file).exists()).count();
+    assert_eq!(there(), files.len(), "libfaketime does not have these any more");
+    server.kill();
+    assert_eq!(there(), 0);
 }
