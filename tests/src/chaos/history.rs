@@ -157,7 +157,7 @@ impl History {
     pub fn check(&self, client: &mut Client) -> (Vec<String>, u64) {
         let epochs = lock(&self.epochs).clone();
         let mut wrong = std::mem::take(&mut *lock(&self.wrong));
-        let (survivors, lost) = self.check_survival(client, &epochs, &mut wrong);
+        let (survivors, lost) = self.check_survival(&epochs, |epoch| present(client, epoch), &mut wrong);
         check_counters(client, &survivors, &mut wrong);
         check_sets(client, &survivors, &mut wrong);
         let lossy = lock(&self.lossy).clone();
@@ -172,11 +172,16 @@ impl History {
         (wrong, lost)
     }
 
-    fn check_survival(&self, client: &mut Client, epochs: &[Epoch], wrong: &mut Vec<String>) -> (Survivors, u64) {
+    fn check_survival(
+        &self,
+        epochs: &[Epoch],
+        mut present: impl FnMut(&Epoch) -> BTreeSet<u32>,
+        wrong: &mut Vec<String>,
+    ) -> (Survivors, u64) {
         let mut survival = lock(&self.survival);
         let (mut survivors, mut lost) = (Survivors::new(), 0);
         for epoch in epochs {
-            let present = present(client, epoch);
+            let present = present(epoch);
             let least = survival.least(epoch);
             if epoch.round == self.round() {
                 self.guarded.fetch_add(u64::from(least.guarded), Ordering::SeqCst);
@@ -301,6 +306,7 @@ fn check_registers(client: &mut Client, survivors: &Survivors, order: &Order, wr
 
 #[cfg(test)]
 mod tests {
+    use super::super::survival::{Keeps, Role};
     use super::*;
 
     fn judge(present: &[u32], least: u32) -> (usize, u64) {
@@ -320,5 +326,35 @@ mod tests {
         assert_eq!(judge(&[0, 1], 2), (0, 1));
         assert_eq!(judge(&[0, 1], 3).0, 1, "lost without a cause");
         assert_eq!(judge(&[0, 2], 0).0, 1, "a hole");
+    }
+
+    /// What is wrong when of 100 acknowledged writes of site 1, which then crashed, site 2 was seen to have 40, and so many are there in the end.
+    fn judge_crash(survived: u32, peer_keeps: Option<Keeps>) -> Vec<String> {
+        let now = Instant::now();
+        let (history, first) = (History::new(now), WriteId { site: 1, writer: 0, epoch: 0, n: 0 });
+        history.next_round();
+        history.begins(first).store(100, Ordering::SeqCst);
+        assert_eq!(history.connections(), [(first, 100)]);
+        let place = Place { site: 2, generation: 7, role: Role::Primary };
+        history.saw(place, &Sample { counts: [(first, 40)].into(), at: now });
+        history.lost(Loss { site: 1, generation: 0, since: now, keeps: Keeps::Replica });
+        if let Some(keeps) = peer_keeps {
+            history.lost(Loss { site: 2, generation: 7, since: now, keeps });
+        }
+        let epoch =
+            Epoch { first, generation: 0, sent: 100, acked: 100, confirmed: 0, last: now, round: 1, marks: Vec::new() };
+        let mut wrong = Vec::new();
+        history.check_survival(&[epoch], |_| (0..survived).collect(), &mut wrong);
+        wrong
+    }
+
+    #[test]
+    fn a_write_that_a_peer_had_may_not_be_lost_with_its_author() {
+        let wrong = judge_crash(30, None);
+        let told = "1.0.0.30 to 1.0.0.39 are lost (sent in generation 0), and were seen at the primary of site 2 (generation 7) at";
+        assert!(wrong.len() == 1 && wrong[0].starts_with(told), "{wrong:?}");
+        assert!(judge_crash(40, None).is_empty(), "the others had not left their author");
+        assert!(judge_crash(30, Some(Keeps::Replica)).is_empty(), "the peer lost them, too");
+        assert_eq!(judge_crash(30, Some(Keeps::File)).len(), 1, "the peer was killed and had them in its file");
     }
 }

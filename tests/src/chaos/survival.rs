@@ -2,7 +2,7 @@
 //!
 //! A write is on the safe side as long as *one* site has it that does not lose it: that site gives it to all others, its author included, however the author
 //! lost it (DESIGN 4: "a primary that lost its last second gets its own writes back from its peers"). So for every site it is known at some moments how
-//! many writes of each connection it has ([`Sighting`]; a prefix survives, I-2, so one number says it): of its own those that it acknowledged, of all those
+//! many writes of each connection it has (a *sighting*; a prefix survives, I-2, so one number says it): of its own those that it acknowledged, of all those
 //! that a [sample](super::sample) found there. What a fault takes away is a [`Loss`]; how much, depends on its kind ([`Keeps`]). Let *generation* be
 //! the time of one process as the primary of a site; a hand-over loses nothing, and whoever is promoted after a `promote` or `crash` had its link up, hence all of
 //! earlier generations. A loss at the end of generation g of a site then leaves, of what was seen there,
