@@ -237,7 +237,14 @@ impl<'a> Patients<'a> {
                 done = format!("{done}, {}", if node == primary { "primary" } else { "replica" });
             }
             Fault::KillChild => {
-                let killed = self.sites[site].nodes[node].process().kill_children();
+                let server = &self.sites[site].nodes[node];
+                let mut killed = server.process().kill_children();
+                if killed == 0 {
+                    // Children of small data do not live long.
+                    let command = if node == primary { "BGREWRITEAOF" } else { "BGSAVE" };
+                    let _ = server.client().try_cmd(command).ok()?;
+                    killed = server.process().kill_children();
+                }
                 return (killed > 0).then_some(format!("{done}: {killed}"));
             }
             Fault::Save => {

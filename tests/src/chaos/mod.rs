@@ -297,7 +297,7 @@ impl Chaos {
         let Self { tally, history, .. } = self;
         (tally.acked, tally.lost) = (history.acked(), lost);
         (tally.sightings, tally.guarded) = (history.sightings(), history.guarded());
-        tally.full_syncs = self.figures.full_syncs();
+        tally.full_syncs = self.sites.iter().flat_map(|site| &site.nodes).map(figures::full_syncs).sum();
         self.timeline.note(&format!("checked: {}", self.tally));
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
     }

@@ -26,11 +26,12 @@ pub struct Tally {
 }
 
 /// What has to happen in a longer run, and which faults are for it.
-const DEMANDED: [(&str, &[Fault]); 5] = [
+const DEMANDED: [(&str, &[Fault]); 6] = [
     ("killed a primary", &[Fault::KillPrimary, Fault::Crash]),
     ("handed over", &[Fault::HandOver]),
     ("promoted a replica", &[Fault::Promote, Fault::Crash]),
     ("killed an agent", &[Fault::KillAgent]),
+    ("killed a child", &[Fault::KillChild]),
     ("cut a link", &[Fault::Cut, Fault::Hang]),
 ];
 
