@@ -7,6 +7,7 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
+use crate::replid::ReplId;
 use crate::wire::{Reader, WireError, limits, writer};
 
 /// The id of an entry.
@@ -18,8 +19,25 @@ pub struct StreamId {
     pub seq: u64,
 }
 
-/// The sequence part of a generated id is the instance id modulo this: no two instances generate the same.
-pub const INSTANCES: u64 = 64;
+/// The sequence part of a generated id modulo this is the instance id: no two instances generate the same.
+const INSTANCES: u64 = 64;
+/// And modulo this its [`Lane`].
+const LANES: u64 = INSTANCES << 16;
+
+/// Which sequence parts one reign of one instance generates. What it had generated may be lost with its tail and be alive elsewhere, and the next reign may come to
+/// the same millisecond: where the last id of a stream is of another clock's future, or after a clock was set back. So 16 bits of the
+/// replication ID are in it, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane(u64);
+
+impl Lane {
+    /// Of this reign of this instance.
+    #[must_use]
+    pub fn of(instance: u8, replid: &ReplId) -> Self {
+        let [low, high, ..] = *replid.as_bytes();
+        Self(u64::from(u16::from_le_bytes([low, high])) * INSTANCES + u64::from(instance) % INSTANCES)
+    }
+}
 
 impl StreamId {
     /// Below every entry.
@@ -61,21 +79,21 @@ impl StreamId {
         Some(Self::from_bytes(both.to_be_bytes()))
     }
 
-    /// The lowest id of this millisecond above `last` that `instance` may generate; `None` when there is none.
+    /// The lowest id of this millisecond above `last` that is in this lane; `None` when there is none.
     #[must_use]
-    pub fn generate(ms: u64, last: Self, instance: u8) -> Option<Self> {
-        let own = u64::from(instance) % INSTANCES;
+    pub fn generate(ms: u64, last: Self, lane: Lane) -> Option<Self> {
+        let Lane(own) = lane;
         let seq = match ms.cmp(&last.ms) {
             std::cmp::Ordering::Less => return None,
             std::cmp::Ordering::Greater => own,
             std::cmp::Ordering::Equal => {
                 let least = last.seq.checked_add(1)?;
-                least.checked_add((own + INSTANCES - least % INSTANCES) % INSTANCES)?
+                least.checked_add((own + LANES - least % LANES) % LANES)?
             }
         };
         let id = Self { ms, seq };
         // 0-0 is no id.
-        if id == Self::MIN { Some(Self { ms, seq: INSTANCES }) } else { Some(id) }
+        if id == Self::MIN { Some(Self { ms, seq: LANES }) } else { Some(id) }
     }
 }
 
@@ -311,7 +329,7 @@ impl<'a> IdDecoder<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ids, Part, StreamId, check_fields, fields, push_field};
+    use super::{INSTANCES, Ids, LANES, Lane, Part, ReplId, StreamId, check_fields, fields, push_field};
 
     fn id(ms: u64, seq: u64) -> StreamId {
         StreamId { ms, seq }
@@ -319,13 +337,25 @@ mod tests {
 
     #[test]
     fn instances_never_generate_the_same_id() {
-        assert_eq!(StreamId::generate(5, id(4, 9), 3), Some(id(5, 3)));
-        assert_eq!(StreamId::generate(5, id(5, 3), 3), Some(id(5, 67)));
-        assert_eq!(StreamId::generate(5, id(5, 4), 3), Some(id(5, 67)));
-        assert_eq!(StreamId::generate(5, id(5, 2), 3), Some(id(5, 3)));
-        assert_eq!(StreamId::generate(4, id(5, 2), 3), None);
-        assert_eq!(StreamId::generate(5, id(5, u64::MAX), 3), None);
-        assert_eq!(StreamId::generate(5, id(5, u64::MAX - 1), 3), None);
+        let lane = Lane::of(3, &ReplId::from_bytes([0; ReplId::LEN]));
+        let generate = |ms, last| StreamId::generate(ms, last, lane);
+        assert_eq!(generate(5, id(4, 9)), Some(id(5, 3)));
+        assert_eq!(generate(5, id(5, 3)), Some(id(5, 3 + LANES)));
+        assert_eq!(generate(5, id(5, 4)), Some(id(5, 3 + LANES)));
+        assert_eq!(generate(5, id(5, 2)), Some(id(5, 3)));
+        assert_eq!(generate(4, id(5, 2)), None);
+        assert_eq!(generate(5, id(5, u64::MAX)), None);
+        assert_eq!(generate(5, id(5, u64::MAX - 1)), None);
+    }
+
+    #[test]
+    fn reigns_never_generate_the_same_id() {
+        let lanes = [[1; ReplId::LEN], [2; ReplId::LEN]].map(|bytes| Lane::of(63, &ReplId::from_bytes(bytes)));
+        for last in [id(4, 9), id(5, 9), id(5, 1 << 40)] {
+            let [one, two] = lanes.map(|lane| StreamId::generate(5, last, lane));
+            assert_ne!(one, two);
+            assert!([one, two].iter().flatten().all(|id| *id > last && id.seq % INSTANCES == 63));
+        }
     }
 
     #[test]

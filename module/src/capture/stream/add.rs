@@ -1,10 +1,10 @@
-//! `XADD`: ids that no two instances generate alike (DESIGN 2.3), and what it trims.
+//! `XADD`: ids that no two instances and no two reigns generate alike (DESIGN 2.3), and what it trims.
 
 use std::cell::Cell;
 
 use syncer_shared::effect::{Op, StreamOp, Value};
 use syncer_shared::keyspace::Keyspace;
-use syncer_shared::stream::{Part, StreamId, push_field};
+use syncer_shared::stream::{Lane, Part, StreamId, push_field};
 
 use super::{Changes, is, last_id};
 use crate::keyspace::{ServerKeyspace, with_keyspace};
@@ -62,7 +62,8 @@ fn wanted(text: &[u8]) -> Option<Wanted> {
 pub fn run(context: &Context, args: Args<'_>, run_as: As) -> Outcome {
     let at = id_at(args);
     let made = args.bytes(at).and_then(wanted);
-    let (Some(made), Some(instance)) = (made, state::config().map(|config| config.instance.get())) else {
+    let lane = state::shard().map(|shard| Lane::of(shard.instance().get(), &shard.replid()));
+    let (Some(made), Ok(lane)) = (made, lane) else {
         return passthrough::run(context, args, run_as);
     };
     let key = args.bytes(1).unwrap_or_default();
@@ -75,9 +76,9 @@ pub fn run(context: &Context, args: Args<'_>, run_as: As) -> Outcome {
     };
     let now_ms = timer::now_ms();
     let id = match made {
-        Wanted::Any => above(now_ms, GENERATED.get(), instance),
+        Wanted::Any => above(now_ms, GENERATED.get(), lane),
         // None: it is below the last one, or there is no higher one. The server has the words for it.
-        Wanted::Of(ms) => StreamId::generate(ms, last(), instance),
+        Wanted::Of(ms) => StreamId::generate(ms, last(), lane),
     };
     let Some(id) = id else { return passthrough::run(context, args, run_as) };
     let outcome = run(id);
@@ -89,16 +90,16 @@ pub fn run(context: &Context, args: Args<'_>, run_as: As) -> Outcome {
         return outcome;
     }
     // A stream with an id of the future: of another site's clock, or of a client.
-    match above(now_ms, last(), instance).filter(|next| *next > id) {
+    match above(now_ms, last(), lane).filter(|next| *next > id) {
         Some(next) => run(next),
         None => outcome,
     }
 }
 
 /// An id of this millisecond above `last`; of a later one if need be.
-fn above(now_ms: u64, last: StreamId, instance: u8) -> Option<StreamId> {
+fn above(now_ms: u64, last: StreamId, lane: Lane) -> Option<StreamId> {
     let ms = now_ms.max(last.ms);
-    StreamId::generate(ms, last, instance).or_else(|| StreamId::generate(ms.checked_add(1)?, last, instance))
+    StreamId::generate(ms, last, lane).or_else(|| StreamId::generate(ms.checked_add(1)?, last, lane))
 }
 
 impl Trimming {
