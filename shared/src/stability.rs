@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::clock::VectorClock;
 use crate::dot::Dot;
 use crate::instance::{InstanceId, InstanceSet};
+use crate::merge::Rules;
 use crate::origin::{Origin, Origins};
 use crate::shard::saved::{BodySink, clocks};
 use crate::timestamp::Timestamp;
@@ -147,17 +148,19 @@ impl Stability {
     /// Counts what now counts.
     ///
     /// Rule 3: a report counts only when `applied` covers all of it and it covers the start of every reign known here; and every `Join`
-    /// that is live here (`joins`), so that who has joined anew does not count by what it had before. `strict` off is the control of the
+    /// that is live here (`joins`), so that who has joined anew does not count by what it had before. The `rules` are controls of the
     /// simulation.
-    pub fn count(&mut self, applied: &VectorClock, joins: &[Dot], strict: bool) {
+    pub fn count(&mut self, applied: &VectorClock, joins: &[Dot], rules: &Rules) {
         let starts = &self.starts;
         let counts = |report: &VectorClock| {
-            applied.covers(report)
-                && starts.iter().all(|s| !applied.has(s.origin, s.ts) || report.has(s.origin, s.ts))
-                && joins.iter().all(|join| join.is_in(report))
+            let covers_starts = || {
+                starts.iter().all(|s| !applied.has(s.origin, s.ts) || report.has(s.origin, s.ts))
+                    && joins.iter().all(|join| join.is_in(report))
+            };
+            (applied.covers(report) || !rules.reports_are_covered) && (!rules.reports_cover_starts || covers_starts())
         };
         for reports in self.reports.values_mut() {
-            while let Some(report) = reports.waiting.take_if(|report| !strict || counts(report)) {
+            while let Some(report) = reports.waiting.take_if(|report| counts(report)) {
                 reports.counted = report;
                 reports.has_counted = true;
                 reports.waiting = reports.latest.take();

@@ -8,6 +8,7 @@
 use hashbrown::HashSet;
 use smallvec::SmallVec;
 
+use super::Rules;
 use crate::clock::VectorClock;
 use crate::dot::Dot;
 use crate::effect::Path;
@@ -38,8 +39,8 @@ pub struct Meeting<'a> {
     pub source: Side<'a>,
     /// Where it is merged.
     pub target: Side<'a>,
-    /// Control of the simulation: rule 7 off, dots alone decide.
-    pub rule_7: bool,
+    /// Controls of the simulation.
+    pub rules: Rules,
 }
 
 /// Dots of one path at one side. Mostly there are few, and a table for them would be most of the work.
@@ -143,7 +144,8 @@ impl Meeting<'_> {
         let target_stands = || stands_for(at_target, self.target.stable, at_source);
         match (source, target) {
             (false, false) => Keep::Neither,
-            _ if !(self.rule_7 || (source && target)) => Keep::Neither,
+            _ if !(self.rules.entries_stand_for_stable || (source && target)) => Keep::Neither,
+            (true, true) if !self.rules.either_entry_is_taken => Keep::Source,
             // The source has acknowledged more since its snapshot: only the target's entry may be made of it.
             (true, true) if self.target_knows_more() => Keep::Target,
             (true, true) if source_stands() => Keep::Source,
@@ -152,6 +154,8 @@ impl Meeting<'_> {
             // Who has seen all that the entry may be made of, and has none of it, knows that it was removed.
             (true, false) if source_stands() || !self.target.clock.covers(self.source.stable) => Keep::Source,
             (false, true) if target_stands() || !self.source.clock.covers(self.target.stable) => Keep::Target,
+            (true, false) if !self.rules.lone_entries_go => Keep::Source,
+            (false, true) if !self.rules.lone_entries_go => Keep::Target,
             _ => Keep::Neither,
         }
     }

@@ -44,8 +44,10 @@ pub struct Rules {
     pub reports_are_durable: bool,
     /// 2.2 rule 2: S is the lowest of each replication ID, not one time for all.
     pub stable_is_a_vector: bool,
-    /// 2.2 rule 3: a report counts only when its receiver covers it and it covers the start of every known reign.
+    /// 2.2 rule 3: a report counts only when its receiver covers it.
     pub reports_are_covered: bool,
+    /// 2.2 rule 3: and when it covers the start of every known reign, and every Join.
+    pub reports_cover_starts: bool,
     /// 2.2 rule 3: who knows a later reign of an instance takes nothing from the server of an earlier one.
     pub old_reigns_are_fenced: bool,
     /// 2.2 rule 4: a path is pruned only with all its dots.
@@ -54,6 +56,8 @@ pub struct Rules {
     pub prune_whole_keys: bool,
     /// 2.2 rule 5: what has no metadata is not seen by a regressed effect.
     pub regressed_reassert: bool,
+    /// 2.2 rule 5: who lacks what it has reported catches up before it takes writes.
+    pub catches_up_first: bool,
     /// MERGE_CASES A4: a type is a conflict domain.
     pub types_conflict: bool,
     /// 2.2 rule 6: S rises by entries of the replication stream.
@@ -74,6 +78,16 @@ pub struct Rules {
     pub reassert_flag: bool,
     /// MERGE_CASES A5, rule 7: an entry without a dot stands for the stable dots that its side no longer has.
     pub entries_stand_for_stable: bool,
+    /// DESIGN 5: of two entries without a dot that one is taken which the other side's dots are part of, not always the source's.
+    pub either_entry_is_taken: bool,
+    /// DESIGN 5: an entry without a dot and without a counterpart goes if the other side has seen all that it may be made of.
+    pub lone_entries_go: bool,
+    /// DESIGN 5: S is the higher of both after a full sync.
+    pub sync_raises_stable: bool,
+    /// DESIGN 5: after a full sync the stream context of each origin is that of the higher clock entry.
+    pub sync_takes_contexts: bool,
+    /// DESIGN 5: nothing of a snapshot is merged before all of it is in a file at the target's agent. The simulation plays that part.
+    pub snapshots_are_whole: bool,
     /// M3, M4: a forgotten instance's last report holds S until every member is known to have the `Forget`.
     pub forget_settles: bool,
     /// M2: what a forgotten instance sends itself is not taken.
@@ -84,6 +98,8 @@ pub struct Rules {
     pub rejoin_when_settled: bool,
     /// M8: the sponsor knows every change of membership that the joining instance knows.
     pub sponsor_knows_all: bool,
+    /// M9: a `Join` is durable before who joins is told of it. The simulation plays that part.
+    pub joins_are_durable: bool,
     /// M10: who joins again keeps what the group has not seen of its own writes.
     pub joins_set_aside: bool,
     /// M11: no writes until every member has the Join.
@@ -107,10 +123,12 @@ impl Default for Rules {
             reports_are_durable: true,
             stable_is_a_vector: true,
             reports_are_covered: true,
+            reports_cover_starts: true,
             old_reigns_are_fenced: true,
             prune_whole_paths: true,
             prune_whole_keys: true,
             regressed_reassert: true,
+            catches_up_first: true,
             types_conflict: true,
             stable_is_logged: true,
             strong_ttl: true,
@@ -121,11 +139,17 @@ impl Default for Rules {
             orphans_are_revived: true,
             reassert_flag: true,
             entries_stand_for_stable: true,
+            either_entry_is_taken: true,
+            lone_entries_go: true,
+            sync_raises_stable: true,
+            sync_takes_contexts: true,
+            snapshots_are_whole: true,
             forget_settles: true,
             forgotten_is_not_read: true,
             from_before_is_refused: true,
             rejoin_when_settled: true,
             sponsor_knows_all: true,
+            joins_are_durable: true,
             joins_set_aside: true,
             joining_takes_no_writes: true,
             lset_brings_back: true,

@@ -167,7 +167,8 @@ impl Shard {
         if self.syncing.as_ref().is_some_and(|syncing| !self.clock.covers(&syncing.round.stable)) {
             return Err(WritesRefused::Behind);
         }
-        self.behind().map_or(Ok(()), |from| Err(WritesRefused::CatchingUp(from)))
+        let behind = self.behind().filter(|_| self.config.rules.catches_up_first);
+        behind.map_or(Ok(()), |from| Err(WritesRefused::CatchingUp(from)))
     }
 
     /// M7: a member's answer to a handshake says that this instance is out. Of no meaning from whom this instance has forgotten itself:

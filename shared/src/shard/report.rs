@@ -162,10 +162,9 @@ impl Shard {
     /// Raises S if the reports allow; the replicas are told (2.2 rule 6).
     pub fn advance_stability(&mut self) {
         let members = self.membership.members();
-        let strict = self.config.rules.reports_are_covered;
         let own = self.durable.as_ref().map_or_else(|| self.clock.clone(), |durable| self.known_clock(durable));
         let joins: Vec<Dot> = members.iter().flat_map(|member| self.membership.joins(member)).copied().collect();
-        self.stability.count(&self.clock, &joins, strict);
+        self.stability.count(&self.clock, &joins, &self.config.rules);
         self.settle_forgotten(&own);
         let holders = InstanceSet::from_bits(members.bits() | self.membership.unsettled().bits());
         let by_replid = self.config.rules.stable_is_a_vector;

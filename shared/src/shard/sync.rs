@@ -381,7 +381,7 @@ impl Shard {
             let meeting = Meeting {
                 source: Side { clock: &syncing.round.clock, stable: &syncing.round.stable },
                 target: Side { clock: &clock, stable: &stable },
-                rule_7: self.config.rules.entries_stand_for_stable,
+                rules: self.config.rules,
             };
             let mut merge = self.merge(keyspace);
             merge.syncing = Some(&unseen_by);
@@ -420,12 +420,16 @@ impl Shard {
                 self.stability.begin_reign(*origin, reign.start, had);
             }
             if self.clock.get(*origin) < reign.applied {
-                self.take_stream(*origin, reign);
+                if self.config.rules.sync_takes_contexts {
+                    self.take_stream(*origin, reign);
+                }
                 self.advance_clock(*origin, reign.applied);
                 self.backlog.raise_floor(*origin, reign.applied);
             }
         }
-        self.stability.set_stable(&syncing.round.stable);
+        if self.config.rules.sync_raises_stable {
+            self.stability.set_stable(&syncing.round.stable);
+        }
         let SnapshotHead { instance, replid, offset, .. } = syncing.head;
         let peer = self.peers.entry(instance).or_default();
         peer.position = Some((replid, offset));

@@ -214,3 +214,28 @@ fn who_came_back_can_set_the_ttl_of_a_new_key() -> Check {
     assert_eq!(world.instances[B].keyspace.expire_at(0, b"k"), Some(at));
     world.heal()
 }
+
+/// 2.2 rule 5: who lacks what it has reported takes no writes until it has it again. Nothing is lost without that, but every such write has something asserted
+/// again.
+#[test]
+fn who_lacks_what_it_has_reported_catches_up_before_it_takes_writes() {
+    let steps = |rules: Rules| {
+        let mut world = world(2, rules);
+        world.command(A, "k", set("old"))?;
+        world.settle()?;
+        let backup = world.instances[B].logged();
+        world.command(A, "k", set("new"))?;
+        world.settle()?;
+        world.fail_over(B, backup)?;
+        world.tell(A, B)?;
+        // As a client does: again and again.
+        while world.instances[B].shard.check_writes().is_err() && world.pull(A, B)? > 0 {}
+        world.command(B, "k", Command::Del)?;
+        world.heal()?;
+        match world.instances[A].shard.counters().reasserted {
+            0 => world.all_show("k", None),
+            many => Err(format!("{many} keys are asserted again")),
+        }
+    };
+    check(steps, |rules| rules.catches_up_first = false);
+}

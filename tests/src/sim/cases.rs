@@ -195,6 +195,8 @@ fn a2_a_report_counts_only_when_it_is_covered() {
         world.pull(B, C)?;
         world.fail_over(B, before)?;
         world.pull(C, B)?;
+        // So that C's report has the start of that reign, which is the rule's other half.
+        world.pull(B, C)?;
         world.pull(C, A)?;
         world.pull(B, A)?;
         world.tell(B, A)?;

@@ -140,6 +140,24 @@ fn the_sponsor_fails_over_meanwhile() -> Check {
     Ok(())
 }
 
+/// M9: it never heard of the Join that it has emptied itself for, and waits for it.
+#[test]
+fn m9_a_join_outlives_a_crash_of_the_sponsor() {
+    let steps = |rules: Rules| {
+        let mut world = forgotten_with_a_tail(rules)?;
+        world.persist(A);
+        assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
+        let durable = world.instances[A].durable;
+        world.fail_over(A, durable)?;
+        world.heal()?;
+        match world.group()[..] {
+            [A, B, C, F] => world.all_show("k", Some("mine")),
+            ref group => Err(format!("the group is {group:?}")),
+        }
+    };
+    check(steps, |rules| rules.joins_are_durable = false);
+}
+
 /// C has the Forget, and has not heard of the Join yet: its refusal is no news to F.
 #[test]
 fn who_joins_is_not_out_because_a_peer_lags() -> Check {

@@ -61,7 +61,9 @@ impl World {
             Err(error) => return Ok(Some(error.to_string())),
         };
         by.take_records(&mut self.registry)?;
-        by.persist();
+        if self.plan.rules.joins_are_durable {
+            by.persist();
+        }
         by.check()?;
         self.say(|| format!("{} joins by {}", target + 1, sponsor + 1));
         let now_ms = self.wall(target);

@@ -42,6 +42,8 @@ pub mod sync;
 #[cfg(test)]
 mod sync_cases;
 #[cfg(test)]
+mod sync_rule_cases;
+#[cfg(test)]
 mod torn_cases;
 #[cfg(test)]
 mod ttl_cases;

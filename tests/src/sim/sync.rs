@@ -288,9 +288,13 @@ impl World {
 
     /// The agent of the target, or its connection, ends: a file that is not whole is lost, the others stay.
     pub fn break_sync(&mut self, target: usize) {
+        let is_spooled = self.plan.rules.snapshots_are_whole;
         let run = &mut self.syncs[target];
-        if run.stage == Stage::Copied {
-            run.spools.pop();
+        match run.stage {
+            Stage::Copied => drop(run.spools.pop()),
+            // The control: it is merged as it comes, and nobody keeps it.
+            Stage::Merging { spool, .. } if !is_spooled => drop(run.spools.remove(spool)),
+            _ => {}
         }
         if std::mem::take(&mut run.stage) != Stage::Idle {
             self.say(|| format!("the full sync of {} breaks off", target + 1));

@@ -173,7 +173,7 @@ impl World {
             // Errors of own records show at the next check of the instance.
             let _ = self.instances[instance].take_records(&mut self.registry);
         }
-        if has_admitted {
+        if has_admitted && self.plan.rules.joins_are_durable {
             // M9.
             self.instances[s].persist();
         }
