@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use syncer_tests::artifact::workspace;
 
@@ -147,6 +148,22 @@ fn the_servers_for_tests_are_pinned_by_version_and_hash() {
         assert!(name.contains("=="), "{wheel} has no exact version");
         assert!(hash.len() == 64 && hash.chars().all(|c| c.is_ascii_hexdigit()), "{wheel}: the hash is no SHA-256");
     }
+}
+
+/// What an earlier release wrote stays what it wrote: files are added, with a line in the list, and never edited.
+#[test]
+fn fixtures_are_never_edited() {
+    let folder = workspace().join("tests/fixtures");
+    let list = text(Path::new("tests/fixtures/SHA256SUMS"));
+    let listed: BTreeSet<PathBuf> =
+        list.lines().filter_map(|line| Some(folder.join(line.split_once("  ")?.1))).collect();
+    let mut there = BTreeSet::new();
+    walk(&folder, &mut |path| there.extend([path.to_owned()]));
+    there.remove(&folder.join("SHA256SUMS"));
+    assert_eq!(listed, there, "list and files differ: `sha256sum FILE >> SHA256SUMS` in tests/fixtures");
+    let check = ["--check", "--strict", "--quiet", "SHA256SUMS"];
+    let checked = Command::new("sha256sum").args(check).current_dir(&folder).output().expect("sha256sum is there");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
 }
 
 /// Invariants are cited by number (DESIGN 7); a number that does not exist helps nobody.
