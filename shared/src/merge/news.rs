@@ -24,7 +24,8 @@ impl Meeting<'_> {
             }
             _ => false,
         };
-        let entries_go = !self.rule_7 || self.source.clock.covers(self.target.stable);
+        let entries_go = !self.rules.entries_stand_for_stable
+            || (self.rules.lone_entries_go && self.source.clock.covers(self.target.stable));
         entries_go && !paths.is_empty() && !paths.any(|path| !is_news(path))
     }
 }
@@ -271,7 +272,7 @@ mod tests {
             let meeting = Meeting {
                 source: Side { clock: &there.0, stable: &there.1 },
                 target: Side { clock: &here.0, stable: &here.1 },
-                rule_7: self.rule_7,
+                rules: Rules { entries_stand_for_stable: self.rule_7, ..Rules::default() },
             };
             let mut origins = Origins::default();
             for at in 1..=ORIGINS as u8 {
