@@ -32,21 +32,16 @@ impl Meeting<'_> {
 
 impl<K: Keyspace> Merge<'_, K> {
     /// Merges a key that is at rest here and all news. Gives its state back if it is another case.
-    pub(super) fn take_news(
-        &mut self,
-        key: KeyRef<'_>,
-        mut theirs: KeyMeta,
-        meeting: &Meeting<'_>,
-    ) -> Result<(), KeyMeta> {
+    pub(super) fn take_news(&mut self, key: KeyRef<'_>, mut theirs: KeyMeta, meeting: &Meeting<'_>) -> Option<KeyMeta> {
         // What is new to this shard stays explicit while a sync goes on (`Merge::imply`): so nothing is to be changed of it.
         let is_syncing = self.syncing.is_some_and(|clock| meeting.target.clock.covers(clock));
         if !is_syncing || self.table.find(key.db, key.name).is_some() || !meeting.is_all_news(&theirs) {
-            return Err(theirs);
+            return Some(theirs);
         }
         let native = self.keyspace.kind(key.db, key.name);
         let shown = theirs.kinds.first().map(|kind| kind.kind);
         if native.is_some() && native != shown {
-            return Err(theirs);
+            return Some(theirs);
         }
         let at = native.and_then(|_| self.keyspace.expire_at(key.db, key.name));
         let here = TtlMeta { base: at, ..TtlMeta::default() };
@@ -55,13 +50,13 @@ impl<K: Keyspace> Merge<'_, K> {
         theirs.dots().for_each(|dot| self.table.queue(id, &dot));
         if native.is_none() {
             self.restore(key, theirs);
-            return Ok(());
+            return None;
         }
         if let Some(kind) = theirs.kinds.first() {
             self.show_news(key, kind);
         }
         self.keep_met(key, theirs);
-        Ok(())
+        None
     }
 
     /// Writes what the dataset shows otherwise, and takes out what is not there.
@@ -171,12 +166,15 @@ mod tests {
         AtRest(u8),
     }
 
+    /// Elements and their values, and the TTL.
+    type Here = (Kind, Vec<(u8, u8)>, Option<i64>);
+
     #[derive(Clone, Debug)]
     struct Case {
         kind: Kind,
         there: Vec<(u8, There)>,
         ttl_there: Vec<(u16, u64, Option<i64>, bool)>,
-        here: Option<(Kind, Vec<(u8, u8)>, Option<i64>)>,
+        here: Option<Here>,
         /// Of source and target: clock, and S, which is not above it.
         clocks: [[(u64, u64); ORIGINS as usize]; 2],
         rule_7: bool,
@@ -290,7 +288,7 @@ mod tests {
             };
             let mut is_news = false;
             if takes_news {
-                is_news = merge.take_news(KEY, self.theirs(), &meeting).is_ok();
+                is_news = merge.take_news(KEY, self.theirs(), &meeting).is_none();
             }
             if !is_news {
                 merge.meet_by_dots(KEY, &self.theirs(), &meeting);

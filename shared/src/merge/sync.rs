@@ -17,7 +17,7 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// Merges the state of a key at another instance into this one.
     pub fn meet(&mut self, key: KeyRef<'_>, theirs: KeyMeta, meeting: &Meeting<'_>) {
-        if let Err(theirs) = self.take_news(key, theirs, meeting) {
+        if let Some(theirs) = self.take_news(key, theirs, meeting) {
             self.meet_by_dots(key, &theirs, meeting);
         }
     }
