@@ -8,9 +8,10 @@ use crate::effect::{ClearReason, Effect, Kind, Op, Path, TtlNote, Value};
 use crate::group::{self, GroupBuilder};
 use crate::hyperloglog::{HyperLogLog, RegisterBytes, Registers};
 use crate::keyspace::Keyspace;
+use crate::merge::KeyRef;
 use crate::metadata::Payload;
 use crate::patch::{Patch, Prior};
-use crate::stream::{Part, StreamId};
+use crate::stream::{Part, StreamId, entry_id};
 
 impl Shard {
     /// M12: ordinary new writes of one key.
@@ -66,6 +67,15 @@ impl Shard {
                 }
                 brought = Some(path.kind());
             }
+            if let Some(id) = path.and_then(renewed_entry) {
+                // Who has deleted it may still hold what became of it, and this instance, which took the sponsor's state without it, does not.
+                let stable = self.stability.stable().clone();
+                let key = KeyRef { db: effect.db, name: effect.key };
+                for name in self.merge(keyspace).stably_gone(key, id, &stable) {
+                    let op = Op::Remove { path: Path::Stream(&name) };
+                    group.push(&Effect { ttl: TtlNote::None, op, ..effect });
+                }
+            }
             group.push(&Effect { ttl, ..effect });
         }
         self.author(group, keyspace, now_ms);
@@ -80,6 +90,10 @@ fn higher_registers<K: Keyspace>(effect: &Effect<'_>, keyspace: &mut K) -> Optio
     // Long strings are read only where they may be one.
     let there = keyspace.string(effect.db, effect.key)?;
     Some(mine.above(&HyperLogLog::parse(&there)?))
+}
+
+fn renewed_entry(path: Path<'_>) -> Option<StreamId> {
+    if let Path::Stream(name) = path { entry_id(name) } else { None }
 }
 
 /// How far a group can be moved on, for what it passes without a delivery counts as skipped on purpose: not past what this instance had not seen, or had

@@ -91,3 +91,27 @@ fn m4_who_merges_a_snapshot_does_not_forget_whose_writes_it_brings() -> Check {
     assert_eq!(world.instances[B].keyspace.field(0, b"k", b"f").as_deref(), Some(&b"1"[..]));
     Ok(())
 }
+
+/// Seed 6386550898167155: F wrote an entry again that had the id of one that the others had deleted, with a delivery of it pending. Their servers held that still, and
+/// F's, which came without the entry, never did.
+#[test]
+fn m12_an_entry_that_is_written_again_brings_no_delivery_of_another() -> Check {
+    let add = || Command::Stream(StreamCommand::Add(Some(100), "v".into()));
+    let mut world = world(4, Rules::default());
+    world.settle()?;
+    world.forget(A, F)?;
+    world.command(F, "x", add())?;
+    for command in [add(), Command::Stream(StreamCommand::Group("g".into(), false))] {
+        world.command(A, "x", command)?;
+    }
+    world.command(A, "x", Command::Stream(StreamCommand::Read("g".into(), Some("c".into()), 3)))?;
+    world.heal()?;
+    world.command(A, "x", Command::Stream(StreamCommand::Delete(0)))?;
+    world.heal()?;
+    assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
+    let link = world.link(A, F);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(F, usize::MAX)?;
+    // Healing compares what is pending, and with what is to be.
+    world.heal()
+}
