@@ -249,6 +249,12 @@ impl Instance {
         Ok(())
     }
 
+    /// S, by names.
+    pub fn stable(&self) -> Context {
+        let origins = self.shard.origins();
+        self.shard.stability().stable().iter().map(|(origin, ts)| (origins.replid(origin), ts)).collect()
+    }
+
     /// What has just come may be regressed here.
     fn mark_regressed(&self, group: &GroupView<'_>, registry: Option<&Registry>) {
         let Some(authored) = registry.and_then(|registry| registry.find(group).ok()) else { return };

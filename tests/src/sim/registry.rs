@@ -94,6 +94,21 @@ impl Registry {
         self.snapshots.insert(encoded(head), (oracle.clone(), applied.clone()));
     }
 
+    /// What a snapshot has brought to an instance that had `applied`: in the clock of its author something may be missing that is `stable` there. So it is regressed
+    /// there, as if it had come by itself.
+    pub fn mark_regressed(&self, brought: &Context, applied: &Context, stable: &Context) {
+        let has =
+            |clock: &Context, (replid, ts): &(ReplId, Timestamp)| clock.get(replid).is_some_and(|have| have >= ts);
+        for (name, authored) in self.groups.iter().filter(|(name, _)| has(brought, name) && !has(applied, name)) {
+            let Ok((group, _)) = GroupView::parse(&authored.frame) else { continue };
+            let had =
+                |replid: &ReplId| if *replid == name.0 { Some(&group.prev) } else { authored.context.get(replid) };
+            if stable.iter().any(|(replid, ts)| had(replid) < Some(ts)) {
+                authored.regresses();
+            }
+        }
+    }
+
     /// The snapshot that begins so.
     ///
     /// # Errors

@@ -273,6 +273,8 @@ impl World {
             }
         }
         let to = &mut self.instances[target];
+        let (_, brought) = self.registry.snapshot(to.shard.syncing_head())?;
+        self.registry.mark_regressed(brought, &to.applied, &to.stable());
         to.shard.end_sync().map_err(|error| format!("{} cannot end a sync: {error}", to.id))?;
         to.take_records(&mut self.registry)?;
         to.check()?;
