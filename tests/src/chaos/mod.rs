@@ -51,6 +51,8 @@ const WRITERS: u8 = 2;
 const CLOCK_OFF_MAX: i32 = 6;
 /// How long healed sites may take to agree.
 const SETTLE_MAX: Duration = Duration::from_secs(120);
+/// A site that takes longer waits for some time-out, or for a CPU: what it lacks is noted.
+const SETTLE_SLOW: Duration = Duration::from_secs(20);
 /// A run that is this long must have done what it is for.
 const DEMANDED_AFTER: Duration = Duration::from_secs(120);
 
@@ -235,9 +237,14 @@ impl Chaos {
     /// Waits until all sites have applied everything of each other, and the replicas too.
     fn settle(&mut self) -> Result<(), String> {
         let begun = Instant::now();
-        let deadline = begun + SETTLE_MAX;
+        let (deadline, mut noted) = (begun + SETTLE_MAX, begun + SETTLE_SLOW);
         loop {
             let state = self.settled();
+            if let Some(why) = state.as_ref().err().filter(|_| Instant::now() > noted) {
+                self.timeline.note(&format!("has not settled after {:.1} s: {why}", begun.elapsed().as_secs_f64()));
+                self.timeline.note(&format!("so far: {}", evidence::keep(&self.sites, &self.timeline).display()));
+                noted += SETTLE_SLOW;
+            }
             match state {
                 Ok(()) => {
                     self.timeline.note(&format!("settled after {:.1} s", begun.elapsed().as_secs_f64()));
