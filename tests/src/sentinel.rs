@@ -12,7 +12,7 @@ use crate::{artifact, port, wait};
 /// What it calls the primary.
 pub const NAME: &str = "mymaster";
 
-/// One Sentinel that watches one primary and decides alone. Killed when dropped.
+/// One Sentinel that watches one primary. Killed when dropped.
 #[derive(Debug)]
 pub struct Sentinel {
     port: u16,
@@ -30,9 +30,27 @@ impl Sentinel {
     /// # Panics
     /// When it does not start, with what it printed.
     pub fn start(kind: ServerKind, primary: &Server) -> Self {
+        Self::start_of(kind, primary, 1)
+    }
+
+    /// Three that watch this primary, of which two have to agree; they know of each other.
+    ///
+    /// # Panics
+    /// When one does not start, or they do not find each other.
+    pub fn start_three(kind: ServerKind, primary: &Server) -> [Self; 3] {
+        let three = [(); 3].map(|()| Self::start_of(kind, primary, 2));
+        for sentinel in &three {
+            wait::eventually("the Sentinel knows the others", || {
+                sentinel.client().text(&format!("SENTINEL CKQUORUM {NAME}")).starts_with("OK 3 usable Sentinels")
+            });
+        }
+        three
+    }
+
+    fn start_of(kind: ServerKind, primary: &Server, quorum: usize) -> Self {
         let mut said = String::new();
         for _ in 0..PORT_ATTEMPTS {
-            match Self::try_start(kind, primary.port()) {
+            match Self::try_start(kind, primary.port(), quorum) {
                 Ok(sentinel) => return sentinel,
                 Err(output) => said = output,
             }
@@ -40,12 +58,12 @@ impl Sentinel {
         panic!("the Sentinel does not start:\n{said}");
     }
 
-    fn try_start(kind: ServerKind, primary: u16) -> Result<Self, String> {
+    fn try_start(kind: ServerKind, primary: u16, quorum: usize) -> Result<Self, String> {
         let folder = TempDir::with_prefix("syncer-sentinel-").expect("a temporary folder can be made");
         let port = port::free();
         let config = folder.path().join("sentinel.conf");
         let text = format!(
-            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {NAME} 127.0.0.1 {primary} 1\n\
+            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor {NAME} 127.0.0.1 {primary} {quorum}\n\
              sentinel down-after-milliseconds {NAME} 2000\nsentinel failover-timeout {NAME} 3000\n",
             folder.path().display()
         );
@@ -69,6 +87,11 @@ impl Sentinel {
     /// Its process, to pause or to look at.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Ends it, as a crash does.
+    pub fn kill(&mut self) {
+        self.process.kill();
     }
 
     /// A connection to it.

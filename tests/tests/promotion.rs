@@ -6,15 +6,16 @@ use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::client::Client;
 use syncer_tests::nodes::{Pair, advance, sum, under_load};
 use syncer_tests::sentinel::{NAME, Sentinel};
-use syncer_tests::server::Server;
+use syncer_tests::server::{Server, ServerKind};
 use syncer_tests::{on_each_kind, reply, wait};
 
 /// Longer than the five seconds after which a server gives up a handover.
 const ATTEMPT: Duration = Duration::from_secs(6);
 
-/// Lets both agents ask a Sentinel for the primary of instance 1.
-fn follow_sentinel(pair: &mut Pair, sentinel: &Sentinel) {
-    let one = format!("redis+sentinel://127.0.0.1:{}/{NAME}", sentinel.port());
+/// Lets both agents ask Sentinels for the primary of instance 1.
+fn follow_sentinels(pair: &mut Pair, sentinels: &[Sentinel]) {
+    let addresses: Vec<String> = sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port())).collect();
+    let one = format!("redis+sentinel://{}/{NAME}", addresses.join(","));
     let two = format!("redis://127.0.0.1:{}", pair.two.nodes[0].port());
     pair.stop_agents();
     let agent = |local: &str, peer, url: &str| {
@@ -42,7 +43,7 @@ on_each_kind! {
         let mut pair = Pair::start(kind, 2, &[]);
         let sentinel = Sentinel::start(kind, &pair.one.nodes[0]);
         sentinel.knows_replicas(1);
-        follow_sentinel(&mut pair, &sentinel);
+        follow_sentinels(&mut pair, std::slice::from_ref(&sentinel));
         under_load(&mut pair, |pair, rounds| {
             advance(rounds, 100);
             pair.one.nodes[0].kill();
@@ -65,6 +66,36 @@ on_each_kind! {
         pair.agree();
         assert_eq!(pair.two.client().text("GET after"), "1");
     }
+}
+
+/// Three Sentinels, of which two have to agree, as one runs them. The first one dies with the primary: the agents have all addresses.
+#[test]
+fn two_of_three_sentinels_promote_under_load() {
+    let kind = ServerKind::Redis8;
+    let mut pair = Pair::start(kind, 2, &[]);
+    let mut sentinels = Sentinel::start_three(kind, &pair.one.nodes[0]);
+    sentinels.iter().for_each(|sentinel| sentinel.knows_replicas(1));
+    follow_sentinels(&mut pair, &sentinels);
+    under_load(&mut pair, |pair, rounds| {
+        advance(rounds, 100);
+        sentinels[0].kill();
+        pair.one.nodes[0].kill();
+        let new = pair.one.nodes[1].port();
+        for sentinel in &sentinels[1..] {
+            wait::eventually("the replica is promoted", || sentinel.primary() == new);
+        }
+        wait::eventually("it is", || role(&pair.one.nodes[1]) == Some("role:master"));
+        advance(rounds, 100);
+        // They have not forgotten it: it comes back as a replica by their word.
+        pair.one.nodes[0].restart();
+        wait::eventually("the old primary is a replica", || is_replica(&pair.one.nodes[0]));
+        pair.one.nodes[0].follows();
+        advance(rounds, 100);
+    });
+    assert_eq!(sentinels[1].client().text(&format!("SENTINEL MASTER {NAME}")).matches("quorum, 2").count(), 1);
+    pair.one.client().ok("SET after 1");
+    pair.agree();
+    assert_eq!(pair.two.client().text("GET after"), "1");
 }
 
 /// Asks a replica of the server's own cluster to take over until it has: on a busy machine an attempt may time out.

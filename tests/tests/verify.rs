@@ -1,8 +1,10 @@
 //! `syncer-agent verify`: finds what differs, names it, and never cries wolf.
 
 use syncer_tests::agent::Agent;
+use syncer_tests::bench::cpu;
 use syncer_tests::cluster::Cluster;
 use syncer_tests::load::under_load;
+use syncer_tests::members::metadata;
 use syncer_tests::verify::{Verified, verify};
 use syncer_tests::{artifact, on_all_kinds, wait};
 
@@ -14,6 +16,24 @@ fn plant(cluster: &Cluster, instance: u8, write: &str, look: &str, expected: &st
         client.ok(write);
     }
     wait::eventually("the timer has run", || client.text(look) == expected);
+}
+
+/// So many keys that a comparison takes a while; everything is at rest then.
+fn fill(cluster: &mut Cluster) {
+    const KEYS: u64 = 100_000;
+    let lines: Vec<String> = (0..KEYS).map(|key| format!("SET key:{key} {key}")).collect();
+    let mut one = cluster.client(1);
+    lines.chunks(1_000).for_each(|lines| drop(one.pipeline(lines)));
+    cluster.converged();
+    for site in [1, 2] {
+        wait::eventually("the metadata is pruned", || metadata(&mut cluster.client(site)) == 0);
+    }
+}
+
+/// How long a comparison took, as it says itself: by hand, or in the log.
+fn seconds(text: &str) -> Option<f64> {
+    let (_, rest) = text.split_once("compared in ").or_else(|| text.split_once("seconds="))?;
+    rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect::<String>().parse().ok()
 }
 
 on_all_kinds! {
@@ -95,6 +115,31 @@ on_all_kinds! {
         plant(cluster, 1, "OTHER.DROPLATER k", "EXISTS k", "0");
         let found = || agent.log().contains("db 0 key k: instance 1: absent; instance 2: string of 1 bytes");
         wait::eventually("the agent logs what differs", found);
+    }
+
+    /// The share of a server's main thread that the documentation promises, with slack: what a server does by itself counts, too, and slices end with a key.
+    /// On a busy machine it takes longer, which makes the share smaller.
+    fn it_takes_a_bounded_share_of_each_main_thread(cluster: 2) {
+        fill(cluster);
+        let servers = [1, 2].map(|site| cluster.site(site).server.process().pid());
+        let share = |text: &dyn Fn() -> String| {
+            let before = servers.map(cpu::used);
+            let text = text();
+            let used = servers.map(cpu::used);
+            let seconds = seconds(&text).unwrap_or_else(|| panic!("it does not say how long it took: {text}"));
+            assert!(text.contains("are equal"), "{text}");
+            [0, 1].map(|at| (used[at] - before[at]).as_secs_f64() / seconds)
+        };
+        let quick = share(&|| verify(cluster).text);
+        let urls = cluster.site(1).agent.options().clone();
+        let gentle = share(&|| {
+            let agent = Agent::start(urls.clone().arg("--verify-every-s").arg("1"));
+            wait::eventually("the agent has compared", || agent.log().contains("verify: sites are equal"));
+            agent.log()
+        });
+        println!("share of the main threads: {quick:.3?} by hand, {gentle:.3?} in the background");
+        assert!(quick.iter().all(|share| *share < 1.5 / 3.0), "a third is promised: {quick:?}");
+        assert!(gentle.iter().all(|share| *share < 2.0 / 20.0), "a twentieth is promised: {gentle:?}");
     }
 
     fn a_site_that_is_away_is_named(cluster: 3) {

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// How often is looked.
 const EVERY: Duration = Duration::from_millis(50);
 
+/// Looks in vain until there is no figure: it is short of a peak then, as it is between two looks.
+const ATTEMPTS: usize = 10;
+
 /// A watch over some processes, until [`Peaks::end`].
 #[derive(Debug)]
 pub struct Peaks {
@@ -50,11 +53,22 @@ impl Peaks {
     }
 }
 
-/// What a process and its children take. Pages that they share count once (PSS).
+/// What a process and its children take. Pages that they share count once (PSS). A child that comes or goes meanwhile would make them count twice: then
+/// it is looked again.
 fn family_bytes(pid: u32) -> u64 {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let children = children.split_whitespace().flat_map(str::parse::<u32>);
-    children.chain([pid]).map(bytes_of).sum()
+    let children = || {
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let children: Vec<u32> = text.split_whitespace().flat_map(str::parse::<u32>).collect();
+        children
+    };
+    let look = || {
+        let family: Vec<u32> = children().into_iter().chain([pid]).collect();
+        let bytes = family.iter().map(|pid| bytes_of(*pid)).sum();
+        // One that has ended is listed until its parent has heard of it, but has no pages.
+        let is_there = || children().into_iter().chain([pid]).eq(family.iter().copied());
+        (is_there() && family.iter().all(|pid| bytes_of(*pid) > 0)).then_some(bytes)
+    };
+    (0..ATTEMPTS).find_map(|_| look()).unwrap_or(0)
 }
 
 /// 0 when it has just ended.
