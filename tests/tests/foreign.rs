@@ -88,8 +88,10 @@ on_each_kind! {
             pair.agree();
             pair
         });
-        // From then on it takes in nobody who has data of its own. The elements of the list keep their names.
-        wait::eventually("it has pruned", || metadata(&mut pair.two.client()) <= 1);
+        // From then on they take in nobody who has data of its own. The elements of the list keep their names.
+        for server in [&pair.two.nodes[0], &other.one.nodes[0]] {
+            wait::eventually("it has pruned", || metadata(&mut server.client()) <= 1);
+        }
         let before = pair.two.client().text("DEBUG DIGEST");
         let theirs = other.one.client().text("DEBUG DIGEST");
         save(other.one.primary());
