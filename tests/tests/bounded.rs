@@ -94,7 +94,7 @@ struct Watched<'a> {
 }
 
 impl Watched<'_> {
-    fn is_done(self) {
+    fn ends(self) {
         // It answers nothing while it loads.
         let is_done = || (figure(&self.ends.target, "syncer_sync_full_in").as_deref() == Some("1")).then_some(());
         wait::until(wait::PATIENCE, "the full sync is done", is_done, || self.process.log());
@@ -160,7 +160,7 @@ on_each_kind! {
     fn a_file_piles_up_nowhere(kind) {
         let ends = Ends::new(kind, false);
         let watched = ends.copies("phase, file");
-        watched.is_done();
+        watched.ends();
         assert!(ends.target.log().contains("bytes, loaded in "), "{}", ends.target.log());
     }
 
@@ -170,7 +170,7 @@ on_each_kind! {
         let ends = Ends::new(kind, true);
         let watched = ends.copies("phase, copying");
         let target = Peaks::watch(vec![ends.target.process().pid()]);
-        watched.is_done();
+        watched.ends();
         bounded("target", target, DATA_BYTES * 5 / 4 + DATA_BYTES + SERVER_BYTES);
         assert!(!ends.target.log().contains("loaded in "), "{}", ends.target.log());
     }
