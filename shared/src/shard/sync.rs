@@ -12,8 +12,7 @@ use super::round::Round;
 use super::{Shard, WritesRefused, stream::Stream};
 use crate::clock::VectorClock;
 use crate::context::StreamContext;
-use crate::dot::{Dot, Seen};
-use crate::instance::{InstanceId, InstanceSet};
+use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
 use crate::merge::{KeyRef, Meeting, Side};
 use crate::metadata::KeyMeta;
@@ -455,56 +454,5 @@ impl Shard {
         if let Some(place) = self.streams.get_mut(origin.index()) {
             *place = stream;
         }
-    }
-
-    /// Membership is merged like a key.
-    fn meet_membership(&mut self, syncing: &Syncing) {
-        let theirs: Vec<(InstanceId, Dot)> = syncing
-            .head
-            .joins
-            .iter()
-            .filter_map(|(i, dot)| Some((*i, Dot { origin: *syncing.names.get(dot.origin.index())?, ..*dot })))
-            .collect();
-        let ours: Vec<(InstanceId, Dot)> = self
-            .membership
-            .members()
-            .iter()
-            .flat_map(|i| self.membership.joins(i).iter().map(move |dot| (i, *dot)).collect::<Vec<_>>())
-            .collect();
-        let mut met = crate::membership::Membership::default();
-        let nothing = VectorClock::default();
-        let unseen =
-            Seen::Context { clock: &nothing, group: (Origin::from_index(u16::MAX), Timestamp::ZERO), lacks: None };
-        for (instance, dot) in &theirs {
-            if ours.contains(&(*instance, *dot)) || !dot.is_in(&self.clock) {
-                met.join(*instance, *dot, &unseen);
-            }
-        }
-        for (instance, dot) in &ours {
-            if !theirs.contains(&(*instance, *dot)) && !dot.is_in(&syncing.round.clock) {
-                met.join(*instance, *dot, &unseen);
-            }
-        }
-        // M4: settled where all who are members now were known.
-        let knows_all = |known: InstanceSet| met.members().iter().all(|member| known.contains(member));
-        let settled_here = knows_all(self.membership.members());
-        let settled_there = knows_all(theirs.iter().map(|(instance, _)| *instance).collect());
-        for (instance, forgotten) in self.membership.all_forgotten() {
-            met.meet_forgotten(instance, forgotten, settled_here);
-        }
-        for (instance, forgotten) in syncing.head.forgotten.iter().filter_map(|f| f.named(&syncing.names)) {
-            met.meet_forgotten(instance, &forgotten, settled_there);
-        }
-        let frozen = syncing.head.frozen.iter().filter_map(|origin| syncing.names.get(origin.index()).copied());
-        met.freeze(self.membership.frozen().iter().copied().chain(frozen));
-        let is_settled = |i: &InstanceId| met.forgotten(*i).is_some_and(|forgotten| forgotten.settled);
-        let joined_anew = |i: &InstanceId| {
-            let known = self.membership.joins(*i);
-            !known.is_empty() && met.contains(*i) && !met.joins(*i).iter().any(|dot| known.contains(dot))
-        };
-        let all = InstanceSet::ALL.iter();
-        let outdated: Vec<InstanceId> = all.filter(|i| is_settled(i) || joined_anew(i)).collect();
-        self.membership = met;
-        outdated.into_iter().for_each(|instance| self.drop_reports(instance));
     }
 }
