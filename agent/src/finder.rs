@@ -1,7 +1,9 @@
 //! Finds the primary of a site, and notices when it is another one.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
+use syncer_shared::replid::ReplId;
 use tokio::task::JoinSet;
 
 use crate::config::{Endpoint, Sentinel, Site};
@@ -146,11 +148,22 @@ async fn look(endpoint: Endpoint, timeout: Duration) -> Result<Candidate, String
     if role.is_primary { Ok(Candidate { endpoint, role }) } else { Err(format!("{address}: a replica")) }
 }
 
-/// Of several that claim to be the primary, one whose reign no other one calls a past one.
+/// Of several that claim to be the primary, the one that the other sites go on with, whatever the order of the answers: else agents go
+/// to and fro, and differ from each other.
 fn newest(primaries: Vec<Candidate>) -> Option<Endpoint> {
-    let is_past = |of: &Role| primaries.iter().any(|other| other.role.past.contains(&of.replid));
-    let index = primaries.iter().position(|candidate| !is_past(&candidate.role)).unwrap_or(0);
-    primaries.into_iter().nth(index).map(|candidate| candidate.endpoint)
+    let ended: Vec<ReplId> = primaries.iter().flat_map(|candidate| candidate.role.past.iter().copied()).collect();
+    let preferred = primaries.into_iter().max_by_key(|candidate| standing(candidate, &ended));
+    preferred.map(|candidate| candidate.endpoint)
+}
+
+/// The higher goes on. A reign that another server calls a past one has ended, as has one that peers have told to be superseded. Of the
+/// rest the one that began last, as the members have it (rule 3); but a server without any past may have come back without its state,
+/// which they would refuse: of such the one that began first.
+fn standing(candidate: &Candidate, ended: &[ReplId]) -> (bool, bool, i64, Reverse<String>) {
+    let role = &candidate.role;
+    let began = i64::try_from(role.began_ms).unwrap_or(i64::MAX);
+    let rank = if role.past.is_empty() { -began } else { began };
+    (!ended.contains(&role.replid), !role.is_superseded, rank, Reverse(candidate.endpoint.address()))
 }
 
 async fn ask_sentinel(endpoint: &Endpoint, name: &str) -> Result<(String, u16), String> {
@@ -176,20 +189,47 @@ mod tests {
     use super::*;
     use crate::config::EndpointFile;
 
-    fn candidate(address: &str, replid: u8, past: &[u8]) -> Candidate {
+    fn candidate(address: &str, replid: u8, past: &[u8], began_ms: u64) -> Candidate {
         let site = EndpointFile::from(format!("redis://{address}")).parse_site("X", &|_| None).unwrap();
         let id = |byte: u8| format!("{byte:02x}").repeat(20).parse().unwrap();
         let past = past.iter().copied().map(id).collect();
-        Candidate { endpoint: site.endpoints()[0].clone(), role: Role { is_primary: true, replid: id(replid), past } }
+        let role = Role { is_primary: true, replid: id(replid), past, is_superseded: false, began_ms };
+        Candidate { endpoint: site.endpoints()[0].clone(), role }
+    }
+
+    /// In either order.
+    fn assert_chosen(one: impl Fn() -> Candidate, other: impl Fn() -> Candidate, expected: &str) {
+        for candidates in [vec![one(), other()], vec![other(), one()]] {
+            assert_eq!(newest(candidates).map(|endpoint| endpoint.address()).as_deref(), Some(expected));
+        }
     }
 
     #[test]
     fn a_primary_whose_reign_has_ended_is_not_taken() {
-        let chosen = |candidates| newest(candidates).map(|endpoint| endpoint.address());
-        let (old, new) = (|| candidate("old:1", 1, &[]), || candidate("new:2", 2, &[1]));
-        assert_eq!(chosen(vec![old(), new()]).as_deref(), Some("new:2"));
-        assert_eq!(chosen(vec![new(), old()]).as_deref(), Some("new:2"));
-        assert_eq!(chosen(vec![old()]).as_deref(), Some("old:1"));
-        assert_eq!(chosen(vec![]), None);
+        let (old, new) = (|| candidate("old:1", 1, &[], 9), || candidate("new:2", 2, &[1], 5));
+        assert_chosen(old, new, "new:2");
+        assert_eq!(newest(vec![old()]).map(|endpoint| endpoint.address()).as_deref(), Some("old:1"));
+        assert!(newest(vec![]).is_none());
+    }
+
+    #[test]
+    fn of_two_that_know_nothing_of_each_other_the_one_that_began_last_is_taken() {
+        let (promoted, restarted) = (|| candidate("promoted:1", 2, &[1], 5), || candidate("restarted:2", 3, &[1], 9));
+        assert_chosen(promoted, restarted, "restarted:2");
+        let superseded = || {
+            let mut restarted = restarted();
+            restarted.role.is_superseded = true;
+            restarted
+        };
+        assert_chosen(promoted, superseded, "promoted:1");
+        // They cannot tell: any, but always the same.
+        assert_chosen(|| candidate("one:1", 2, &[1], 0), || candidate("two:2", 3, &[1], 0), "one:1");
+    }
+
+    #[test]
+    fn a_primary_that_came_back_without_its_state_is_not_taken() {
+        let blank = || candidate("blank:1", 7, &[], 9);
+        assert_chosen(blank, || candidate("promoted:2", 2, &[1], 5), "promoted:2");
+        assert_chosen(blank, || candidate("first:2", 1, &[], 5), "first:2");
     }
 }

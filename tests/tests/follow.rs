@@ -1,7 +1,9 @@
 //! The agent finds and follows the primary of its own site and of its peers.
 
+use std::time::Duration;
+
 use syncer_tests::agent::{Agent, AgentOptions};
-use syncer_tests::chaos::link::Link;
+use syncer_tests::chaos::link::{Link, Mode};
 use syncer_tests::client::Client;
 use syncer_tests::nodes::number;
 use syncer_tests::sentinel::{NAME, Sentinel};
@@ -123,4 +125,56 @@ fn sentinels_are_asked_for_the_primary() {
         ];
         exchange(&mut one.primary.client(), &mut two.client(), "first");
     }
+}
+
+/// A replica is promoted while its primary lives on, then the old one comes back from its file as a primary, then without any file. Agents
+/// that begin then all take the same one, the one whose answer comes late.
+#[test]
+fn of_two_primaries_all_agents_take_the_one_that_goes_on() {
+    let kind = ServerKind::Redis8;
+    let (Pair { primary: mut old, replica: promoted }, two) =
+        (Pair::start(kind, 1), Server::start(kind, ServerOptions::instance(2)));
+    let (to_old, to_promoted) =
+        (Link::start(old.port()).expect("a port"), Link::start(promoted.port()).expect("a port"));
+    let late = Mode::Slow { bytes_per_second: 100 << 20, latency: Duration::from_millis(20) };
+    let url = format!("redis://127.0.0.1:{},127.0.0.1:{}", to_old.port(), to_promoted.port());
+    let agents = || {
+        [
+            Agent::start(AgentOptions::at(url.clone()).peer(2, two.port())),
+            Agent::start(AgentOptions::beside(two.port()).peer_url(1, url.clone())),
+        ]
+    };
+    {
+        let _agents = agents();
+        exchange(&mut old.client(), &mut two.client(), "first");
+    }
+    has(&promoted, "first");
+    // The child that serves the replica may still run.
+    wait::eventually("it is saved", || old.client().text("SAVE") == "OK");
+    promoted.client().ok("REPLICAOF NO ONE");
+    to_promoted.set(late);
+    {
+        let _agents = agents();
+        exchange(&mut promoted.client(), &mut two.client(), "promoted");
+    }
+    // Neither knows the other's reign: the later one goes on, as the members have it.
+    old.kill();
+    old.restart();
+    to_promoted.set(Mode::Whole);
+    to_old.set(late);
+    {
+        let _agents = agents();
+        exchange(&mut old.client(), &mut two.client(), "restarted");
+        wait::eventually("it has caught up", || old.client().text("MGET one:promoted two:promoted") == "[1, 2]");
+    }
+    promoted.client().ok(&format!("REPLICAOF 127.0.0.1 {}", old.port()));
+    has(&promoted, "restarted");
+    promoted.client().ok("REPLICAOF NO ONE");
+    old.kill();
+    std::fs::remove_file(old.folder().join("dump.rdb")).expect("there is a file");
+    old.restart();
+    to_promoted.set(late);
+    to_old.set(Mode::Whole);
+    let _agents = agents();
+    exchange(&mut promoted.client(), &mut two.client(), "blank");
 }

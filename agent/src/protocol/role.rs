@@ -14,6 +14,10 @@ pub struct Role {
     pub replid: ReplId,
     /// Reigns of its site that have ended.
     pub past: Vec<ReplId>,
+    /// Peers have told it of a later reign of its site: they take nothing from this one any more.
+    pub is_superseded: bool,
+    /// When its current reign began, Unix milliseconds; 0 if it cannot tell.
+    pub began_ms: u64,
 }
 
 impl Role {
@@ -31,7 +35,35 @@ impl Role {
         let replid = field("replid").and_then(|value| value.text()?.parse().ok()).ok_or_else(missing)?;
         let role = field("role").and_then(Reply::text).ok_or_else(missing)?;
         let past = field("past_replids").map(Reply::elements).unwrap_or_default();
-        let past = past.iter().filter_map(|id| id.text()?.parse().ok()).collect();
-        Ok(Self { is_primary: role == "primary", replid, past })
+        // Each with the offset where it ended.
+        let past = past.iter().filter_map(|reign| reign.text()?.split(' ').next()?.parse().ok()).collect();
+        let is_superseded = field("superseded_by").and_then(Reply::text).is_some_and(|by| !by.is_empty());
+        let began_ms = field("began_ms").and_then(Reply::integer).and_then(|ms| ms.try_into().ok()).unwrap_or(0);
+        Ok(Self { is_primary: role == "primary", replid, past, is_superseded, began_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Reply {
+        Reply::Bulk(text.as_bytes().to_vec().into())
+    }
+
+    #[test]
+    fn past_reigns_are_read_with_the_offsets_where_they_ended() {
+        let (now, before) = ("ab".repeat(20), "cd".repeat(20));
+        let mut fields = vec![bulk("role"), bulk("primary"), bulk("replid"), bulk(&now)];
+        fields.extend([bulk("past_replids"), Reply::Array(vec![bulk(&format!("{before} 822030"))])]);
+        let role = Role::parse(&Reply::Array(fields.clone())).unwrap();
+        assert_eq!(
+            (role.is_primary, role.replid, role.past),
+            (true, now.parse().unwrap(), vec![before.parse().unwrap()])
+        );
+        assert_eq!((role.is_superseded, role.began_ms), (false, 0));
+        fields.extend([bulk("superseded_by"), bulk(&before), bulk("began_ms"), Reply::Integer(7)]);
+        let role = Role::parse(&Reply::Array(fields)).unwrap();
+        assert_eq!((role.is_superseded, role.began_ms), (true, 7));
     }
 }

@@ -42,6 +42,7 @@ fn answer(figures: &Figures) -> Answer {
         ("instance", u64::from(figures.instance.get()).into()),
         ("role", role.into()),
         ("replid", figures.replid.to_string().into()),
+        ("began_ms", figures.began.map_or(Answer::Null, |began| began.ms().into())),
         ("past_replids", Answer::Array(past)),
         ("superseded_by", figures.superseded_by.map(|replid| replid.to_string()).unwrap_or_default().into()),
         ("backlog_first_offset", figures.backlog_first.into()),

@@ -18,6 +18,8 @@ pub struct Status {
     pub is_primary: bool,
     /// Current replication ID.
     pub replid: ReplId,
+    /// When it began, if that is known here.
+    pub began: Option<Timestamp>,
     /// Past replication IDs of this instance, oldest first.
     pub past: Vec<PastReign>,
     /// Oldest offset that the backlog has.
@@ -112,6 +114,7 @@ impl Shard {
             instance: self.config.instance,
             is_primary: self.is_primary(),
             replid: self.replid,
+            began: self.me.and_then(|me| self.stability.start(me)),
             past: self.past.clone(),
             backlog_first: self.backlog.first_offset(),
             backlog_end: self.backlog.end_offset(),
