@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use syncer_shared::replid::ReplId;
 use tokio::task::JoinSet;
+use tracing::{debug, warn};
 
 use crate::config::{Endpoint, Sentinel, Site};
 use crate::connection::{Connection, ConnectionError, within};
@@ -27,6 +28,8 @@ pub const SEARCH_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub struct Finder {
     site: Site,
     timeout: Duration,
+    /// It is the agent's own site: of two primaries the one that is not taken is told so.
+    is_own: bool,
 }
 
 /// Why no primary was found.
@@ -47,7 +50,13 @@ impl Finder {
     /// For a site; each connection attempt may take `timeout`.
     #[must_use]
     pub fn new(site: Site, timeout: Duration) -> Self {
-        Self { site, timeout }
+        Self { site, timeout, is_own: false }
+    }
+
+    /// For the agent's own site.
+    #[must_use]
+    pub fn of_own_site(site: Site, timeout: Duration) -> Self {
+        Self { is_own: true, ..Self::new(site, timeout) }
     }
 
     /// The site.
@@ -115,9 +124,39 @@ impl Finder {
                 }
                 Some(Ok(Err(cause))) => causes.push(cause),
                 Some(Err(_)) => {}
-                None => return newest(primaries).ok_or(causes),
+                None => return self.choose(primaries).await.ok_or(causes),
             }
         }
+    }
+
+    /// Takes one; the others of this site take no more writes, as long as they are told so.
+    async fn choose(&self, primaries: Vec<Candidate>) -> Option<Endpoint> {
+        let (chosen, others) = newest(primaries)?;
+        for other in others.iter().filter(|other| self.is_own && other.role.instance == chosen.role.instance) {
+            if other.role.replaced_by != Some(chosen.role.replid) {
+                let (address, taken) = (other.endpoint.address(), chosen.endpoint.address());
+                warn!(
+                    address,
+                    taken,
+                    "two servers of this site are primaries: what clients write to the one that is not taken no other site sees; make it a replica, or stop it"
+                );
+            }
+            if let Err(error) = self.tell_replaced(other, chosen.role.replid).await {
+                debug!(address = other.endpoint.address(), %error, "it cannot be told that another server is the primary");
+            }
+        }
+        Some(chosen.endpoint)
+    }
+
+    async fn tell_replaced(&self, other: &Candidate, by: ReplId) -> Result<(), ConnectionError> {
+        let Some(instance) = other.role.instance else { return Ok(()) };
+        let (instance, by) = (instance.to_string(), by.to_string());
+        let mut connection = Connection::open(&other.endpoint, self.timeout).await?;
+        let words: [&[u8]; 4] = [b"SYNCER.PEER", instance.as_bytes(), b"REPLACED", by.as_bytes()];
+        if let Reply::Error(text) = within(self.timeout, &other.endpoint, connection.call(&words)).await? {
+            debug!(address = other.endpoint.address(), text, "it was told that another server is the primary");
+        }
+        Ok(())
     }
 
     /// Asks one after the other, until one names a server that agrees.
@@ -150,10 +189,10 @@ async fn look(endpoint: Endpoint, timeout: Duration) -> Result<Candidate, String
 
 /// Of several that claim to be the primary, the one that the other sites go on with, whatever the order of the answers: else agents go
 /// to and fro, and differ from each other.
-fn newest(primaries: Vec<Candidate>) -> Option<Endpoint> {
+fn newest(mut primaries: Vec<Candidate>) -> Option<(Candidate, Vec<Candidate>)> {
     let ended: Vec<ReplId> = primaries.iter().flat_map(|candidate| candidate.role.past.iter().copied()).collect();
-    let preferred = primaries.into_iter().max_by_key(|candidate| standing(candidate, &ended));
-    preferred.map(|candidate| candidate.endpoint)
+    primaries.sort_by_key(|candidate| standing(candidate, &ended));
+    primaries.pop().map(|chosen| (chosen, primaries))
 }
 
 /// The higher goes on. A reign that another server calls a past one has ended, as has one that peers have told to be superseded. Of the
@@ -193,14 +232,16 @@ mod tests {
         let site = EndpointFile::from(format!("redis://{address}")).parse_site("X", &|_| None).unwrap();
         let id = |byte: u8| format!("{byte:02x}").repeat(20).parse().unwrap();
         let past = past.iter().copied().map(id).collect();
-        let role = Role { is_primary: true, replid: id(replid), past, is_superseded: false, began_ms };
+        let (instance, replaced_by) = (None, None);
+        let replid = id(replid);
+        let role = Role { is_primary: true, instance, replid, past, is_superseded: false, replaced_by, began_ms };
         Candidate { endpoint: site.endpoints()[0].clone(), role }
     }
 
     /// In either order.
     fn assert_chosen(one: impl Fn() -> Candidate, other: impl Fn() -> Candidate, expected: &str) {
         for candidates in [vec![one(), other()], vec![other(), one()]] {
-            assert_eq!(newest(candidates).map(|endpoint| endpoint.address()).as_deref(), Some(expected));
+            assert_eq!(newest(candidates).map(|(chosen, _)| chosen.endpoint.address()).as_deref(), Some(expected));
         }
     }
 
@@ -208,7 +249,7 @@ mod tests {
     fn a_primary_whose_reign_has_ended_is_not_taken() {
         let (old, new) = (|| candidate("old:1", 1, &[], 9), || candidate("new:2", 2, &[1], 5));
         assert_chosen(old, new, "new:2");
-        assert_eq!(newest(vec![old()]).map(|endpoint| endpoint.address()).as_deref(), Some("old:1"));
+        assert_eq!(newest(vec![old()]).map(|(chosen, _)| chosen.endpoint.address()).as_deref(), Some("old:1"));
         assert!(newest(vec![]).is_none());
     }
 

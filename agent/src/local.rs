@@ -57,7 +57,7 @@ impl LocalTask {
     /// Has not looked yet.
     #[must_use]
     pub fn new(config: Rc<Config>, board: Rc<Board>) -> Self {
-        let finder = Finder::new(config.local.clone(), config.settings.connect_timeout);
+        let finder = Finder::of_own_site(config.local.clone(), config.settings.connect_timeout);
         Self {
             config,
             board,

@@ -38,6 +38,16 @@ fn exchange(one: &mut Client, two: &mut Client, tag: &str) {
     wait::eventually(&what, || one.text(&all) == "[1, 2]" && two.text(&all) == "[1, 2]");
 }
 
+/// The other primary of its site, which the agent has told.
+fn takes_no_writes(other: &mut Client) {
+    let mut said = String::new();
+    let is_refused = || {
+        said = other.text("SET lost 1");
+        said.contains("SYNCERFENCED").then_some(())
+    };
+    assert!(wait::within(wait::PATIENCE, is_refused).is_some(), "{said}");
+}
+
 #[test]
 fn the_primary_is_found_among_several_addresses() {
     for kind in ServerKind::ALL {
@@ -156,6 +166,7 @@ fn of_two_primaries_all_agents_take_the_one_that_goes_on() {
     {
         let _agents = agents();
         exchange(&mut promoted.client(), &mut two.client(), "promoted");
+        takes_no_writes(&mut old.client());
     }
     // Neither knows the other's reign: the later one goes on, as the members have it.
     old.kill();
@@ -166,6 +177,7 @@ fn of_two_primaries_all_agents_take_the_one_that_goes_on() {
         let _agents = agents();
         exchange(&mut old.client(), &mut two.client(), "restarted");
         wait::eventually("it has caught up", || old.client().text("MGET one:promoted two:promoted") == "[1, 2]");
+        takes_no_writes(&mut promoted.client());
     }
     promoted.client().ok(&format!("REPLICAOF 127.0.0.1 {}", old.port()));
     has(&promoted, "restarted");

@@ -1,5 +1,6 @@
 //! What a server says of its role in `SYNCER.STATUS`.
 
+use syncer_shared::instance::InstanceId;
 use syncer_shared::replid::ReplId;
 
 use super::Refusal;
@@ -10,12 +11,16 @@ use crate::resp::Reply;
 pub struct Role {
     /// Whether it takes effects.
     pub is_primary: bool,
+    /// Whose server it is; none if it cannot tell.
+    pub instance: Option<InstanceId>,
     /// Its current reign.
     pub replid: ReplId,
     /// Reigns of its site that have ended.
     pub past: Vec<ReplId>,
     /// Peers have told it of a later reign of its site: they take nothing from this one any more.
     pub is_superseded: bool,
+    /// What it was told that this site goes on with instead.
+    pub replaced_by: Option<ReplId>,
     /// When its current reign began, Unix milliseconds; 0 if it cannot tell.
     pub began_ms: u64,
 }
@@ -39,7 +44,9 @@ impl Role {
         let past = past.iter().filter_map(|reign| reign.text()?.split(' ').next()?.parse().ok()).collect();
         let is_superseded = field("superseded_by").and_then(Reply::text).is_some_and(|by| !by.is_empty());
         let began_ms = field("began_ms").and_then(Reply::integer).and_then(|ms| ms.try_into().ok()).unwrap_or(0);
-        Ok(Self { is_primary: role == "primary", replid, past, is_superseded, began_ms })
+        let instance = field("instance").and_then(Reply::integer).and_then(|id| InstanceId::new(id.try_into().ok()?));
+        let replaced_by = field("replaced_by").and_then(|value| value.text()?.parse().ok());
+        Ok(Self { is_primary: role == "primary", instance, replid, past, is_superseded, replaced_by, began_ms })
     }
 }
 
@@ -62,8 +69,11 @@ mod tests {
             (true, now.parse().unwrap(), vec![before.parse().unwrap()])
         );
         assert_eq!((role.is_superseded, role.began_ms), (false, 0));
+        assert_eq!((role.instance, role.replaced_by), (None, None));
         fields.extend([bulk("superseded_by"), bulk(&before), bulk("began_ms"), Reply::Integer(7)]);
+        fields.extend([bulk("replaced_by"), bulk(&now), bulk("instance"), Reply::Integer(3)]);
         let role = Role::parse(&Reply::Array(fields)).unwrap();
         assert_eq!((role.is_superseded, role.began_ms), (true, 7));
+        assert_eq!((role.instance, role.replaced_by), (InstanceId::new(3), Some(now.parse().unwrap())));
     }
 }

@@ -102,7 +102,7 @@ fn warn_if_superseded(context: &Context, shard: &mut Shard) {
     crate::redis::server_local! {
         static SAID: Cell<Option<ReplId>> = const { Cell::new(None) };
     }
-    let by = shard.superseded_by();
+    let by = shard.replaced_by();
     if by == SAID.replace(by) {
         return;
     }

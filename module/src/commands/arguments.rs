@@ -26,6 +26,14 @@ pub enum CommandError {
     /// No instance id.
     #[error("ERR {0} must be an instance id, an integer from 1 to 63")]
     Instance(&'static str),
+    /// Meant for another site.
+    #[error("ERR this server is instance {own}, not {named}")]
+    OtherInstance {
+        /// This one.
+        own: InstanceId,
+        /// Who was meant.
+        named: InstanceId,
+    },
     /// No list of instance ids.
     #[error("ERR wanted must be * or instance ids (1 to 63) joined by commas")]
     Wanted,

@@ -1,14 +1,15 @@
-//! `SYNCER.PEER`: what an agent asks and tells about one peer.
+//! `SYNCER.PEER`: what an agent asks and tells about one peer, or of another server of its own site.
 
 use syncer_shared::instance::InstanceId;
 use syncer_shared::shard::PeerState;
 
 use super::arguments::{Arguments, CommandError};
 use crate::capture::replication;
+use crate::redis::timer::now_ms;
 use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
 use crate::state;
 
-/// `SYNCER.PEER instance INFO|POSITION|STATE ...`.
+/// `SYNCER.PEER instance INFO|POSITION|STATE|REPLACED ...`.
 pub const COMMAND: Command = Command {
     name: c"syncer.peer",
     entry: entry::<Peer>(),
@@ -17,7 +18,7 @@ pub const COMMAND: Command = Command {
     arity: -3,
     keys: (0, 0, 0),
     summary: c"Agents: where to read a peer on, and what goes on with it.",
-    usage: "instance INFO | POSITION replid offset | STATE word [error]",
+    usage: "instance INFO | POSITION replid offset | STATE word [error] | REPLACED replid",
     complexity: c"O(1)",
 };
 
@@ -32,9 +33,10 @@ impl Run for Peer {
             ("INFO", 3) => info(context, peer)?,
             ("POSITION", 5) => set_position(context, peer, args)?,
             ("STATE", 4 | 5) => set_state(context, peer, args)?,
-            ("INFO" | "POSITION" | "STATE", _) => return Err(CommandError::Arity.into()),
+            ("REPLACED", 4) => set_replaced(context, peer, args)?,
+            ("INFO" | "POSITION" | "STATE" | "REPLACED", _) => return Err(CommandError::Arity.into()),
             _ => {
-                let known = "INFO, POSITION, STATE";
+                let known = "INFO, POSITION, STATE, REPLACED";
                 return Err(CommandError::Word { name: "subcommand", word: word.into(), known }.into());
             }
         }
@@ -83,6 +85,21 @@ fn set_state(context: &Context, peer: InstanceId, args: Arguments<'_>) -> Comman
     let state = PeerState::from_name(word).ok_or_else(unknown)?;
     let error = if args.0.len() > 4 { args.text(4)? } else { "" };
     state::shard()?.set_peer_state(peer, state, error);
+    context.reply().ok();
+    Ok(())
+}
+
+/// The agent goes on with another server of this site.
+fn set_replaced(context: &Context, instance: InstanceId, args: Arguments<'_>) -> CommandResult {
+    let by = args.replid(3, "replid")?;
+    let mut shard = state::shard()?;
+    if !shard.is_primary() {
+        return Err(CommandError::Replica.into());
+    }
+    if instance != shard.instance() {
+        return Err(CommandError::OtherInstance { own: shard.instance(), named: instance }.into());
+    }
+    shard.tell_replaced(by, now_ms());
     context.reply().ok();
     Ok(())
 }

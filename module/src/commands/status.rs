@@ -45,6 +45,7 @@ fn answer(figures: &Figures) -> Answer {
         ("began_ms", figures.began.map_or(Answer::Null, |began| began.ms().into())),
         ("past_replids", Answer::Array(past)),
         ("superseded_by", figures.superseded_by.map(|replid| replid.to_string()).unwrap_or_default().into()),
+        ("replaced_by", figures.replaced_by.map(|replid| replid.to_string()).unwrap_or_default().into()),
         ("backlog_first_offset", figures.backlog_first.into()),
         ("backlog_end_offset", figures.backlog_end.into()),
         ("backlog_size", figures.backlog_capacity.into()),

@@ -13,6 +13,9 @@ use crate::token::ClockToken;
 /// A peer is given up as a source of what is lacking here when nothing was heard of it for so long.
 const SILENCE_MS_MAX: u64 = 5_000;
 
+/// For so long the word of an agent counts that another server is the primary; it gives it every 5 s.
+const REPLACED_MS_MAX: u64 = 15_000;
+
 /// What a peer has and this instance had.
 #[derive(Clone, Debug)]
 pub(super) struct Lacking {
@@ -39,8 +42,9 @@ impl Shard {
         self.lacking.as_ref().filter(|lacking| !self.covers(&lacking.clock)).map(|lacking| lacking.from)
     }
 
-    /// Gives up waiting for a peer that is silent, and forgets what has come. Now and then.
+    /// Gives up waiting for a peer that is silent, and forgets what has come, and what an agent does not say any more. Now and then.
     pub fn recheck_behind(&mut self, now_ms: u64) {
+        self.told_replaced.take_if(|(_, told_ms)| now_ms.saturating_sub(*told_ms) > REPLACED_MS_MAX);
         let is_silent = |lacking: &Lacking| now_ms.saturating_sub(lacking.heard_ms) > SILENCE_MS_MAX;
         if self.behind().is_none() || self.lacking.as_ref().is_some_and(is_silent) {
             self.lacking = None;
@@ -79,6 +83,22 @@ mod tests {
         assert_eq!(shard.behind(), Some(id(2)), "it may still come");
         shard.recheck_behind(2_001 + SILENCE_MS_MAX);
         assert_eq!(shard.check_writes(), Ok(()), "nobody is there to bring it");
+    }
+
+    #[test]
+    fn who_is_replaced_takes_no_writes_as_long_as_an_agent_says_so() {
+        let (mut shard, by) = (shard(), ReplId::from_bytes([2; 20]));
+        shard.begin_reign(ReplId::from_bytes([1; 20]), 1_000);
+        shard.tell_replaced(ReplId::from_bytes([1; 20]), 2_000);
+        assert_eq!(shard.check_writes(), Ok(()), "it is the one");
+        shard.tell_replaced(by, 2_000);
+        shard.recheck_behind(2_000 + REPLACED_MS_MAX);
+        assert_eq!(shard.check_writes(), Err(WritesRefused::Superseded(by)));
+        shard.recheck_behind(2_001 + REPLACED_MS_MAX);
+        assert_eq!(shard.check_writes(), Ok(()), "the other one may be gone");
+        shard.tell_replaced(by, 20_000);
+        shard.begin_reign(ReplId::from_bytes([3; 20]), 20_001);
+        assert_eq!(shard.check_writes(), Ok(()), "it was promoted");
     }
 
     #[test]

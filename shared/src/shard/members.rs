@@ -163,7 +163,7 @@ impl Shard {
         if self.joining.is_some() && self.config.rules.joining_takes_no_writes {
             return Err(WritesRefused::Joining);
         }
-        if let Some(replid) = self.superseded_by() {
+        if let Some(replid) = self.replaced_by() {
             return Err(WritesRefused::Superseded(replid));
         }
         if self.syncing.as_ref().is_some_and(|syncing| !self.clock.covers(&syncing.round.stable)) {

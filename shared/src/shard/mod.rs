@@ -187,6 +187,8 @@ pub struct Shard {
     joining: Option<Box<join::Joining>>,
     /// M7: a peer said that this instance is out. Not saved: after a restart it says so again.
     told_out: Option<(InstanceId, ForgottenError)>,
+    /// Its site's agent goes on with another server's reign, and said so at this time. Not saved: it says so again and again.
+    told_replaced: Option<(ReplId, u64)>,
     /// 2.2 rule 5: what a peer can bring back. Not saved: it says so again.
     lacking: Option<behind::Lacking>,
     /// Where the backlog ended at the last full sync: a position before says nothing of what came with the snapshot.
@@ -244,6 +246,7 @@ impl Shard {
             has_written: false,
             joining: None,
             told_out: None,
+            told_replaced: None,
             lacking: None,
             gap: None,
             aside: Vec::new(),
@@ -299,6 +302,7 @@ impl Shard {
     fn reign(&mut self, replid: ReplId, now_ms: u64, header: impl FnOnce(&mut Vec<u8>)) {
         self.end_reign();
         self.taken.clear();
+        self.told_replaced = None;
         self.replid = replid;
         let instance = self.config.instance;
         let Ok(origin) = self.intern(replid, instance) else { return };

@@ -50,6 +50,8 @@ pub struct Status {
     pub aside: usize,
     /// A later reign of this instance, if it was replaced while it lived on.
     pub superseded_by: Option<ReplId>,
+    /// What this site's agent goes on with instead of this server.
+    pub replaced_by: Option<ReplId>,
     /// How much later the last own group is than the last durable one.
     pub durable_behind_ms: u64,
     /// Counters since the start.
@@ -130,6 +132,7 @@ impl Shard {
             unknown: self.metadata.before_tail().unknown(),
             aside: self.aside.len(),
             superseded_by: self.superseded_by(),
+            replaced_by: self.told_replaced.map(|(by, _)| by),
             durable_behind_ms: self.durable_behind_ms(),
             counters: self.counters,
         }

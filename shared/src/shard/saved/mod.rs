@@ -74,6 +74,7 @@ impl Shard {
             has_written: _,
             joining,
             told_out: _,
+            told_replaced: _,
             lacking: _,
             counters: _,
             groups_unpruned: _,
