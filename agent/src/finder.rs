@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use syncer_shared::instance::InstanceId;
 use syncer_shared::replid::ReplId;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -124,13 +125,13 @@ impl Finder {
                 }
                 Some(Ok(Err(cause))) => causes.push(cause),
                 Some(Err(_)) => {}
-                None => return self.choose(primaries).await.ok_or(causes),
+                None => return self.choose(primaries).ok_or(causes),
             }
         }
     }
 
     /// Takes one; the others of this site take no more writes, as long as they are told so.
-    async fn choose(&self, primaries: Vec<Candidate>) -> Option<Endpoint> {
+    fn choose(&self, primaries: Vec<Candidate>) -> Option<Endpoint> {
         let (chosen, others) = newest(primaries)?;
         for other in others.iter().filter(|other| self.is_own && other.role.instance == chosen.role.instance) {
             if other.role.replaced_by != Some(chosen.role.replid) {
@@ -141,22 +142,10 @@ impl Finder {
                     "two servers of this site are primaries: what clients write to the one that is not taken no other site sees; make it a replica, or stop it"
                 );
             }
-            if let Err(error) = self.tell_replaced(other, chosen.role.replid).await {
-                debug!(address = other.endpoint.address(), %error, "it cannot be told that another server is the primary");
-            }
+            // Beside the search: the other one may hang, and is asked anew in a few seconds.
+            tokio::spawn(tell_replaced(other.endpoint.clone(), other.role.instance, chosen.role.replid, self.timeout));
         }
         Some(chosen.endpoint)
-    }
-
-    async fn tell_replaced(&self, other: &Candidate, by: ReplId) -> Result<(), ConnectionError> {
-        let Some(instance) = other.role.instance else { return Ok(()) };
-        let (instance, by) = (instance.to_string(), by.to_string());
-        let mut connection = Connection::open(&other.endpoint, self.timeout).await?;
-        let words: [&[u8]; 4] = [b"SYNCER.PEER", instance.as_bytes(), b"REPLACED", by.as_bytes()];
-        if let Reply::Error(text) = within(self.timeout, &other.endpoint, connection.call(&words)).await? {
-            debug!(address = other.endpoint.address(), text, "it was told that another server is the primary");
-        }
-        Ok(())
     }
 
     /// Asks one after the other, until one names a server that agrees.
@@ -185,6 +174,23 @@ async fn look(endpoint: Endpoint, timeout: Duration) -> Result<Candidate, String
     let reply = asking.await.map_err(|error: ConnectionError| format!("{address}: {error}"))?;
     let role = Role::parse(&reply).map_err(|refusal| format!("{address}: {refusal}"))?;
     if role.is_primary { Ok(Candidate { endpoint, role }) } else { Err(format!("{address}: a replica")) }
+}
+
+/// Tells a primary of this site that the agent goes on with another one.
+async fn tell_replaced(other: Endpoint, instance: Option<InstanceId>, by: ReplId, timeout: Duration) {
+    let Some(instance) = instance else { return };
+    let (instance, by) = (instance.to_string(), by.to_string());
+    let telling = async {
+        let mut connection = Connection::open(&other, timeout).await?;
+        let words: [&[u8]; 4] = [b"SYNCER.PEER", instance.as_bytes(), b"REPLACED", by.as_bytes()];
+        within(timeout, &other, connection.call(&words)).await
+    };
+    let trouble = match telling.await {
+        Ok(Reply::Error(text)) => text,
+        Ok(_) => return,
+        Err(error) => ConnectionError::to_string(&error),
+    };
+    debug!(address = other.address(), trouble, "it cannot be told that another server is the primary");
 }
 
 /// Of several that claim to be the primary, the one that the other sites go on with, whatever the order of the answers: else agents go

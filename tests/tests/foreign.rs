@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::members::{metadata, status};
 use syncer_tests::nodes::{Pair, number, save};
-use syncer_tests::server::{Server, ServerOptions};
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
 
 const APPEND_ONLY: [(&str, &str); 4] =
@@ -57,22 +57,32 @@ fn damage(path: &Path) {
     fs::write(path, bytes).expect("writable");
 }
 
+/// Two groups of two sites each, with the same numbers.
+fn two_groups(kind: ServerKind) -> [Pair; 2] {
+    ["ours", "theirs"].map(|tag| {
+        let pair = Pair::start(kind, 1, &[]);
+        write(&pair, tag);
+        pair.agree();
+        pair
+    })
+}
+
+/// Site 1 of `pair` ends, and has the file of the other group's site 1.
+fn take_file_of(pair: &mut Pair, other: &Pair) {
+    save(other.one.primary());
+    pair.stop_agents();
+    pair.one.nodes[0].kill();
+    let file = |server: &Server| server.folder().join("dump.rdb");
+    fs::copy(file(&other.one.nodes[0]), file(&pair.one.nodes[0])).expect("copied");
+}
+
 on_each_kind! {
     /// The members have the same numbers, but are others: neither takes anything of the other.
     fn a_file_of_another_group_is_refused_by_the_members(kind) {
-        let [mut pair, other] = ["ours", "theirs"].map(|tag| {
-            let pair = Pair::start(kind, 1, &[]);
-            write(&pair, tag);
-            pair.agree();
-            pair
-        });
+        let [mut pair, other] = two_groups(kind);
         let before = pair.two.client().text("DEBUG DIGEST");
         let theirs = other.one.client().text("DEBUG DIGEST");
-        save(other.one.primary());
-        pair.stop_agents();
-        pair.one.nodes[0].kill();
-        let file = |server: &Server| server.folder().join("dump.rdb");
-        fs::copy(file(&other.one.nodes[0]), file(&pair.one.nodes[0])).expect("copied");
+        take_file_of(&mut pair, &other);
         pair.one.nodes[0].restart();
         assert_eq!(pair.one.client().text("DEBUG DIGEST"), theirs, "its data is kept");
         pair.restart_agents();
@@ -82,23 +92,14 @@ on_each_kind! {
 
     /// It says that it is of a group: the members know nobody of that, nor is it a newcomer that they would take in.
     fn a_file_of_another_group_makes_no_new_member(kind) {
-        let [mut pair, other] = ["ours", "theirs"].map(|tag| {
-            let pair = Pair::start(kind, 1, &[]);
-            write(&pair, tag);
-            pair.agree();
-            pair
-        });
+        let [mut pair, other] = two_groups(kind);
         // From then on they take in nobody who has data of its own. The elements of the list keep their names.
         for server in [&pair.two.nodes[0], &other.one.nodes[0]] {
             wait::eventually("it has pruned", || metadata(&mut server.client()) <= 1);
         }
         let before = pair.two.client().text("DEBUG DIGEST");
         let theirs = other.one.client().text("DEBUG DIGEST");
-        save(other.one.primary());
-        pair.stop_agents();
-        pair.one.nodes[0].kill();
-        let file = |server: &Server| server.folder().join("dump.rdb");
-        fs::copy(file(&other.one.nodes[0]), file(&pair.one.nodes[0])).expect("copied");
+        take_file_of(&mut pair, &other);
         pair.one.nodes[0].restart_with(ServerOptions::instance(3));
         let [three, two] = [&pair.one.nodes[0], &pair.two.nodes[0]].map(Server::port);
         let agents = [AgentOptions::beside(three).peer(2, two), AgentOptions::beside(two).peer(3, three)].map(Agent::start);
