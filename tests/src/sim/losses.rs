@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path};
+use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote};
 use syncer_shared::group;
 use syncer_shared::memory::{Entry, MemoryKeyspace};
 use syncer_shared::metadata::Payload;
@@ -53,11 +53,13 @@ pub fn check(
     for (me, authored) in registry.survivors(applied) {
         let Authored { frame, context, is_captured, .. } = authored;
         let (group, _) = group::GroupView::parse(frame).map_err(|error| error.to_string())?;
+        // M12: what was set aside, and makes the key again. Nothing else that a shard writes by itself does.
+        let is_new = |effect: Effect<'_>| adds(effect.op) && effect.ttl == TtlNote::Created;
+        let is_renewal = !is_captured && group::effects(group.body).any(is_new);
         for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
             // And what is written again since one of them had not taken it up.
-            let is_reassertion = !is_captured
-                && matches!(effect.op, Op::Assign { reasserted: true, .. } | Op::Increment { .. } | Op::Patch { .. });
-            if is_reassertion {
+            let is_again = matches!(effect.op, Op::Assign { reasserted: true, .. }) || (adds(effect.op) && !is_renewal);
+            if !is_captured && is_again {
                 doubts.asserted.insert((effect.db, effect.key.to_vec()));
             } else {
                 ideal.apply(&effect, DotName { index, ..me }, context);
@@ -178,6 +180,11 @@ impl Doubts {
     fn is_in_doubt(&self, name: &Name, kind: Kind, element: &[u8]) -> bool {
         self.everything || self.keys.contains(name) || self.paths.contains(&(name.clone(), kind, element.to_vec()))
     }
+}
+
+/// Whether a write adds to what is there.
+const fn adds(op: Op<'_>) -> bool {
+    matches!(op, Op::Increment { .. } | Op::Patch { .. })
 }
 
 /// Of two numbers.
