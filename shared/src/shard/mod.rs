@@ -13,6 +13,7 @@ mod edit;
 mod handshake;
 mod join;
 mod members;
+mod met;
 mod past;
 mod peers;
 mod present;

@@ -387,6 +387,7 @@ impl Shard {
         let mut syncing = self.syncing.take().ok_or(SyncError::NotBegun)?;
         let renamed = theirs.rename_origins(&syncing.names);
         if renamed.is_ok() {
+            self.foresee_taken(key, &theirs, &syncing, keyspace);
             let (mut unseen_by, mut seen_stable) = std::mem::take(&mut syncing.seen);
             unseen_by.clone_from(&self.clock);
             seen_stable.clone_from(self.stability.stable());

@@ -22,19 +22,19 @@ use crate::patch::{Patch, Prior};
 /// An own write that a re-assertion has taken up.
 #[derive(Debug)]
 pub(super) struct TakenUp {
-    dot: Dot,
+    pub(super) dot: Dot,
     /// Its effect, encoded: one that adds to what is there.
-    effect: Vec<u8>,
+    pub(super) effect: Vec<u8>,
     /// Live assignments of its path, as far as they matter.
-    holders: Vec<Holder>,
+    pub(super) holders: Vec<Holder>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Holder {
-    dot: Dot,
-    reasserted: bool,
+pub(super) struct Holder {
+    pub(super) dot: Dot,
+    pub(super) reasserted: bool,
     /// Whether the write is in its payload.
-    has: bool,
+    pub(super) has: bool,
 }
 
 /// The last that shows.
@@ -45,7 +45,7 @@ fn top<'a>(holders: impl Iterator<Item = &'a Holder>, origins: &Origins) -> Opti
 }
 
 /// The path of an effect that adds.
-fn added_to(op: Op<'_>) -> Option<Path<'_>> {
+pub(super) fn added_to(op: Op<'_>) -> Option<Path<'_>> {
     match op {
         Op::Increment { path, .. } => Some(path),
         Op::Patch { .. } => Some(Path::String),
@@ -145,24 +145,12 @@ impl Shard {
         let mut holders: Vec<Holder> =
             beside.map(|a| Holder { dot: a.dot, reasserted: a.reasserted, has: false }).collect();
         holders.push(Holder { dot, reasserted: true, has: true });
-        let last_placed = last_placed(meta, |of| !seen.has(of), origins);
-        let mut taken = Vec::new();
-        let mut add = |of: Dot, op: Op<'_>| {
-            let is_replaced = is_placed(op) && last_placed.is_some_and(|last| of.effect_order(&last, origins).is_lt());
-            if is_taken(&of) && !is_replaced {
-                let mut group = GroupBuilder::new();
-                group.push(&Effect { db: key.db, key: key.name, ttl: TtlNote::None, op });
-                taken.push(TakenUp { dot: of, effect: group.body().to_vec(), holders: holders.clone() });
-            }
-        };
-        meta.increments().iter().for_each(|i| add(i.dot, Op::Increment { path, delta: i.delta }));
-        for (of, part) in meta.patches().into_iter().flat_map(Patches::parts) {
-            add(of, Op::Patch { patch: part.patch(), prior: Prior::NONE });
-        }
+        let mut taken = own_parts(key, path, meta, &is_taken, &|of| !seen.has(of), &|_| holders.clone(), origins);
         self.taken.append(&mut taken);
     }
 
-    /// A snapshot has changed a key, nobody knows by which effects: where that brought an assertion, or took the last one away, nothing can be told any more.
+    /// A snapshot has changed a key, nobody knows by which effects: what it brought is known as far as it told ([`super::met`]). Beyond that, or where it took the
+    /// last assertion away, nothing can be told any more.
     pub(super) fn meet_taken<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) {
         if self.taken.is_empty() {
             return;
@@ -177,8 +165,11 @@ impl Shard {
             if (effect.db, effect.key) != (key.db, key.name) {
                 return true;
             }
-            let live: Vec<Dot> =
-                meta.and_then(|meta| meta.path(at)).into_iter().flat_map(|path| &path.assigns).map(|a| a.dot).collect();
+            let path = meta.and_then(|meta| meta.path(at));
+            if path.is_some_and(|path| path.dots().any(|dot| *dot == own.dot)) {
+                return false;
+            }
+            let live: Vec<Dot> = path.into_iter().flat_map(|path| &path.assigns).map(|a| a.dot).collect();
             let is_known = |dot: &Dot| own.holders.iter().any(|holder| holder.dot == *dot);
             let are_known = live.iter().all(is_known);
             own.holders.retain(|holder| live.contains(&holder.dot));
@@ -207,6 +198,33 @@ impl Shard {
         }
         self.author(group, keyspace, now_ms);
     }
+}
+
+/// What adds to a path and `is_taken`, unless a later write to its place `stays`.
+pub(super) fn own_parts(
+    key: KeyRef<'_>,
+    path: Path<'_>,
+    meta: &PathMeta,
+    is_taken: &dyn Fn(&Dot) -> bool,
+    stays: &dyn Fn(&Dot) -> bool,
+    holders: &dyn Fn(Dot) -> Vec<Holder>,
+    origins: &Origins,
+) -> Vec<TakenUp> {
+    let last_placed = last_placed(meta, stays, origins);
+    let mut taken = Vec::new();
+    let mut add = |of: Dot, op: Op<'_>| {
+        let is_replaced = is_placed(op) && last_placed.is_some_and(|last| of.effect_order(&last, origins).is_lt());
+        if is_taken(&of) && !is_replaced {
+            let mut group = GroupBuilder::new();
+            group.push(&Effect { db: key.db, key: key.name, ttl: TtlNote::None, op });
+            taken.push(TakenUp { dot: of, effect: group.body().to_vec(), holders: holders(of) });
+        }
+    };
+    meta.increments().iter().for_each(|i| add(i.dot, Op::Increment { path, delta: i.delta }));
+    for (of, part) in meta.patches().into_iter().flat_map(Patches::parts) {
+        add(of, Op::Patch { patch: part.patch(), prior: Prior::NONE });
+    }
+    taken
 }
 
 /// The last write to a place of a string among those that are `wanted`.

@@ -10,6 +10,16 @@ use super::client::Command;
 use super::plan::Failover;
 use super::{Check, Plan, World};
 
+fn all_show_field(world: &mut World, key: &str, field: &str, value: &str) -> Check {
+    for instance in &mut world.instances {
+        let shown = instance.keyspace.field(0, key.as_bytes(), field.as_bytes());
+        if shown.as_deref() != Some(value.as_bytes()) {
+            return Err(format!("{field} of {key} is {shown:?} at {}, not {value}", instance.id));
+        }
+    }
+    Ok(())
+}
+
 /// MERGE_CASES A1: B loses what A already counts as stable, and deletes what it has instead.
 #[test]
 fn a1_a_regressed_delete_takes_nothing_that_it_had_not_seen() {
@@ -166,6 +176,62 @@ fn what_two_targets_add_outlives_a_snapshot_without_it() -> Check {
     }
     world.heal()?;
     world.all_show("k", Some("115"))
+}
+
+/// Found by the simulation (seed 12950044449): who asserts a counter takes up what it has added itself, and the snapshot that it is merging brings a newer
+/// write beside that, which had not seen it.
+#[test]
+fn what_an_assertion_has_taken_up_outlives_what_the_same_snapshot_brings() -> Check {
+    let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+    let mut world = World::new(&plan, false);
+    let backup = world.instances[C].logged();
+    let set = |field: &str, value: &str| Command::HSet(field.into(), value.into());
+    world.command(A, "h", set("f", "5"))?;
+    world.command(A, "h", set("g", "old"))?;
+    world.settle()?;
+    world.fail_over(C, backup)?;
+    // It has not seen what is stable of the key, and gets it back.
+    world.command(C, "h", set("g", "new"))?;
+    world.command(A, "h", Command::HIncrBy("f".into(), 10))?;
+    world.command(B, "h", set("f", "3"))?;
+    world.pull(A, C)?;
+    world.pull(B, C)?;
+    let link = world.link(C, A);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(A, usize::MAX)?;
+    assert_eq!(world.instances[A].shard.counters().reasserted, 1);
+    world.heal()?;
+    all_show_field(&mut world, "h", "f", "13")
+}
+
+/// Found by the simulation (seed 25900057656): what another site's assertion has taken up of who came back, who hears of it by a snapshot only; and that has a
+/// newer write, too. It is written again if that had not seen it, and not if that has overwritten it.
+#[test]
+fn what_an_assertion_in_a_snapshot_has_taken_up_is_written_again() -> Check {
+    for (overwrites, shown) in [(B, "13"), (A, "3")] {
+        let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+        let mut world = World::new(&plan, false);
+        let backup = world.instances[C].logged();
+        world.command(A, "h", Command::HSet("f".into(), "5".into()))?;
+        world.settle()?;
+        world.fail_over(C, backup)?;
+        world.command(C, "h", Command::HIncrBy("f".into(), 10))?;
+        world.pull(C, A)?;
+        // Else the snapshot has no news.
+        world.command(C, "other", set("1"))?;
+        let link = world.link(C, A);
+        assert!(world.begin_sync(link)?);
+        world.step_sync(A, usize::MAX)?;
+        world.command(overwrites, "h", Command::HSet("f".into(), "3".into()))?;
+        world.pull(B, A)?;
+        let back = world.link(A, C);
+        assert!(world.begin_sync(back)?);
+        world.step_sync(C, usize::MAX)?;
+        assert_eq!(world.instances[C].shard.taken_up(), usize::from(overwrites == B));
+        world.heal()?;
+        all_show_field(&mut world, "h", "f", shown)?;
+    }
+    Ok(())
 }
 
 /// Chaos (seed 61) found keys that should have expired, at all sites without a TTL: what is asserted again beside an expiry that has not seen it lives on.

@@ -1,0 +1,133 @@
+//! What snapshots tell of assertions that have taken up this instance's own writes ([`super::taken`]).
+//!
+//! A snapshot has what is live, and not which effects made it so. But of what it brings beside each other neither has taken up the other; and who wrote
+//! something that it brings had seen no more than its reign had when the snapshot was taken, nor anything that is later. What an assertion
+//! may have taken up so counts as taken up: written again is only what none that shows can have.
+
+use hashbrown::HashSet;
+
+use super::Shard;
+use super::sync::Syncing;
+use super::taken::{Holder, TakenUp, added_to, own_parts};
+use crate::context::StreamContext;
+use crate::dot::Dot;
+use crate::effect::Path;
+use crate::group;
+use crate::keyspace::Keyspace;
+use crate::merge::KeyRef;
+use crate::metadata::{Assigned, KeyMeta, PathMeta, path_of};
+use crate::origin::Origins;
+
+/// A path of a snapshot.
+struct Brought<'a> {
+    assigns: Vec<(&'a Assigned, Option<StreamContext>)>,
+    dots: HashSet<Dot, foldhash::fast::RandomState>,
+    origins: &'a Origins,
+}
+
+impl<'a> Brought<'a> {
+    fn new(path: &'a PathMeta, syncing: &Syncing, origins: &'a Origins) -> Self {
+        let context = |by: &Assigned| {
+            let mut reigns = syncing.head.reigns.iter().zip(&syncing.names);
+            let (reign, _) = reigns.find(|(_, origin)| **origin == by.dot.origin)?;
+            let mut context = StreamContext::new();
+            context.apply_change(&reign.context).ok().map(|()| context)
+        };
+        let assigns = path.assigns.iter().map(|by| (by, context(by))).collect();
+        Self { assigns, dots: path.dots().copied().collect(), origins }
+    }
+
+    fn may_have_seen(&self, (by, context): &(&Assigned, Option<StreamContext>), own: Dot) -> bool {
+        // A clock is above everything that its server has seen.
+        if by.dot.ts <= own.ts || self.dots.contains(&own) {
+            return false;
+        }
+        let Some(context) = context.as_ref().filter(|_| by.dot.origin != own.origin) else { return true };
+        let replid = self.origins.replid(own.origin);
+        context.entries().iter().any(|(of, _, seen)| *of == replid && *seen >= own.ts)
+    }
+
+    /// Whether an assertion among those that are not `known` may have taken up an own write.
+    fn may_have_taken(&self, own: Dot, known: &dyn Fn(&Dot) -> bool) -> bool {
+        self.assigns.iter().any(|by| by.0.reasserted && !known(&by.0.dot) && self.may_have_seen(by, own))
+    }
+
+    /// What those that are not `known` are to an own write; without what may have overwritten it on purpose.
+    fn holders(&self, own: Dot, known: &dyn Fn(&Dot) -> bool) -> Vec<Holder> {
+        let unknown = self.assigns.iter().filter(|(by, _)| !known(&by.dot));
+        let holders = unknown.map(|by| (by.0, self.may_have_seen(by, own)));
+        let told = holders.filter(|(by, may_have)| by.reasserted || !may_have);
+        told.map(|(by, has)| Holder { dot: by.dot, reasserted: by.reasserted, has }).collect()
+    }
+}
+
+impl Shard {
+    /// Before `theirs`, what a snapshot has of a key, is merged.
+    pub(super) fn foresee_taken<K: Keyspace>(
+        &mut self,
+        key: KeyRef<'_>,
+        theirs: &KeyMeta,
+        syncing: &Syncing,
+        keyspace: &mut K,
+    ) {
+        let is_known = self.merge(keyspace).table.find(key.db, key.name).is_some();
+        if !self.is_primary() || (!is_known && self.taken.is_empty()) {
+            return;
+        }
+        let mut taken = std::mem::take(&mut self.taken);
+        let (instance, stable) = (self.config.instance, self.stability.stable().clone());
+        let merge = self.merge(keyspace);
+        let origins = merge.origins;
+        meet_all(&mut taken, key, theirs, &|path| Brought::new(path, syncing, origins));
+        let ours = merge.table.find(key.db, key.name).map(|at| merge.table.meta(at));
+        for kind in ours.into_iter().flat_map(|ours| &ours.kinds) {
+            for (element, ours) in kind.paths.iter() {
+                let path = path_of(kind.kind, element);
+                let known = |dot: &Dot| ours.assigns.iter().any(|known| known.dot == *dot);
+                let is_told = |theirs: &&PathMeta| theirs.assigns.iter().any(|a| a.reasserted && !known(&a.dot));
+                let Some(theirs) = theirs.path(path).filter(is_told) else { continue };
+                let brought = Brought::new(theirs, syncing, origins);
+                let is_contested = ours.assigns.iter().any(|a| a.reasserted && !a.dot.is_in(&stable));
+                let goes = |of: &Dot| of.is_in(&syncing.round.clock) && !brought.dots.contains(of);
+                let is_taken = |of: &Dot| {
+                    origins.instance(of.origin) == instance
+                        && goes(of)
+                        // Else it may be in the entry without a dot.
+                        && !of.is_in(&syncing.round.stable)
+                        && (is_contested || !of.is_in(&stable))
+                        && brought.may_have_taken(*of, &known)
+                };
+                let holders = |of: Dot| {
+                    let beside = ours.assigns.iter().filter(|a| !goes(&a.dot));
+                    let beside = beside.map(|a| Holder { dot: a.dot, reasserted: a.reasserted, has: false });
+                    beside.chain(brought.holders(of, &known)).collect()
+                };
+                taken.extend(own_parts(key, path, ours, &is_taken, &|of| !goes(of), &holders, origins));
+            }
+        }
+        self.taken = taken;
+    }
+}
+
+/// What was taken up of a key before meets what a snapshot brings.
+fn meet_all<'a>(
+    taken: &mut [TakenUp],
+    key: KeyRef<'_>,
+    theirs: &'a KeyMeta,
+    brought: &dyn Fn(&'a PathMeta) -> Brought<'a>,
+) {
+    // Those of one path follow each other.
+    let mut last: Option<(Path<'_>, Brought<'a>)> = None;
+    for TakenUp { dot, effect, holders } in taken {
+        let effect = group::effects(effect).next().filter(|effect| (effect.db, effect.key) == (key.db, key.name));
+        let Some(at) = effect.and_then(|effect| added_to(effect.op)) else { continue };
+        let Some(path) = theirs.path(at) else { continue };
+        if last.as_ref().is_none_or(|(path, _)| *path != at) {
+            last = Some((at, brought(path)));
+        }
+        if let Some((_, brought)) = &last {
+            let more = brought.holders(*dot, &|dot| holders.iter().any(|known| known.dot == *dot));
+            holders.extend(more);
+        }
+    }
+}
