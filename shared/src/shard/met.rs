@@ -70,8 +70,8 @@ impl Shard {
         syncing: &Syncing,
         keyspace: &mut K,
     ) {
-        let is_known = self.merge(keyspace).table.find(key.db, key.name).is_some();
-        if !self.is_primary() || (!is_known && self.taken.is_empty()) {
+        let mut assigns = theirs.kinds.iter().flat_map(|kind| kind.paths.iter()).flat_map(|(_, path)| &path.assigns);
+        if !self.is_primary() || (self.taken.is_empty() && !assigns.any(|assigned| assigned.reasserted)) {
             return;
         }
         let mut taken = std::mem::take(&mut self.taken);
