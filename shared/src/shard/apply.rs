@@ -204,6 +204,11 @@ impl Shard {
         own.is_some_and(|start| group.ts < start) && (self.joining.is_some() || !self.membership.frozen().is_empty())
     }
 
+    /// Its sponsor had it.
+    fn is_of_sponsor(&self, group: &GroupView<'_>) -> bool {
+        self.joining.as_ref().is_some_and(|joining| joining.via.get(&group.replid) >= group.ts)
+    }
+
     /// The first group of a reign begins with `Reign`, and its author had seen the start of some earlier reign of its instance if one
     /// is known here: else it is another server with the same id, or one that lost its state. Not of every one: a server that began
     /// from an old state, or a replica that lagged, cannot know what was lost with the other.
@@ -225,6 +230,8 @@ impl Shard {
                 "effects of replication ID {} claim instance id {}, which is this server's own",
                 group.replid, group.instance
             ))),
+            // Who joins may meet what an instance is now before what it was, which it takes from its sponsor's history.
+            Some(_) if self.is_of_sponsor(group) => Ok(()),
             Some(known) if !descends() => Err(ApplyError::Identity(format!(
                 "instance {} is known here as replication ID {known}, of which {} has seen nothing: two servers use one id, or it came back without its state",
                 group.instance, group.replid
