@@ -83,7 +83,7 @@ impl Code {
     const fn advice(self) -> Option<&'static str> {
         match self {
             Self::Version => Some("upgrade the older of agent and module"),
-            Self::Id => Some("give every instance its own instance-id and point --peer <id> at that instance"),
+            Self::Id => Some("give every server its own instance-id, and point --peer <id> at that one"),
             Self::Drift => Some("synchronize the servers' clocks (NTP)"),
             Self::NoModule => Some("load libsyncer.so there, and check that the address is the right one"),
             Self::Denied => {
@@ -157,5 +157,12 @@ mod tests {
         assert_eq!(Refusal::from_error("OOM command not allowed").code, Code::Other);
         let drift = Refusal::from_error("SYNCERDRIFT 90 s ahead").to_string();
         assert!(drift.starts_with("SYNCERDRIFT 90 s ahead; ") && drift.contains("NTP"));
+    }
+
+    #[test]
+    fn what_to_do_is_said_once() {
+        let id = syncer_shared::instance::InstanceId::new(1).unwrap();
+        let told = Refusal::from_error(&syncer_shared::shard::HandshakeError::SameId(id).to_string()).to_string();
+        assert_eq!(told.matches("own instance-id").count() + told.matches("own id").count(), 1, "{told}");
     }
 }

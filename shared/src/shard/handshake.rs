@@ -92,7 +92,7 @@ pub enum HandshakeError {
     #[error("SYNCERVERSION this server speaks protocol {PROTOCOL}, the agent {0}; upgrade the older one")]
     Version(u32),
     /// An agent was pointed at its own server, or two instances have one id.
-    #[error("SYNCERID instance id {0} is this server's own; every instance needs its own id")]
+    #[error("SYNCERID instance id {0} is this server's own")]
     SameId(InstanceId),
     /// The peer is out, or this instance is (M2).
     #[error(transparent)]
