@@ -153,6 +153,9 @@ fn an_operator_asks_for_a_full_sync() {
         cluster.client(2).ok("SET goes on");
         cluster.converged();
         assert_eq!(figure(&mut one, "sync_full_in"), 1);
+        // It used to take the one that was done for wanted still, and to call the peer down for it.
+        let log = cluster.site(1).agent.log();
+        assert!(!log.contains("state=down") && !log.contains("a full sync is needed"), "{log}");
     }
 }
 

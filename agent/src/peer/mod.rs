@@ -293,6 +293,8 @@ impl PeerTask {
         };
         let end = match full.run(source, &mut self.herald).await {
             Ok(()) => {
+                // The server knows already; until it is asked again the next stream would take this one for still wanted.
+                board.resync.send_modify(|wanted| wanted.remove(self.peer));
                 self.backoff.reset();
                 End::Synced
             }
