@@ -172,6 +172,13 @@ impl Server<'_> {
                     report.add(Level::Ok, whose, format!("the module is loaded, instance {}", identity.instance));
                     seen.identity = Some(identity);
                 }
+                Err(refusal) if refusal.code == Code::Denied && !is_local => {
+                    report.add(
+                        Level::Warn,
+                        whose,
+                        "which instance it is cannot be told: allow INFO (+info) for `check`",
+                    );
+                }
                 Err(refusal) => {
                     report.add(Level::Fail, whose, refusal.to_string());
                     return Ok(());

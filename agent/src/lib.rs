@@ -16,6 +16,7 @@
 //! | [`stream`] | the protocol core: no IO, no clock |
 //! | [`relay`] | who is asked for the effects of whom: no IO, no clock |
 //! | [`finder`] | which server of a site is the primary |
+//! | [`denied`] | warns of rights that are missing |
 //! | [`headroom`] | warns before a peer needs a full sync |
 //! | [`peer`], [`local`], [`run`] | tasks around them |
 //! | [`board`] | what the tasks tell each other |
@@ -31,6 +32,7 @@ pub mod board;
 pub mod check;
 pub mod config;
 pub mod connection;
+pub mod denied;
 pub mod finder;
 pub mod headroom;
 pub mod local;

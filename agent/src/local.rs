@@ -13,6 +13,7 @@ use crate::backoff::Backoff;
 use crate::board::{Board, LocalServer};
 use crate::config::{Config, Endpoint};
 use crate::connection::{Connection, ConnectionError, within};
+use crate::denied::Denied;
 use crate::finder::{Finder, NotFound, SEARCH_PAUSE_MAX};
 use crate::headroom::HeadroomWatch;
 use crate::peer::PeerState;
@@ -90,7 +91,7 @@ impl LocalTask {
         let Some(peer) = self.config.peers.keys().next() else { return Ok(()) };
         let endpoint = Rc::new(self.finder.find().await?);
         let connection = Connection::open(&endpoint, self.config.settings.connect_timeout).await?;
-        let mut server = Server { connection, endpoint };
+        let mut server = Server { connection, endpoint, denied: Denied::default() };
         let info = PeerInfo::parse(&server.call(&[b"SYNCER.PEER", peer.to_string().as_bytes(), b"INFO"]).await?)?;
         self.found(&info, server.endpoint.clone());
         backoff.reset();
@@ -201,6 +202,7 @@ impl LocalTask {
 struct Server {
     connection: Connection,
     endpoint: Rc<Endpoint>,
+    denied: Denied,
 }
 
 impl Server {
@@ -208,6 +210,9 @@ impl Server {
     /// When the connection fails, or the server says that it is a replica. Other error replies are values.
     async fn call(&mut self, args: &[&[u8]]) -> Result<Reply, LocalError> {
         let reply = within(CALL_TIMEOUT, &self.endpoint, self.connection.call(args)).await?;
+        if let Some(missing) = args.first().and_then(|command| self.denied.look(command, &reply)) {
+            warn!(address = %self.endpoint, cause = %missing, "local server: a right is missing");
+        }
         if let Reply::Error(error) = &reply {
             tracing::debug!(%error, "refused by the local server");
             let refusal = Refusal::from_error(error);

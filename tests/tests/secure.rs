@@ -124,6 +124,10 @@ fn an_agent_needs_the_rights_that_are_told_and_no_more() {
         let peer = |user| format!("redis://{user}:{PASSWORD}@127.0.0.1:{}", source.port());
         let (ok, said) = tell(&["check", "--local", &local("looks"), "--peer", &format!("1={}", peer("looks"))]);
         let is_content = ok && !said.contains("WARN") && said.contains("it is instance 1, as configured");
+        let sparse = ["check", "--local", &local("agent"), "--peer", &format!("1={}", peer("agent"))];
+        let (ok, warned) = tell(&sparse);
+        assert!(ok && warned.contains("WARN peer 1   which instance it is cannot be told: allow INFO"), "{warned}");
+        assert_eq!(warned.matches("may run what the agent needs").count(), 2, "{warned}");
         assert!(is_content && said.matches("may run what the agent needs").count() == 2, "{said}");
         let mut agent = Agent::start(AgentOptions::at(local("agent")).peer_url(1, peer("agent")));
         arrives(&mut one, &mut two);
@@ -135,6 +139,16 @@ fn an_agent_needs_the_rights_that_are_told_and_no_more() {
         one.ok("SET on streams");
         wait::eventually("and on by the stream", || two.text("GET on") == "streams");
         assert!(!agent.log().contains("NOPERM"), "{}", agent.log());
+        // The stream does not need these, so it would go on, and metadata would stay everywhere without a word.
+        for (server, right) in [(&source, "syncer.report"), (&target, "syncer.peer"), (&target, "syncer.clock")] {
+            server.client().ok(&format!("ACL SETUSER agent -{right}"));
+            wait::eventually("the right is missed", || {
+                let log = agent.log();
+                log.lines().any(|line| line.contains("a right is missing") && line.contains(&format!("'{right}'")))
+            });
+        }
+        let missing = agent.log().matches("a right is missing").count();
+        assert_eq!(missing, 3, "each is told once: {}", agent.log());
     }
 }
 

@@ -12,6 +12,7 @@ use crate::backoff::Backoff;
 use crate::board::{Board, parse_clock};
 use crate::config::{Endpoint, Settings};
 use crate::connection::{Connection, ConnectionError, within};
+use crate::denied::Denied;
 use crate::resp::Reply;
 
 /// How often the peer's clock is asked for, and an unchanged report repeated.
@@ -51,19 +52,21 @@ impl Control<'_> {
         let mut connection = Connection::open(self.source, self.settings.connect_timeout).await?;
         let mut report = self.board.report.subscribe();
         let mut clock_asked: Option<Instant> = None;
-        let mut told = Bytes::new();
+        let (mut told, mut denied) = (Bytes::new(), Denied::default());
         loop {
             let newest = report.borrow_and_update().clone();
             let now = Instant::now();
             let clock_due = clock_asked.is_none_or(|asked| now.duration_since(asked) >= CLOCK_EVERY);
             if !newest.is_empty() && (newest != told || clock_due) {
                 let from = self.local.to_string();
-                self.call(&mut connection, &[b"SYNCER.REPORT", from.as_bytes(), &newest]).await?;
+                let args: [&[u8]; 3] = [b"SYNCER.REPORT", from.as_bytes(), &newest];
+                self.call(&mut connection, &mut denied, &args).await?;
                 told = newest;
             }
             if clock_due {
                 clock_asked = Some(now);
-                if let Reply::Bulk(text) | Reply::Status(text) = self.call(&mut connection, &[b"SYNCER.CLOCK"]).await?
+                let reply = self.call(&mut connection, &mut denied, &[b"SYNCER.CLOCK"]).await?;
+                if let Reply::Bulk(text) | Reply::Status(text) = reply
                     && let Some(clock) = parse_clock(&text)
                 {
                     self.board.relay.borrow_mut().on_clock(self.peer, clock);
@@ -79,8 +82,18 @@ impl Control<'_> {
         }
     }
 
-    async fn call(&self, connection: &mut Connection, args: &[&[u8]]) -> Result<Reply, ConnectionError> {
+    async fn call(
+        &self,
+        connection: &mut Connection,
+        denied: &mut Denied,
+        args: &[&[u8]],
+    ) -> Result<Reply, ConnectionError> {
         let reply = within(CALL_TIMEOUT, self.source, connection.call(args)).await?;
+        // The stream goes on without: nobody else tells of it.
+        if let Some(missing) = args.first().and_then(|command| denied.look(command, &reply)) {
+            let (peer, address) = (self.peer, self.source);
+            tracing::warn!(%peer, %address, cause = %missing, "peer: a right is missing");
+        }
         if let Reply::Error(error) = &reply {
             tracing::debug!(peer = %self.peer, %error, "refused on the control connection");
         }
