@@ -22,6 +22,9 @@ use crate::resp::Reply;
 
 /// How often the local clock is asked for.
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
+/// How often the server is told again how the peers stand: it takes them for unknown when nobody has for 15 s, and another agent that
+/// runs beside it by mistake may have told it otherwise.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How long the server may take: a `FLUSHALL` or a script holds it for a while.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -104,8 +107,12 @@ impl LocalTask {
     }
 
     async fn talk(&mut self, server: &mut Server) -> Result<(), LocalError> {
-        let mut clock_asked: Option<Instant> = None;
+        let (mut clock_asked, mut told_all): (Option<Instant>, _) = (None, Instant::now());
         loop {
+            if told_all.elapsed() >= TELL_EVERY {
+                self.told.clear();
+                told_all = Instant::now();
+            }
             self.tell_states(server).await?;
             self.fetch_report(server).await?;
             let now = Instant::now();

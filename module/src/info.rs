@@ -1,10 +1,12 @@
 //! The `syncer` section of `INFO`, and the counters that `SYNCER.STATUS` shows too.
 
+use std::time::Instant;
+
 use syncer_shared::shard::Status;
 
 use crate::commands::{
     progress::{self, Phase},
-    readers,
+    readers, told,
 };
 use crate::keyspace::ServerKeyspace;
 use crate::redis::info::{Section, Source};
@@ -21,6 +23,8 @@ impl Source for Syncer {
         section.text(c"role", if figures.is_primary { "primary" } else { "replica" });
         section.text(c"replid", &figures.replid.to_string());
         section.text(c"durable_by", durable::by().name());
+        let silence = told::silence(Instant::now()).map_or("-1".into(), |silence| silence.as_millis().to_string());
+        section.text(c"agent_silent_ms", &silence);
         section.number(c"members", figures.members.len() as u64);
         for (name, value) in counters(&figures) {
             section.named(name, value);

@@ -3,10 +3,11 @@
 use std::fs;
 
 use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::client::Client;
 use syncer_tests::cluster::Cluster;
 use syncer_tests::members::tell;
 use syncer_tests::server::ServerKind;
-use syncer_tests::wait;
+use syncer_tests::{reply, wait};
 
 fn two_sites() -> Cluster {
     let cluster = Cluster::new(&[ServerKind::Valkey9, ServerKind::Redis8]);
@@ -79,4 +80,55 @@ fn an_agent_runs_from_a_file_and_logs_for_programs() {
         assert!(line.starts_with('{') && line.ends_with('}'), "not JSON: {line}");
     }
     fs::remove_file(&file).expect("it is there");
+}
+
+/// State and cause of each peer, as a person reads them.
+fn peers(client: &mut Client) -> Vec<(String, String, String)> {
+    let told = client.ok("SYNCER.PEERS");
+    let shown = |peer, name| reply::text(reply::field(peer, name));
+    let one = |peer| (shown(peer, "instance"), shown(peer, "state"), shown(peer, "last_error"));
+    reply::items(&told).iter().map(one).collect()
+}
+
+/// It used to stay "streaming" with a lag of 0, while nothing came in.
+#[test]
+fn an_agent_that_is_gone_shows() {
+    let mut cluster = two_sites();
+    let mut one = cluster.client(1);
+    let streams =
+        |one: &mut Client| matches!(&peers(one)[..], [(_, state, cause)] if state == "streaming" && cause.is_empty());
+    wait::eventually("it streams", || streams(&mut one));
+    cluster.site_mut(1).agent.kill();
+    cluster.client(2).ok("SET k unseen");
+    wait::eventually("it shows", || {
+        let told = peers(&mut one);
+        told[0].1 == "unknown" && told[0].2.contains("it was 'streaming' then: see to `syncer-agent run`")
+    });
+    let silent = reply::integer(reply::field(&one.ok("SYNCER.STATUS"), "agent_silent_ms"));
+    assert!(silent >= 15_000, "{silent}");
+    assert!(!one.text("INFO syncer").contains("agent_silent_ms:-1"), "{}", one.text("INFO syncer"));
+    cluster.site_mut(1).agent.restart();
+    wait::eventually("it streams again", || streams(&mut one));
+    cluster.converged();
+}
+
+/// A second agent ran beside the server for a while, with flags of long ago; and one that had the server itself for a peer.
+#[test]
+fn what_an_agent_with_wrong_flags_told_does_not_stay() {
+    let cluster = two_sites();
+    let mut one = cluster.client(1);
+    let own = cluster.site(1).server.port();
+    let wrong = AgentOptions::beside(own).peer(1, own).peer(2, 1).peer(3, cluster.site(2).server.port());
+    let mut wrong = Agent::start(wrong);
+    wait::eventually("it is told", || {
+        let told = peers(&mut one);
+        ["SYNCERID", "the server there is instance 2, not 3"]
+            .iter()
+            .all(|why| told.iter().any(|peer| peer.2.contains(why)))
+    });
+    wrong.kill();
+    wait::eventually(
+        "what it told is gone",
+        || matches!(&peers(&mut one)[..], [(id, state, cause)] if id == "2" && state == "streaming" && cause.is_empty()),
+    );
 }

@@ -29,6 +29,7 @@ mod snapshot;
 mod status;
 mod sync;
 mod sync_file;
+pub mod told;
 mod turn;
 mod wait;
 mod waiters;

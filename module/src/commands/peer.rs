@@ -1,9 +1,12 @@
 //! `SYNCER.PEER`: what an agent asks and tells about one peer, or of another server of its own site.
 
+use std::time::Instant;
+
 use syncer_shared::instance::InstanceId;
 use syncer_shared::shard::PeerState;
 
 use super::arguments::{Arguments, CommandError};
+use super::told;
 use crate::capture::replication;
 use crate::redis::timer::now_ms;
 use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
@@ -85,6 +88,7 @@ fn set_state(context: &Context, peer: InstanceId, args: Arguments<'_>) -> Comman
     let state = PeerState::from_name(word).ok_or_else(unknown)?;
     let error = if args.0.len() > 4 { args.text(4)? } else { "" };
     state::shard()?.set_peer_state(peer, state, error);
+    told::note(peer, Instant::now());
     context.reply().ok();
     Ok(())
 }

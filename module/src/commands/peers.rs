@@ -1,9 +1,12 @@
 //! `SYNCER.PEERS`: what this instance knows of the others.
 
+use std::time::Instant;
+
 use syncer_shared::instance::InstanceId;
-use syncer_shared::shard::Peer;
+use syncer_shared::shard::{Peer, PeerState};
 
 use super::headroom::{self, Headroom};
+use super::told;
 use crate::redis::{Answer, Args, Command, CommandResult, Context, Run, entry};
 use crate::state;
 
@@ -25,16 +28,29 @@ struct Peers;
 impl Run for Peers {
     fn run(context: &Context, _: Args<'_>) -> CommandResult {
         let shard = state::shard()?;
-        let peers = shard
-            .peers()
-            .map(|(id, peer)| answer(id, peer, headroom::of(id, shard.backlog()), shard.backlog().capacity()))
-            .collect();
+        let (now, backlog, members) = (Instant::now(), shard.backlog(), shard.membership());
+        let peer = |(id, peer): (InstanceId, &Peer)| {
+            let headroom = headroom::of(id, backlog);
+            let mut told =
+                told::shown(id, peer, headroom.is_some() || (members.contains(id) && id != shard.instance()), now)?;
+            if !shard.is_primary() {
+                told = (PeerState::Unknown.name(), "this server is a replica: ask its primary".into());
+            }
+            Some(answer(id, peer, told, headroom, backlog.capacity()))
+        };
+        let peers = shard.peers().filter_map(peer).collect();
         context.reply().answer(&Answer::Array(peers));
         Ok(())
     }
 }
 
-fn answer(id: InstanceId, peer: &Peer, headroom: Option<Headroom>, backlog_bytes: u64) -> Answer {
+fn answer(
+    id: InstanceId,
+    peer: &Peer,
+    (state, cause): (&'static str, String),
+    headroom: Option<Headroom>,
+    backlog_bytes: u64,
+) -> Answer {
     let (replid, offset) = match peer.position {
         Some((replid, offset)) => (replid.to_string().into(), offset.into()),
         None => (Answer::Null, Answer::Null),
@@ -43,7 +59,7 @@ fn answer(id: InstanceId, peer: &Peer, headroom: Option<Headroom>, backlog_bytes
     let number = |number: Option<u64>| number.map_or(Answer::Null, Answer::from);
     Answer::Map(vec![
         ("instance", u64::from(id.get()).into()),
-        ("state", peer.state.name().into()),
+        ("state", state.into()),
         ("replid", replid),
         ("applied_offset", offset),
         ("end_offset", peer.end.into()),
@@ -57,6 +73,6 @@ fn answer(id: InstanceId, peer: &Peer, headroom: Option<Headroom>, backlog_bytes
         ("headroom_bytes", number(left)),
         ("headroom_percent", number(left.and_then(|left| (left * 100).checked_div(backlog_bytes)))),
         ("headroom_seconds", number(left.and_then(headroom::seconds))),
-        ("last_error", peer.error.as_str().into()),
+        ("last_error", cause.into()),
     ])
 }

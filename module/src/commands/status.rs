@@ -1,12 +1,14 @@
 //! `SYNCER.STATUS`: this instance in figures.
 
+use std::time::{Duration, Instant};
+
 use syncer_shared::instance::{InstanceId, InstanceSet};
 use syncer_shared::replid::ReplId;
 use syncer_shared::shard::Status as Figures;
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::token::ClockToken;
 
-use super::{headroom, progress};
+use super::{headroom, progress, told};
 use crate::keyspace::field_ttls;
 use crate::redis::{Answer, Args, Command, CommandResult, Context, Run, entry};
 use crate::state;
@@ -46,6 +48,7 @@ fn answer(figures: &Figures) -> Answer {
         ("past_replids", Answer::Array(past)),
         ("superseded_by", figures.superseded_by.map(|replid| replid.to_string()).unwrap_or_default().into()),
         ("replaced_by", figures.replaced_by.map(|replid| replid.to_string()).unwrap_or_default().into()),
+        ("agent_silent_ms", told::silence(Instant::now()).map_or(Answer::Null, |silence| milliseconds(silence).into())),
         ("backlog_first_offset", figures.backlog_first.into()),
         ("backlog_end_offset", figures.backlog_end.into()),
         ("backlog_size", figures.backlog_capacity.into()),
@@ -71,6 +74,10 @@ fn forgotten(figures: &Figures) -> Vec<Answer> {
         Answer::Map(vec![("instance", u64::from(instance.get()).into()), ("settled", u64::from(*settled).into())])
     };
     figures.forgotten.iter().map(one).collect()
+}
+
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Keys to be written again while this instance joins; null if it does not.
