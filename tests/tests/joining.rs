@@ -219,6 +219,8 @@ on_each_kind! {
         let (done, said) = join(cluster.site(3).agent.options(), &[]);
         assert!(done, "{said}");
         takes_writes(&mut three);
+        let log = cluster.site(3).server.log();
+        assert!(log.contains("clients' writes are taken here again"), "{log}");
         cluster.converged();
         let mut one = cluster.client(1);
         assert_eq!(one.text("MGET k old"), "[3, (nil)]");

@@ -22,6 +22,8 @@ on_all_kinds! {
         let (mut one, mut two, mut three) = (cluster.client(1), cluster.client(2), cluster.client(3));
         wait::eventually("the others agree", || group(&mut two) == "[1, 2]" && group(&mut one) == "[1, 2]");
         wait::eventually("site 3 refuses writes", || three.text("SET late 3").starts_with("-SYNCERFORGOTTEN instance 3 "));
+        let log = cluster.site(3).server.log();
+        assert_eq!(log.matches("clients' writes are refused here: SYNCERFORGOTTEN instance 3").count(), 1, "{log}");
         for command in ["INCR n", "SADD s a", "LPUSH l a", "DEL before", "FLUSHALL", "EVAL return(redis.call('SET','x','y')) 0"] {
             assert!(three.text(command).contains("SYNCERFORGOTTEN "), "{command}: {}", three.text(command));
         }

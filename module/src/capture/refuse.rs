@@ -11,7 +11,7 @@ use super::call::check_user;
 use super::wrap::{Unwrapped, wrapper};
 use crate::redis::config::FORGOTTEN_WRITES;
 use crate::redis::filter::Call;
-use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
+use crate::redis::{Args, Command, CommandResult, Context, Run, entry, log};
 use crate::state;
 
 /// What the filter puts in front of writes.
@@ -48,14 +48,18 @@ pub fn refuses() -> bool {
     REFUSES.get()
 }
 
-/// Asks the shard.
+/// Asks the shard. The log is told when that changes: the clients that are refused may be nobody's who reads it.
 pub fn recheck(shard: &Shard) {
-    let refused = match shard.check_writes() {
-        Ok(()) => false,
-        Err(WritesRefused::Forgotten(_)) => FORGOTTEN_WRITES.get() == 0,
-        Err(_) => true,
+    let why = match shard.check_writes() {
+        Err(WritesRefused::Forgotten(_)) if FORGOTTEN_WRITES.get() != 0 => None,
+        answer => answer.err().filter(|_| shard.is_primary()),
     };
-    REFUSES.set(refused && shard.is_primary());
+    let refused_before = REFUSES.replace(why.is_some());
+    match why {
+        Some(why) if !refused_before => log::warning(&format!("syncer: clients' writes are refused here: {why}")),
+        None if refused_before && shard.is_primary() => log::notice("syncer: clients' writes are taken here again"),
+        _ => {}
+    }
 }
 
 impl Capture {
