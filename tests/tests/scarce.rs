@@ -79,3 +79,20 @@ assert!(peers.contains("Resource temporarily unavailable"), "{peers}");
         are_equal(&servers, &agent);
     }
 }
+
+on_each_kind! {
+    /// It used to be silent: a `maxmemory` below the backlog's size emptied every site.
+    fn a_backlog_that_leaves_no_room_for_data_is_told(kind) {
+        let server = Server::start(kind, ServerOptions::instance(1).module_arg("backlog-size", "16mb"));
+        let mut client = server.client();
+        client.ok("CONFIG SET maxmemory 20mb");
+        let told = |left: u64| {
+            let text = format!("its 16777216 bytes (backlog-size) leave {left} of the");
+            wait::eventually("it is told", || server.log().contains(&text));
+            assert_eq!(server.log().matches(&text).count(), 1, "{}", server.log());
+        };
+        told(4 << 20);
+        client.ok("CONFIG SET maxmemory 12mb");
+        told(0);
+    }
+}

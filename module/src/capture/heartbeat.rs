@@ -6,7 +6,7 @@ use std::time::Instant;
 use syncer_shared::replid::ReplId;
 use syncer_shared::shard::Shard;
 
-use super::{VOLATILE, coalesce, refuse, replication, role, touch};
+use super::{VOLATILE, coalesce, refuse, replication, role, room, touch};
 use crate::commands::headroom;
 use crate::keyspace::with_keyspace;
 use crate::redis::timer::{self, Tick};
@@ -49,6 +49,7 @@ impl Tick for Heartbeat {
             durable::beat(context);
         }
         replication::recheck(context);
+        room::beat(context, Instant::now());
         let (_, volatile) = server::key_counts(context, server::databases(context));
         VOLATILE.set(volatile > 0);
         touch::flush(context);

@@ -34,6 +34,7 @@ pub mod published;
 mod refuse;
 pub mod replication;
 pub mod role;
+mod room;
 mod seals;
 mod shape;
 mod stream;
