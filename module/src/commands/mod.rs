@@ -31,6 +31,7 @@ mod sync;
 mod sync_file;
 pub mod told;
 mod turn;
+mod twins;
 mod wait;
 mod waiters;
 

@@ -29,7 +29,7 @@ impl Run for Psync {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
         let args = Arguments(args);
         let hello = parse(args)?;
-        let (reader, wanted) = (hello.instance, hello.wanted);
+        let (reader, wanted) = ((hello.instance, hello.replid), hello.wanted);
         let mut shard = state::shard()?;
         let welcome = shard.handshake(&hello, now_ms())?;
         replication::drain(context, &mut shard);

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use syncer_shared::backlog::Chunk;
 use syncer_shared::instance::{InstanceId, InstanceSet};
+use syncer_shared::replid::ReplId;
 use syncer_shared::shard::Shard;
 
 use super::arguments::CommandError;
-use super::{assembler, turn, waiters};
+use super::{assembler, turn, twins, waiters};
 use crate::redis::timer::now_ms;
 use crate::redis::{Blocked, Context, Replier};
 
@@ -23,6 +24,8 @@ const REPORT_NOW: u64 = 1;
 /// Where a connection reads on.
 struct Cursor {
     reader: InstanceId,
+    /// The reign of the server that it reads for.
+    replid: ReplId,
     offset: u64,
     wanted: InstanceSet,
     answered: Option<Instant>,
@@ -62,8 +65,8 @@ pub struct Piece {
 }
 
 /// The next `READ` of the client begins at `offset`.
-pub fn bind(client: u64, reader: InstanceId, offset: u64, wanted: InstanceSet) {
-    let cursor = Cursor { reader, offset, wanted, answered: None, announce: false };
+pub fn bind(client: u64, (reader, replid): (InstanceId, ReplId), offset: u64, wanted: InstanceSet) {
+    let cursor = Cursor { reader, replid, offset, wanted, answered: None, announce: false };
     READERS.with_borrow_mut(|readers| {
         readers.cursors.insert(client, cursor);
         readers.places.insert(reader, offset);
@@ -124,6 +127,7 @@ pub fn read(
     let (now, client) = (Instant::now(), context.client());
     READERS.with_borrow_mut(|readers| {
         let cursor = readers.cursors.get_mut(&client).ok_or(CommandError::Moved)?;
+        twins::reads(cursor.reader, cursor.replid, client, now);
         if !may_block {
             take(cursor, shard, max_bytes, now)?.write(context.reply());
             return Ok(());

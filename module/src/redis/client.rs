@@ -1,6 +1,6 @@
 //! Clients and users: who runs a command, and may they.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 use std::ptr::NonNull;
 
 use redis_module::raw;
@@ -30,12 +30,31 @@ pub fn running(id: u64) -> Option<ClientInfo> {
     info(id).filter(|info| !info.is_blocked)
 }
 
+/// Address and port of a connection, which must not be one that may run scripts: see [`info`].
+#[must_use]
+pub fn address(id: u64) -> Option<String> {
+    let raw = raw_info(id)?;
+    // SAFETY: the server ends the text with a zero, within the array; ours was all zeros before.
+    let host = unsafe { CStr::from_ptr(raw.addr.as_ptr()) };
+    Some(format!("{}:{}", host.to_string_lossy(), raw.port))
+}
+
 /// `None` for ids of no connection: scripts, other modules, clients gone.
 ///
 /// Do not ask for one who runs a script or what a module calls: Valkey 9.1 finds the client that it is executing for first, by its id,
 /// and crashes when that has no connection.
 #[must_use]
 pub fn info(id: u64) -> Option<ClientInfo> {
+    let raw = raw_info(id)?;
+    let has = |flag: u32| raw.flags & u64::from(flag) != 0;
+    Some(ClientInfo {
+        db: u32::from(raw.db),
+        in_multi: has(raw::REDISMODULE_CLIENTINFO_FLAG_MULTI),
+        is_blocked: has(raw::REDISMODULE_CLIENTINFO_FLAG_BLOCKED),
+    })
+}
+
+fn raw_info(id: u64) -> Option<RedisModuleClientInfoV1> {
     if id == NOBODY {
         return None;
     }
@@ -44,12 +63,7 @@ pub fn info(id: u64) -> Option<ClientInfo> {
     raw.version = 1;
     // SAFETY: the structure's version is set and it outlives the call.
     ok(unsafe { api!(RedisModule_GetClientInfoById)((&raw mut raw).cast(), id) })?;
-    let has = |flag: u32| raw.flags & u64::from(flag) != 0;
-    Some(ClientInfo {
-        db: u32::from(raw.db),
-        in_multi: has(raw::REDISMODULE_CLIENTINFO_FLAG_MULTI),
-        is_blocked: has(raw::REDISMODULE_CLIENTINFO_FLAG_BLOCKED),
-    })
+    Some(raw)
 }
 
 /// The name of the user that a connected client is authenticated as.
