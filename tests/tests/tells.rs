@@ -127,6 +127,8 @@ fn what_an_agent_with_wrong_flags_told_does_not_stay() {
             .all(|why| told.iter().any(|peer| peer.2.contains(why)))
     });
     wrong.kill();
+    let log = cluster.site(1).server.log();
+    assert_eq!(log.matches("syncer: instance 3 is refused, says the agent").count(), 1, "{log}");
     wait::eventually(
         "what it told is gone",
         || matches!(&peers(&mut one)[..], [(id, state, cause)] if id == "2" && state == "streaming" && cause.is_empty()),

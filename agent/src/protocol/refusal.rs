@@ -57,7 +57,7 @@ pub enum Code {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
-        self.code.advice().map_or(Ok(()), |advice| write!(f, "; {advice}"))
+        self.advice().map_or(Ok(()), |advice| write!(f, "; {advice}"))
     }
 }
 
@@ -126,6 +126,16 @@ fn expected_position(text: &str) -> Option<Position> {
 }
 
 impl Refusal {
+    fn advice(&self) -> Option<&'static str> {
+        match self.code {
+            // Nobody can tell which of the two it is.
+            Code::Id if self.text.contains("came back without its state") => Some(
+                "give every server its own instance-id; if its state is lost, SYNCER.FORGET it at a member, then run syncer-agent join beside it",
+            ),
+            code => code.advice(),
+        }
+    }
+
     /// From the text of an error reply.
     #[must_use]
     pub fn from_error(text: &str) -> Self {
@@ -164,5 +174,8 @@ mod tests {
         let id = syncer_shared::instance::InstanceId::new(1).unwrap();
         let told = Refusal::from_error(&syncer_shared::shard::HandshakeError::SameId(id).to_string()).to_string();
         assert_eq!(told.matches("own instance-id").count() + told.matches("own id").count(), 1, "{told}");
+        let lost = "SYNCERID instance id 3 is known here as replication ID a, which b does not continue: another server uses this id, or it came back without its state";
+        let told = Refusal::from_error(lost).to_string();
+        assert!(told.contains("SYNCER.FORGET it at a member, then run syncer-agent join"), "{told}");
     }
 }

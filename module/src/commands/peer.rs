@@ -9,7 +9,7 @@ use super::arguments::{Arguments, CommandError};
 use super::told;
 use crate::capture::replication;
 use crate::redis::timer::now_ms;
-use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
+use crate::redis::{Args, Command, CommandResult, Context, Run, entry, log};
 use crate::state;
 
 /// `SYNCER.PEER instance INFO|POSITION|STATE|REPLACED ...`.
@@ -88,7 +88,9 @@ fn set_state(context: &Context, peer: InstanceId, args: Arguments<'_>) -> Comman
     let state = PeerState::from_name(word).ok_or_else(unknown)?;
     let error = if args.0.len() > 4 { args.text(4)? } else { "" };
     state::shard()?.set_peer_state(peer, state, error);
-    told::note(peer, Instant::now());
+    if told::note(peer, state, Instant::now()) {
+        log::warning(&format!("syncer: instance {peer} is refused, says the agent, until somebody mends it: {error}"));
+    }
     context.reply().ok();
     Ok(())
 }
