@@ -142,6 +142,16 @@ on_all_kinds! {
         assert!(gentle.iter().all(|share| *share < 2.0 / 20.0), "a twentieth is promised: {gentle:?}");
     }
 
+    /// It used to say that they are equal, after waiting for each of their keys.
+    fn sites_that_stand_apart_are_not_called_equal(cluster: 2) {
+        cluster.client(1).ok("SET k v");
+        cluster.converged();
+        [1, 2].into_iter().for_each(|site| cluster.site_mut(site).agent.kill());
+        cluster.client(1).ok("SET k w");
+        let Verified { status, text } = verify(cluster);
+        assert!(status == 2 && text.contains("instance 2: it does not come to have what the local site has"), "{status}: {text}");
+    }
+
     fn a_site_that_is_away_is_named(cluster: 3) {
         cluster.site_mut(3).server.kill();
         let Verified { status, text } = verify(cluster);

@@ -110,6 +110,19 @@ impl Link {
         Ok(true)
     }
 
+    /// Waits longer until it has everything of a clock; false when it does not come to have.
+    ///
+    /// # Errors
+    /// See [`VerifyError`].
+    pub async fn comes_to_have(&mut self, clock: &Bytes, attempts: u32) -> Result<bool, VerifyError> {
+        for _ in 0..attempts {
+            if self.has_all_of(std::slice::from_ref(clock)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The digests of all slots. The server pauses `pause_ms` after each half millisecond of work.
     ///
     /// # Errors

@@ -32,6 +32,11 @@ const LISTING_MAX: usize = 100_000;
 const ROUND_KEYS: usize = 256;
 /// Rounds until a key that keeps changing is left alone.
 const ROUNDS: usize = 6;
+/// How often a site is waited for, 5 s each, before it is taken for one that will not come to have what the local one has.
+const MEET_ATTEMPTS: u32 = 4;
+/// What is said of such a site.
+const NEVER_MEETS: &str =
+    "it does not come to have what the local site has, or the other way round: see SYNCER.PEERS at both for why";
 /// Between two rounds.
 const ROUND_PAUSE: Duration = Duration::from_millis(100);
 
@@ -68,13 +73,17 @@ pub async fn verify(config: &Config, options: VerifyOptions) -> Result<Outcome, 
     let begun = Instant::now();
     let timeout = config.settings.connect_timeout;
     let local = Link::open(&config.local, None, timeout).await?;
-    let (links, unreachable) = open_peers(&config.peers, timeout).await;
+    let (links, mut unreachable) = open_peers(&config.peers, timeout).await;
     if links.is_empty() {
         return Err(VerifyError::Alone(unreachable.values().cloned().collect::<Vec<_>>().join("; ")));
     }
     let mut sites = Sites { links: std::iter::once(local).chain(links).collect() };
+    unreachable.extend(sites.meet().await?.into_iter().map(|apart| (apart, NEVER_MEETS.to_owned())));
+    if sites.links.len() < 2 {
+        let why = |(id, cause): (&InstanceId, &String)| format!("instance {id}: {cause}");
+        return Err(VerifyError::Alone(unreachable.iter().map(why).collect::<Vec<_>>().join("; ")));
+    }
     let mut outcome = Outcome { sites: sites.instances(), unreachable, ..Outcome::default() };
-    sites.meet().await?;
     let digests = sites.each(move |mut link| async move { (link.slots(options.pause_ms).await, link) }).await?;
     outcome.keys = digests.first().map(|slots| slots.iter().map(|(_, slot)| slot.keys).sum()).unwrap_or(0);
     for batch in batches(&suspects(&digests)) {
@@ -180,14 +189,25 @@ impl Sites {
         Ok(answers)
     }
 
-    /// Waits, a while, until every site has what every other has at this moment: what is on its way is no difference.
-    async fn meet(&mut self) -> Result<(), VerifyError> {
+    /// Waits, a while, until the local site and each other one have what the other has at this moment: what is on its way is no difference.
+    /// Sites that do not come to it are left out, and given back: none of their keys could be judged, were there millions that differ.
+    async fn meet(&mut self) -> Result<Vec<InstanceId>, VerifyError> {
         let clocks = self.each(|mut link| async move { (link.clock().await, link) }).await?;
+        let local = clocks.first().cloned().unwrap_or_default();
         let meet = |mut link: Link| {
-            let clocks = clocks.clone();
-            async move { (link.has_all_of(&clocks).await, link) }
+            let local = local.clone();
+            async move { (link.comes_to_have(&local, MEET_ATTEMPTS).await, link) }
         };
-        self.each(meet).await.map(drop)
+        let mut met = self.each(meet).await?;
+        for (clock, met) in clocks.iter().zip(&mut met).skip(1) {
+            let Some(link) = self.links.first_mut() else { break };
+            // As much time as that has gone by for the others already.
+            *met = *met && link.comes_to_have(clock, 1).await?;
+        }
+        let links = std::mem::take(&mut self.links);
+        let (links, apart): (Vec<_>, Vec<_>) = links.into_iter().zip(met).partition(|(_, met)| *met);
+        self.links = links.into_iter().map(|(link, _)| link).collect();
+        Ok(apart.into_iter().map(|(link, _)| link.instance).collect())
     }
 
     /// Steps 2 and 3 for some slots.
