@@ -64,7 +64,6 @@ mod tests {
     fn what_a_lost_agent_told_is_not_repeated() {
         let (start, [one, two]) = (Instant::now(), [1, 2].map(|id| InstanceId::new(id).unwrap()));
         let after = |seconds| start + Duration::from_secs(seconds);
-        #[expect(clippy::field_reassign_with_default, reason = "it has private fields")]
         let mut peer = Peer::default();
         peer.state = PeerState::Streaming;
         let (state, cause) = shown(two, &peer, true, start).unwrap();
