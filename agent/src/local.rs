@@ -96,6 +96,8 @@ impl LocalTask {
         let connection = Connection::open(&endpoint, self.config.settings.connect_timeout).await?;
         let mut server = Server { connection, endpoint, denied: Denied::default() };
         let info = PeerInfo::parse(&server.call(&[b"SYNCER.PEER", peer.to_string().as_bytes(), b"INFO"]).await?)?;
+        // A replica answers that, too, but not this: said before, it would be up and down twenty times a second.
+        server.call(&[b"SYNCER.REPORT"]).await?;
         self.found(&info, server.endpoint.clone());
         backoff.reset();
         let (finder, board, endpoint) = (self.finder.clone(), self.board.clone(), server.endpoint.clone());

@@ -153,3 +153,21 @@ fn an_agent_whose_log_hangs_is_ended_by_its_own_deadline() {
     let status = agent.terminate(wait::PATIENCE);
     assert_eq!(status.code(), Some(BROKEN_OFF), "{status}");
 }
+
+/// It used to be up and down forty times a second, and to log each.
+#[test]
+fn an_agent_beside_a_replica_says_so_once() {
+    for kind in ServerKind::ALL {
+        let [primary, replica, peer] = [1, 1, 2].map(|instance| Server::start(kind, ServerOptions::instance(instance)));
+        let mut client = replica.client();
+        client.ok(&format!("REPLICAOF 127.0.0.1 {}", primary.port()));
+        wait::eventually("it follows", || client.text("INFO replication").contains("master_link_status:up"));
+        let agent = Agent::start(AgentOptions::beside(replica.port()).peer(2, peer.port()));
+        wait::eventually("it says so", || agent.log().contains("SYNCERROLE"));
+        std::thread::sleep(Duration::from_secs(2));
+        let log = agent.log();
+        assert!(!log.contains("state=\"up\"") && log.matches("state=\"down\"").count() == 1, "{log}");
+        client.ok("REPLICAOF NO ONE");
+        wait::eventually("it is the primary now", || agent.log().contains("streaming"));
+    }
+}
