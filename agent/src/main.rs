@@ -163,7 +163,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let options = JoinOptions { data, wins, patience: Duration::from_secs(wait_s) };
             let sponsor = membership::join(&config, options).await?;
             println!(
-                "joining by instance {sponsor}; `syncer-agent run` brings the data, `syncer-agent status` shows it"
+                "joining by instance {sponsor}; `syncer-agent run` brings the data, `syncer-agent status` shows it. It takes no writes until the others have reported to it: their agents need a --peer for this instance, too"
             );
             Ok(ExitCode::SUCCESS)
         }

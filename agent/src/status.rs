@@ -79,6 +79,9 @@ impl Status {
         let (first, end) = (local("backlog_first_offset"), local("backlog_end_offset"));
         let _ = writeln!(text, "backlog  {first} to {end}, of {} bytes at most", local("backlog_size"));
         let _ = writeln!(text, "members  {}, stability held back by {}\n", local("members"), local("held_back_by"));
+        if self.local.get("writes").is_some_and(|writes| writes != "taken") {
+            let _ = writeln!(text, "writes   refused: {}\n", local("writes"));
+        }
         text.push_str(&full_sync(&self.local));
         if self.peers.is_empty() {
             text.push_str("no peers yet: is `syncer-agent run` running beside this server?\n");
@@ -187,6 +190,8 @@ mod tests {
         let local = Reply::Array(vec![
             bulk("instance"),
             Reply::Integer(1),
+            bulk("writes"),
+            bulk("SYNCERJOINING this instance is joining"),
             bulk("past_replids"),
             replids,
             bulk("members"),
@@ -216,6 +221,7 @@ mod tests {
     #[test]
     fn aligns_the_table() {
         let table = status().table();
+        assert!(table.contains("writes   refused: SYNCERJOINING this instance is joining\n"), "{table}");
         assert!(table.contains("members  1 2, stability held back by -"), "{table}");
         assert!(table.contains("PEER  STATE  LAG ms  LAG bytes  OFFSET  HEADROOM s  CAUSE\n2     down   -       -          -       -           connection refused\n"), "{table}");
     }
