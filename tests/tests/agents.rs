@@ -164,9 +164,11 @@ fn an_agent_beside_a_replica_says_so_once() {
         wait::eventually("it follows", || client.text("INFO replication").contains("master_link_status:up"));
         let agent = Agent::start(AgentOptions::beside(replica.port()).peer(2, peer.port()));
         wait::eventually("it says so", || agent.log().contains("SYNCERROLE"));
-        std::thread::sleep(Duration::from_secs(2));
-        let log = agent.log();
-        assert!(!log.contains("state=\"up\"") && log.matches("state=\"down\"").count() == 1, "{log}");
+        let says_more = || {
+            let log = agent.log();
+            (log.contains("state=\"up\"") || log.matches("state=\"down\"").count() > 1).then_some(log)
+        };
+        assert_eq!(wait::within(Duration::from_secs(2), says_more), None);
         client.ok("REPLICAOF NO ONE");
         wait::eventually("it is the primary now", || agent.log().contains("streaming"));
     }
