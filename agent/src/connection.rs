@@ -109,7 +109,8 @@ impl Connection {
     }
 
     async fn login(&mut self, credentials: &Credentials) -> Result<(), ConnectionError> {
-        let password = credentials.password.reveal();
+        let password = credentials.password();
+        let password = password.reveal();
         let reply = match &credentials.user {
             Some(user) => self.call(&[b"AUTH", user.as_bytes(), password.as_bytes()]).await?,
             None => self.call(&[b"AUTH", password.as_bytes()]).await?,

@@ -152,6 +152,30 @@ fn an_agent_needs_the_rights_that_are_told_and_no_more() {
     }
 }
 
+/// Passwords are changed while agents run: it used to be refused until somebody restarted it.
+#[test]
+fn a_password_file_is_read_again_at_each_login() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("password");
+    std::fs::write(&file, "old\n").expect("it can be written");
+    for kind in ServerKind::ALL {
+        std::fs::write(&file, "old\n").expect("it can be written");
+        let [source, target] = [1, 2].map(|instance| Server::start(kind, ServerOptions::instance(instance)));
+        let (mut one, mut two) = (source.client(), target.client());
+        one.ok(&format!("ACL SETUSER agent on >old {}", RIGHTS[1]));
+        let peer = format!("redis://agent@127.0.0.1:{}?password-file={}", source.port(), file.display());
+        let agent =
+            Agent::start(AgentOptions::beside(target.port()).peer_url(1, peer).arg("--retry-max-ms").arg("500"));
+        arrives(&mut one, &mut two);
+        one.ok("ACL SETUSER agent <old >new");
+        assert_ne!(one.text("CLIENT KILL USER agent"), "0");
+        wait::eventually("the old password is refused", || agent.log().contains("WRONGPASS"));
+        std::fs::write(&file, "new\n").expect("it can be written");
+        one.ok("SET k rotated");
+        wait::eventually("the new one is taken", || two.text("GET k") == "rotated");
+    }
+}
+
 #[test]
 fn passwords_open_and_are_never_printed() {
     for kind in ServerKind::ALL {

@@ -28,8 +28,10 @@ pub struct Endpoint {
 pub struct Credentials {
     /// Without it the server's `default` user.
     pub user: Option<String>,
-    /// Its password.
+    /// Its password, as it was at the start.
     pub password: Secret,
+    /// Where the password comes from, if from a file.
+    file: Option<PathBuf>,
 }
 
 /// An endpoint as written: a URL alone, or a table. The URL's query takes the same keys as the table, so that a flag can
@@ -291,6 +293,7 @@ impl Credentials {
         environment: Environment<'_>,
     ) -> Result<Option<Self>, EndpointError> {
         let user = user.or_else(|| environment(&format!("{variable}_USER")));
+        let file = password_file.clone();
         let password = match (password, password_file) {
             (Some(_), Some(_)) => return Err(EndpointError::Twice("password")),
             (Some(password), None) => Some(password),
@@ -298,10 +301,17 @@ impl Credentials {
             (None, None) => environment(&format!("{variable}_PASSWORD")).map(Secret::new),
         };
         match (user, password) {
-            (user, Some(password)) => Ok(Some(Self { user, password })),
+            (user, Some(password)) => Ok(Some(Self { user, password, file })),
             (Some(_), None) => Err(EndpointError::UserOnly(variable.to_owned())),
             (None, None) => Ok(None),
         }
+    }
+
+    /// The password for the next login: as its file has it now, if it has one, since passwords are changed while the agent runs.
+    #[must_use]
+    pub fn password(&self) -> Secret {
+        let now = self.file.as_deref().and_then(|file| read_password(file).ok());
+        now.unwrap_or_else(|| self.password.clone())
     }
 }
 
