@@ -64,7 +64,7 @@ pub enum MemberError {
 /// M2, M7: somebody was forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "SYNCERFORGOTTEN instance {instance} was forgotten by replication ID {by} at {at}; that was on {}, and it is out until it joins again: syncer-agent join, beside it",
+    "SYNCERFORGOTTEN instance {instance} was forgotten by replication ID {by} at {at}; that was at {}, and it is out until it joins again: syncer-agent join, beside it",
     at.utc()
 )]
 pub struct ForgottenError {
@@ -330,7 +330,7 @@ mod tests {
         let at = Timestamp::from_bits((1_700_000_000_123 << 16) | 7);
         let error = ForgottenError { instance: InstanceId::new(3).expect("an id"), by, at };
         assert_eq!(format!("the peer refused: {error}").parse(), Ok(error));
-        assert!(error.to_string().contains("that was on 2023-11-14 22:13:20 UTC, and"), "for people: {error}");
+        assert!(error.to_string().contains("that was at 2023-11-14T22:13:20Z, and"), "for people: {error}");
         assert_eq!("SYNCERFORGOTTEN instance 3 was forgotten by".parse::<ForgottenError>(), Err(()));
     }
 }
