@@ -17,6 +17,7 @@
 //! | [`relay`] | who is asked for the effects of whom: no IO, no clock |
 //! | [`finder`] | which server of a site is the primary |
 //! | [`denied`] | warns of rights that are missing |
+//! | [`outcast`] | whether any peer takes the local server for what it is |
 //! | [`headroom`] | warns before a peer needs a full sync |
 //! | [`peer`], [`local`], [`run`] | tasks around them |
 //! | [`board`] | what the tasks tell each other |
@@ -37,6 +38,7 @@ pub mod finder;
 pub mod headroom;
 pub mod local;
 pub mod membership;
+pub mod outcast;
 pub mod peer;
 pub mod protocol;
 pub mod relay;

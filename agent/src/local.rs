@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use syncer_shared::instance::InstanceId;
+use syncer_shared::replid::ReplId;
 use syncer_shared::report;
 use tracing::{info, warn};
 
@@ -16,6 +17,7 @@ use crate::connection::{Connection, ConnectionError, within};
 use crate::denied::Denied;
 use crate::finder::{Finder, NotFound, SEARCH_PAUSE_MAX};
 use crate::headroom::HeadroomWatch;
+use crate::outcast::Outcast;
 use crate::peer::PeerState;
 use crate::protocol::{Code, PeerInfo, Refusal, SyncStatus};
 use crate::resp::Reply;
@@ -37,6 +39,9 @@ pub struct LocalTask {
     headroom: HeadroomWatch,
     /// What the server knows of the peers; it forgets when it restarts.
     told: BTreeMap<InstanceId, (PeerState, String)>,
+    outcast: Outcast,
+    /// What it was told of that.
+    told_known: Option<ReplId>,
     /// How often it was found.
     generation: u64,
     /// Which it is.
@@ -68,6 +73,8 @@ impl LocalTask {
             finder,
             headroom: HeadroomWatch::default(),
             told: BTreeMap::new(),
+            outcast: Outcast::default(),
+            told_known: None,
             generation: 0,
             instance: None,
             trouble: None,
@@ -113,9 +120,11 @@ impl LocalTask {
         loop {
             if told_all.elapsed() >= TELL_EVERY {
                 self.told.clear();
+                self.told_known = None;
                 told_all = Instant::now();
             }
             self.tell_states(server).await?;
+            self.tell_outcast(server).await?;
             self.fetch_report(server).await?;
             let now = Instant::now();
             if clock_asked.is_none_or(|asked| now.duration_since(asked) >= CLOCK_EVERY) {
@@ -137,6 +146,7 @@ impl LocalTask {
         info!(address = %endpoint, state = "up", %instance, %replid, "local server");
         self.trouble = None;
         self.told.clear();
+        self.told_known = None;
         self.generation += 1;
         self.instance = Some(*instance);
         self.board.set_local_clock(info.clock.clone(), Instant::now());
@@ -154,6 +164,21 @@ impl LocalTask {
             server.call(&args).await?;
             self.told.insert(peer, (state, cause));
         }
+        Ok(())
+    }
+
+    /// Where no peer takes anything from it, what clients write would be lost.
+    async fn tell_outcast(&mut self, server: &mut Server) -> Result<(), LocalError> {
+        let Some(own) = self.instance else { return Ok(()) };
+        let known = self.outcast.look(own, &self.board.states.borrow());
+        if known == self.told_known {
+            return Ok(());
+        }
+        if let Some(known) = known {
+            let (own, known) = (own.to_string(), known.to_string());
+            server.call(&[b"SYNCER.PEER", own.as_bytes(), b"REPLACED", known.as_bytes()]).await?;
+        }
+        self.told_known = known;
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! had it.
 
 use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::members::join;
 use syncer_tests::server::{Server, ServerOptions};
 use syncer_tests::stream::{Position, psync};
 use syncer_tests::{on_all_kinds, reply, wait};
@@ -42,6 +43,23 @@ on_all_kinds! {
             ["SYNCERID", "SYNCERMEMBER", "full sync", "FULLRESYNC", "refused"].iter().any(|word| peers.contains(word))
         });
         assert_eq!(client.text("MGET from from2"), "[1, 2]", "what site 2 lost is still here");
+        // What clients write there would reach nobody.
+        let mut lost = cluster.client(2);
+        wait::eventually("its agent tells it", || lost.text("SET k v").starts_with("-SYNCERFENCED "));
+        let refused = lost.text("SET k v");
+        assert!(refused.contains("SYNCER.FORGET its id at a member, then run syncer-agent join"), "{refused}");
+        // The way that it says.
+        client.ok("SYNCER.FORGET 2");
+        wait::eventually("it is told that it is out", || lost.text("SYNCER.PEERS").contains("SYNCERFORGOTTEN"));
+        let refused = lost.text("SET k v");
+        assert!(refused.starts_with("-SYNCERFORGOTTEN ") || refused.starts_with("-SYNCERFENCED "), "{refused}");
+        let flags = AgentOptions::beside(cluster.site(2).server.port()).peer(1, cluster.site(1).server.port());
+        // What was taken before the agent had told it counts.
+        let (is_joined, said) = join(&flags, &["--data", "merge"]);
+        assert!(is_joined, "{said}");
+        wait::eventually("it takes writes again", || lost.text("SET k v") == "OK");
+        cluster.converged();
+        assert_eq!(client.text("MGET from from2 k"), "[1, 2, v]");
     }
 
     fn a_new_instance_joins_a_young_group(cluster: 2) {

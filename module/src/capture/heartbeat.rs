@@ -109,7 +109,7 @@ fn warn_if_superseded(context: &Context, shard: &mut Shard) {
     }
     if let Some(by) = by {
         log::warning(&format!(
-            "syncer: another server is the primary of this instance now ({by}); the other instances take nothing from this one any more. Make it a replica of the new primary; if there is none, restart it"
+            "syncer: another server is the primary of this instance now ({by}); the other instances take nothing from this one any more. Make it a replica of the new primary; if there is none, restart it; if it came back without its state, SYNCER.FORGET its id at a member, then run syncer-agent join beside it"
         ));
         let unheard = with_keyspace(context, |keyspace| shard.unheard(keyspace));
         persist::say_rejected(&unheard, "unless they are written again at the new primary, they are lost");

@@ -53,7 +53,7 @@ pub enum WritesRefused {
     Joining,
     /// Its peers take nothing from it any more (2.2 rule 3).
     #[error(
-        "SYNCERFENCED another server is the primary of this instance now (replication ID {0}); send writes to it and make this server its replica; if there is none, restart this one"
+        "SYNCERFENCED another server is the primary of this instance now (replication ID {0}); send writes to it and make this server its replica; if there is none, restart this one; if this one came back without its state, SYNCER.FORGET its id at a member, then run syncer-agent join beside it"
     )]
     Superseded(ReplId),
     /// 2.2 rule 5: it is new or came back from an old state, and what is stable elsewhere comes in.
