@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use syncer_shared::instance::InstanceId;
-use syncer_shared::replid::ReplId;
 use syncer_shared::report;
 use tracing::{info, warn};
 
@@ -17,7 +16,7 @@ use crate::connection::{Connection, ConnectionError, within};
 use crate::denied::Denied;
 use crate::finder::{Finder, NotFound, SEARCH_PAUSE_MAX};
 use crate::headroom::HeadroomWatch;
-use crate::outcast::Outcast;
+use crate::outcast::{Outcast, Verdict};
 use crate::peer::PeerState;
 use crate::protocol::{Code, PeerInfo, Refusal, SyncStatus};
 use crate::resp::Reply;
@@ -41,7 +40,7 @@ pub struct LocalTask {
     told: BTreeMap<InstanceId, (PeerState, String)>,
     outcast: Outcast,
     /// What it was told of that.
-    told_known: Option<ReplId>,
+    told_verdict: Option<Verdict>,
     /// How often it was found.
     generation: u64,
     /// Which it is.
@@ -74,7 +73,7 @@ impl LocalTask {
             headroom: HeadroomWatch::default(),
             told: BTreeMap::new(),
             outcast: Outcast::default(),
-            told_known: None,
+            told_verdict: None,
             generation: 0,
             instance: None,
             trouble: None,
@@ -120,7 +119,7 @@ impl LocalTask {
         loop {
             if told_all.elapsed() >= TELL_EVERY {
                 self.told.clear();
-                self.told_known = None;
+                self.told_verdict = None;
                 told_all = Instant::now();
             }
             self.tell_states(server).await?;
@@ -134,7 +133,7 @@ impl LocalTask {
                 self.look_at_readers(server).await?;
             }
             tokio::select! {
-                () = tokio::time::sleep(self.config.settings.report_every) => {}
+                () = tokio::time::sleep(self.config.settings.report_every.min(TELL_EVERY)) => {}
                 () = self.board.report_soon.notified() => {}
                 () = self.board.states_changed.notified() => {}
             }
@@ -146,7 +145,7 @@ impl LocalTask {
         info!(address = %endpoint, state = "up", %instance, %replid, "local server");
         self.trouble = None;
         self.told.clear();
-        self.told_known = None;
+        (self.outcast, self.told_verdict) = (Outcast::default(), None);
         self.generation += 1;
         self.instance = Some(*instance);
         self.board.set_local_clock(info.clock.clone(), Instant::now());
@@ -169,16 +168,18 @@ impl LocalTask {
 
     /// Where no peer takes anything from it, what clients write would be lost.
     async fn tell_outcast(&mut self, server: &mut Server) -> Result<(), LocalError> {
-        let Some(own) = self.instance else { return Ok(()) };
-        let known = self.outcast.look(own, &self.board.states.borrow());
-        if known == self.told_known {
+        let (Some(own), Some(peer)) = (self.instance, self.config.peers.keys().next()) else { return Ok(()) };
+        let verdict = self.outcast.look(own, self.config.peers.len(), &self.board.states.borrow());
+        if verdict == self.told_verdict {
             return Ok(());
         }
-        if let Some(known) = known {
-            let (own, known) = (own.to_string(), known.to_string());
+        self.told_verdict = verdict;
+        let Some(verdict) = verdict else { return Ok(()) };
+        let info = PeerInfo::parse(&server.call(&[b"SYNCER.PEER", peer.to_string().as_bytes(), b"INFO"]).await?)?;
+        if verdict.is_about(&info) {
+            let (own, known) = (own.to_string(), verdict.known.to_string());
             server.call(&[b"SYNCER.PEER", own.as_bytes(), b"REPLACED", known.as_bytes()]).await?;
         }
-        self.told_known = known;
         Ok(())
     }
 

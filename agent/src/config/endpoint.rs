@@ -311,7 +311,8 @@ impl Credentials {
     #[must_use]
     pub fn password(&self) -> Secret {
         let now = self.file.as_deref().and_then(|file| read_password(file).ok());
-        now.unwrap_or_else(|| self.password.clone())
+        // One that is just being written is empty.
+        now.filter(|password| !password.reveal().is_empty()).unwrap_or_else(|| self.password.clone())
     }
 }
 

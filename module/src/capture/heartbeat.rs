@@ -103,15 +103,15 @@ fn warn_if_superseded(context: &Context, shard: &mut Shard) {
     crate::redis::server_local! {
         static SAID: Cell<Option<ReplId>> = const { Cell::new(None) };
     }
-    let by = shard.replaced_by();
-    if by == SAID.replace(by) {
+    let Some(by) = shard.replaced_by() else { return };
+    if SAID.replace(Some(by)) == Some(by) {
         return;
     }
-    if let Some(by) = by {
-        log::warning(&format!(
-            "syncer: another server is the primary of this instance now ({by}); the other instances take nothing from this one any more. Make it a replica of the new primary; if there is none, restart it; if it came back without its state, SYNCER.FORGET its id at a member, then run syncer-agent join beside it"
-        ));
-        let unheard = with_keyspace(context, |keyspace| shard.unheard(keyspace));
-        persist::say_rejected(&unheard, "unless they are written again at the new primary, they are lost");
-    }
+    log::warning(&format!(
+        "syncer: another server is the primary of this instance now ({by}); the other instances take nothing from this one any more. Make it a replica of the new primary; if there is none, restart it; if it came back without its state, SYNCER.FORGET its id at a member, then run syncer-agent join beside it"
+    ));
+    let unheard = with_keyspace(context, |keyspace| shard.unheard(keyspace));
+    let what_now =
+        "they are lost, unless they are written again at the new primary, or this server joins with --data merge";
+    persist::say_rejected(&unheard, what_now);
 }

@@ -3,6 +3,7 @@
 //! A filter cannot refuse a command, so it puts one in front that does. Reads, and what agents send, go on.
 
 use std::cell::Cell;
+use std::mem::{Discriminant, discriminant};
 
 use syncer_shared::shard::{Shard, WritesRefused};
 
@@ -39,6 +40,8 @@ const fn command(
 
 crate::redis::server_local! {
     static REFUSES: Cell<bool> = const { Cell::new(false) };
+    /// The kind of refusal that the log was told of.
+    static LOGGED: Cell<Option<Discriminant<WritesRefused>>> = const { Cell::new(None) };
 }
 
 /// Whether writes are refused now. One load.
@@ -54,11 +57,15 @@ pub fn recheck(shard: &Shard) {
         Err(WritesRefused::Forgotten(_)) if FORGOTTEN_WRITES.get() != 0 => None,
         answer => answer.err().filter(|_| shard.is_primary()),
     };
-    let refused_before = REFUSES.replace(why.is_some());
+    REFUSES.set(why.is_some());
+    let kind = why.as_ref().map(discriminant);
+    if LOGGED.replace(kind) == kind {
+        return;
+    }
     match why {
-        Some(why) if !refused_before => log::warning(&format!("syncer: clients' writes are refused here: {why}")),
-        None if refused_before && shard.is_primary() => log::notice("syncer: clients' writes are taken here again"),
-        _ => {}
+        Some(why) => log::warning(&format!("syncer: clients' writes are refused here: {why}")),
+        None if shard.is_primary() => log::notice("syncer: clients' writes are taken here again"),
+        None => {}
     }
 }
 

@@ -129,14 +129,14 @@ impl Shard {
         reigns.find(|(_, begun)| *begun > start).map(|(origin, _)| self.origins.replid(origin))
     }
 
-    /// The same, or what its site's agent, which knows all of its servers, goes on with instead of this one: what clients wrote here would reach
-    /// nobody until this server is stopped or made a replica.
+    /// The same, or whom its site's agent, which knows all of its servers, goes on with instead of this one, or whom all peers know by this instance's
+    /// id, since this server came back without its state: what clients wrote here would reach nobody.
     #[must_use]
     pub fn replaced_by(&self) -> Option<ReplId> {
         self.superseded_by().or(self.told_replaced.map(|(by, _)| by))
     }
 
-    /// The site's agent goes on with this reign of another server. It says so again and again: else it may be the other one that is gone.
+    /// The site's agent goes on with this reign of another server, or the peers do. It says so again and again: else it may be the other one that is gone.
     pub fn tell_replaced(&mut self, by: ReplId, now_ms: u64) {
         if self.is_primary() && by != self.replid {
             self.told_replaced = Some((by, now_ms));
