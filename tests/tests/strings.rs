@@ -118,6 +118,30 @@ on_all_kinds! {
         cluster.converged();
     }
 
+    /// Found by `./run torture --seed 132`: what a command changed in several places travelled as the whole string for those that make it look like a HyperLogLog,
+    /// and as patches for the others; what was there before them was then taken for that whole string, at its own site only.
+    fn what_becomes_a_hyperloglog_travels_as_one(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("PFADD any a b");
+        let ways = ["BITOP OR KEY any zeros", "BITFIELD KEY SET u32 0 1213811788 SET u8 32 1 SET u8 40 7"];
+        one.ok("SETBIT zeros 63 0");
+        for at in 0..ways.len() {
+            one.ok(&format!("SET k{at} zzz"));
+            one.ok(&format!("SETBIT k{at} 63 0"));
+        }
+        cluster.converged();
+        cluster.cut(1, 2);
+        for (at, way) in ways.iter().enumerate() {
+            one.ok(&way.replace("KEY", &format!("k{at}")));
+            two.ok(&format!("SETRANGE k{at} 1 t"));
+        }
+        cluster.heal();
+        cluster.converged();
+        for (at, way) in ways.iter().enumerate() {
+            assert_eq!(one.text(&format!("GETRANGE k{at} 0 4")), "HYLL\\x01", "a patch would break it, {way}");
+        }
+    }
+
     fn hyperloglogs_merge_by_union(cluster: 2) {
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));
         one.ok("PFADD h a b c");

@@ -272,9 +272,8 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
             }
             Shape::BitField | Shape::BitOp => {
                 let prior = args.told().next();
-                args.told()
-                    .skip(1)
-                    .for_each(|bits| self.patch(write, Patch::decode(&mut Reader::new(bits)).ok(), prior));
+                let decode = |bits| Patch::decode(&mut Reader::new(bits)).ok();
+                self.patches(write, || args.told().skip(1).map(decode), prior);
             }
             Shape::PfAdd => self.raise(write, &patch::elements(&args)),
             Shape::PfMerge => self.raise(write, args.told().next().unwrap_or_default()),

@@ -12,15 +12,36 @@ use crate::capture::patch;
 impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
     /// A change of a string in part; as the whole string where that is out of reach, or makes it look like a HyperLogLog.
     pub(super) fn patch(&mut self, write: Write<'_>, patch: Option<Patch<'_>>, prior: Option<&[u8]>) {
+        self.patches(write, || std::iter::once(patch), prior);
+    }
+
+    /// The same of what one command has changed in several places: if one of them calls for the whole string, that has the others, too, and comes alone. Beside
+    /// them it would be taken for what was there before them.
+    pub(super) fn patches<'p, I: Iterator<Item = Option<Patch<'p>>>>(
+        &mut self,
+        write: Write<'_>,
+        patches: impl Fn() -> I,
+        prior: Option<&[u8]>,
+    ) {
         let prior = if write.created { Some(Prior::NONE) } else { patch::prior(prior) };
-        let (Some(patch), Some(prior)) = (patch, prior) else { return self.assign_string(write) };
-        let is_claimed = patch.is_at_start(prior)
-            && hyperloglog::is_claimed(&self.dataset.string_range(write.db, write.key, 0, hyperloglog::HEADER));
-        if is_claimed || !patch.is_in_reach() {
+        let travels_whole = |patch: Option<Patch<'_>>| match (patch, prior) {
+            (Some(patch), Some(prior)) => self.travels_whole(write, &patch, prior),
+            _ => true,
+        };
+        if patches().any(travels_whole) {
             return self.assign_string(write);
         }
-        let note = self.note(write);
-        self.push(write, note, Op::Patch { patch, prior });
+        let Some(prior) = prior else { return };
+        for patch in patches().flatten() {
+            let note = self.note(write);
+            self.push(write, note, Op::Patch { patch, prior });
+        }
+    }
+
+    fn travels_whole(&mut self, write: Write<'_>, patch: &Patch<'_>, prior: Prior<'_>) -> bool {
+        let mut is_claimed =
+            || hyperloglog::is_claimed(&self.dataset.string_range(write.db, write.key, 0, hyperloglog::HEADER));
+        !patch.is_in_reach() || (patch.is_at_start(prior) && is_claimed())
     }
 
     /// Registers of a HyperLogLog. A broken one, which the server has raised all the same, is no HyperLogLog to others: it travels whole.
