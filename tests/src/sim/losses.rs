@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote};
+use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
 use syncer_shared::group;
 use syncer_shared::memory::{Entry, MemoryKeyspace};
 use syncer_shared::metadata::Payload;
+use syncer_shared::number::Number;
 use syncer_shared::stream::entry_id;
 
 use super::Check;
@@ -31,6 +32,8 @@ struct Doubts {
     paths: BTreeSet<(Name, Kind, Vec<u8>)>,
     /// The types that were written.
     kinds: BTreeSet<(Name, Kind)>,
+    /// Where a number below zero was written: if that comes back, less shows, and nothing is lost.
+    lowered: BTreeSet<(Name, Kind, Vec<u8>)>,
     /// What somebody wrote to who may not have seen all that is stable.
     regressed: BTreeSet<Name>,
 }
@@ -87,16 +90,21 @@ pub fn check(
             let parts = a.text().map(sorted).zip(b.text().map(sorted));
             is_asserted && expected.kind == Kind::String && parts.is_some_and(|(a, b)| a == b)
         };
-        let differs = |element: &[u8], a: &Payload, b: &Payload| match (a.text(), b.text()) {
+        let differs = |element: &[u8], shown: &Payload, lives: &Payload| match (shown.text(), lives.text()) {
             _ if follows && lacking(element).is_empty() => false,
             // More may show, not less: clients only add. What was appended is no number.
             _ if come_back && follows && are_taken_up(&lacking(element), element) => {
-                is_less(a, b) && !are_same_parts(a, b)
+                let is_lowered = doubts.lowered.contains(&(name.clone(), expected.kind, element.to_vec()));
+                is_less(shown, lives) && !is_lowered && !are_same_parts(shown, lives)
             }
             (Some(a), Some(b)) if is_asserted && expected.kind == Kind::String => {
-                !ideal.goes_by_order(name) && sorted(a) != sorted(b)
+                // Of a text, too, more may come back.
+                let has_more = || {
+                    number(shown).is_none() && follows && are_taken_up(&lacking(element), element) && has_bytes(a, b)
+                };
+                !ideal.goes_by_order(name) && sorted(a) != sorted(b) && !has_more()
             }
-            _ => a != b,
+            _ => shown != lives,
         };
         if let Some(lost) = doubts.lost(name, &expected, shown, &differs) {
             let key = name.1.escape_ascii();
@@ -126,6 +134,8 @@ impl Doubts {
             _ => None,
         };
         self.kinds.extend(kind.map(|kind| (name(), kind)));
+        self.lowered
+            .extend(below_zero(effect.op).map(|path| split(path)).map(|(kind, at)| (name(), kind, at.to_vec())));
         let mut at = |path: Path<'_>| {
             let (kind, element) = split(path);
             self.paths.insert((name(), kind, element.to_vec()));
@@ -193,13 +203,35 @@ const fn adds(op: Op<'_>) -> bool {
     matches!(op, Op::Increment { .. } | Op::Patch { .. })
 }
 
+/// Where a write puts, or adds, a number below zero.
+fn below_zero(op: Op<'_>) -> Option<Path<'_>> {
+    let is_negative = |text: &[u8]| text.starts_with(b"-");
+    match op {
+        Op::Increment { path, delta: Number::Integer(i64::MIN..0) } => Some(path),
+        Op::Increment { path, delta: Number::Float(delta) } if delta < 0.0 => Some(path),
+        Op::Assign { path, value: Value::Score(score), .. } if score < 0.0 => Some(path),
+        Op::Assign { path, value: Value::Bytes(text), .. } if is_negative(text) => Some(path),
+        Op::Set { value, .. } if is_negative(value) => Some(Path::String),
+        _ => None,
+    }
+}
+
+fn number(payload: &Payload) -> Option<f64> {
+    match payload {
+        Payload::Score(score) => Some(*score),
+        other => std::str::from_utf8(other.text()?).ok()?.parse().ok(),
+    }
+}
+
 /// Of two numbers.
 fn is_less(a: &Payload, b: &Payload) -> bool {
-    let number = |payload: &Payload| match payload {
-        Payload::Score(score) => Some(*score),
-        other => std::str::from_utf8(other.text()?).ok()?.parse::<f64>().ok(),
-    };
     number(a).zip(number(b)).is_some_and(|(a, b)| a < b)
+}
+
+/// Whether a text has all bytes of another one, each as often, in whatever order.
+fn has_bytes(text: &[u8], other: &[u8]) -> bool {
+    let mut left = sorted(text).into_iter();
+    sorted(other).iter().all(|byte| left.any(|of| of == *byte))
 }
 
 fn sorted(text: &[u8]) -> Vec<u8> {
@@ -223,7 +255,6 @@ fn lost_values(expected: &Entry, shown: &Entry) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use syncer_shared::effect::Value;
     use syncer_shared::keyspace::Keyspace;
     use syncer_shared::list::End;
     use syncer_shared::merge::Rules;
