@@ -4,7 +4,9 @@ use crate::instance::InstanceId;
 use crate::list::{Ranges, RunRef, Values};
 use crate::number::Number;
 use crate::patch::{Patch, Prior};
+use crate::replid::ReplId;
 use crate::stream::{Ids, StreamId};
+use crate::timestamp::Timestamp;
 
 /// A point in wall-clock time: Unix milliseconds. Used for TTLs only, never for order.
 pub type UnixMs = i64;
@@ -18,7 +20,8 @@ pub const FUNCTIONS_DB: u32 = crate::wire::limits::DB_MAX;
 pub struct Effect<'a> {
     /// Logical database (`SELECT` number).
     pub db: u32,
-    /// Key name; empty and ignored for [`Op::Flush`], [`Op::Reign`], [`Op::Join`], [`Op::Forget`] and [`Op::Publish`].
+    /// Key name; empty and ignored for [`Op::Flush`], [`Op::Reign`], [`Op::Join`], [`Op::Forget`], [`Op::Again`] and
+    /// [`Op::Publish`].
     pub key: &'a [u8],
     /// What the write that caused this effect saw of the key's TTL (rules T2, T3).
     pub ttl: TtlNote,
@@ -121,6 +124,16 @@ pub enum Op<'a> {
     Forget {
         /// Who leaves.
         instance: InstanceId,
+    },
+    /// 2.2 rule 5: the next effect is this write of the same instance again, which no assertion that shows has taken up. No data: a later reign of that
+    /// instance that still has the write in mind knows by it that it is done.
+    Again {
+        /// The reign that had written it.
+        replid: ReplId,
+        /// Of its dot.
+        ts: Timestamp,
+        /// Of its dot.
+        index: u32,
     },
     /// A message for subscribers. No data: who applies it delivers it, once.
     Publish {

@@ -91,6 +91,11 @@ pub enum Record<'a> {
         /// Key.
         key: &'a [u8],
     },
+    /// 2.2 rule 5: of the own writes that re-assertions have taken up it is decided which are written again: all whose assertions every member has.
+    Decided {
+        /// One group, those that are; none if none has to be.
+        frame: Option<&'a [u8]>,
+    },
     /// M4: every member has the `Forget` of this instance.
     Settled {
         /// Who was forgotten.
@@ -112,6 +117,7 @@ const SETTLED: u8 = 16;
 const JOINS: u8 = 17;
 const RENEWED: u8 = 18;
 const CHANGED: u8 = 19;
+const DECIDED: u8 = 20;
 
 /// Where `Applied` has its offset: behind version, code, peer and replication ID.
 const APPLIED_OFFSET_AT: usize = 1 + 1 + 1 + ReplId::LEN;
@@ -216,6 +222,11 @@ impl<'a> Record<'a> {
         out.extend_from_slice(key);
     }
 
+    /// [`Record::Decided`] of nothing, in an empty buffer; a frame may be appended.
+    pub fn decided(out: &mut Vec<u8>) {
+        out.extend_from_slice(&[VERSION, DECIDED]);
+    }
+
     /// [`Record::Settled`].
     pub fn settled(out: &mut Vec<u8>, instance: InstanceId) {
         out.extend_from_slice(&[VERSION, SETTLED]);
@@ -281,6 +292,8 @@ impl<'a> Record<'a> {
                 let db = reader.limited(u64::from(limits::DB_MAX), "database")? as u32;
                 Ok(Record::Changed { db, key: reader.rest() })
             }
+            DECIDED if reader.is_empty() => Ok(Record::Decided { frame: None }),
+            DECIDED => Ok(Record::Decided { frame: Some(one_group(reader.rest())?) }),
             SETTLED => {
                 let instance = reader.instance("settled instance")?;
                 reader.finish()?;

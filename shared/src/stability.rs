@@ -26,7 +26,7 @@ pub struct Stability {
 struct Start {
     origin: Origin,
     ts: Timestamp,
-    /// What its author had applied just before. Not kept once S has the beginning, nor saved.
+    /// What its author had applied just before. Not kept once S has the beginning.
     had: Option<VectorClock>,
 }
 
@@ -74,6 +74,17 @@ impl Stability {
     #[must_use]
     pub fn had(&self, origin: Origin) -> Option<&VectorClock> {
         self.starts.iter().find(|start| start.origin == origin)?.had.as_ref()
+    }
+
+    /// For a saved state: what each reign had when it began, as far as it is kept.
+    pub(crate) fn all_had(&self) -> impl Iterator<Item = (Origin, &VectorClock)> {
+        self.starts.iter().filter_map(|start| Some((start.origin, start.had.as_ref()?)))
+    }
+
+    /// What a reign that has begun had, from a saved state. Whether it has begun.
+    pub(crate) fn restore_had(&mut self, origin: Origin, had: VectorClock) -> bool {
+        let start = self.starts.iter_mut().find(|start| start.origin == origin);
+        start.map(|start| start.had = Some(had)).is_some()
     }
 
     /// Who has the beginning of a reign, and that is everyone, needs no other word of what it had.

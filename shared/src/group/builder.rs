@@ -53,6 +53,12 @@ impl GroupBuilder {
             Op::Reign => self.body.push(code::REIGN),
             Op::Join { instance } => self.body.extend_from_slice(&[code::JOIN, instance.get()]),
             Op::Forget { instance } => self.body.extend_from_slice(&[code::FORGET, instance.get()]),
+            Op::Again { replid, ts, index } => {
+                self.body.extend_from_slice(&[code::EXTENDED, code::AGAIN]);
+                writer::replid(&mut self.body, &replid);
+                writer::timestamp(&mut self.body, ts);
+                writer::varint(&mut self.body, u64::from(index));
+            }
             Op::Publish { sharded, channel, message } => {
                 self.body.extend_from_slice(&[code::EXTENDED, code::PUBLISH, u8::from(sharded)]);
                 writer::prefixed(&mut self.body, channel);
@@ -134,7 +140,7 @@ impl GroupBuilder {
             }
             Op::Persist => self.head(code::PERSIST, effect),
             Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } => {}
-            Op::Publish { .. } | Op::Stream(_) => {}
+            Op::Again { .. } | Op::Publish { .. } | Op::Stream(_) => {}
         }
     }
 

@@ -43,6 +43,8 @@ pub const FORGET: u8 = 25;
 pub const EXTENDED: u8 = 31;
 /// Behind [`EXTENDED`]: `Op::Publish`.
 pub const PUBLISH: u8 = 1;
+/// Behind [`EXTENDED`]: `Op::Again`.
+pub const AGAIN: u8 = 2;
 /// `Op::Assign` that is flagged (T7): the kind follows.
 pub const REASSERT: u8 = 26;
 /// `Assign` of a hash field with a TTL, re-asserted or not.

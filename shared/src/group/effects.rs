@@ -118,6 +118,11 @@ impl<'a> Effects<'a> {
                     let message = reader.prefixed(limits::VALUE_BYTES_MAX, "message")?;
                     Ok(keyless(Op::Publish { sharded, channel, message }))
                 }
+                code::AGAIN => {
+                    let (replid, ts) = (reader.replid("reign of a write")?, reader.timestamp("timestamp of a write")?);
+                    let index = reader.limited(u64::from(u32::MAX), "index of a write")? as u32;
+                    Ok(keyless(Op::Again { replid, ts, index }))
+                }
                 code => Err(WireError::Code { what: "second code of an effect", code }),
             },
             _ => self.keyed(tag),

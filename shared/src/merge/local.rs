@@ -37,7 +37,7 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Expire { at } => self.local_ttl(key, dot, Some(at)),
             Op::Persist => self.local_ttl(key, dot, None),
             Op::Flush { scope } => drop(self.table.drain(|db| scope.includes(db))),
-            Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => {}
+            Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Again { .. } | Op::Publish { .. } => {}
         }
         false
     }

@@ -141,7 +141,7 @@ impl<K: Keyspace> Merge<'_, K> {
             }),
             Op::Expire { .. } | Op::Persist => of_key(&|_| false),
             Op::Flush { scope } => self.stable_dataset(scope, stable),
-            Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => Vec::new(),
+            Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Again { .. } | Op::Publish { .. } => Vec::new(),
         };
         // Elements of other types that are asserted again say that they are alone; those of lists keep their dots.
         let uncovers = matches!(effect.op, Op::ListRemove { .. } | Op::Clear { .. })

@@ -65,7 +65,7 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Persist => self.remote_ttl(key, None, dot, seen),
             Op::Flush { scope } => self.remote_flush(scope, seen),
             Op::Publish { sharded, channel, message } => self.keyspace.publish(sharded, channel, message),
-            Op::Reign | Op::Join { .. } | Op::Forget { .. } => {}
+            Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Again { .. } => {}
         }
         None
     }

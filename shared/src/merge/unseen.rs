@@ -18,7 +18,7 @@ impl<K: Keyspace> Merge<'_, K> {
         let unseen = |meta: &KeyMeta| meta.dots().any(|dot| !seen.has(&dot));
         match effect.op {
             Op::Flush { scope } => self.table.iter().any(|(db, _, meta)| scope.includes(db) && unseen(meta)),
-            Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => false,
+            Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Again { .. } | Op::Publish { .. } => false,
             _ => self.table.find(effect.db, effect.key).is_some_and(|id| unseen(self.table.meta(id))),
         }
     }
@@ -87,7 +87,12 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Expire { at } => meta.ttl.assign(dot, Some(at), seen, self.rules.strong_ttl),
             Op::Persist => meta.ttl.assign(dot, None, seen, self.rules.strong_ttl),
             Op::ListInsert { .. } | Op::ListRemove { .. } => {}
-            Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => {}
+            Op::Flush { .. }
+            | Op::Reign
+            | Op::Join { .. }
+            | Op::Forget { .. }
+            | Op::Again { .. }
+            | Op::Publish { .. } => {}
         }
         note_unseen(&mut meta.ttl, effect.ttl, dot, seen);
         meta.drop_empty();

@@ -108,14 +108,25 @@ impl Shard {
     }
 
     /// Logs and applies a group of this shard's own: it has seen everything here.
-    pub(super) fn author<K: Keyspace>(&mut self, mut group: GroupBuilder, keyspace: &mut K, now_ms: u64) {
+    pub(super) fn author<K: Keyspace>(&mut self, group: GroupBuilder, keyspace: &mut K, now_ms: u64) {
+        self.author_as(group, keyspace, now_ms, Record::authored);
+    }
+
+    /// The same, in a record of this kind.
+    pub(super) fn author_as<K: Keyspace>(
+        &mut self,
+        mut group: GroupBuilder,
+        keyspace: &mut K,
+        now_ms: u64,
+        header: impl FnOnce(&mut Vec<u8>),
+    ) {
         if group.is_empty() || self.me.is_none() {
             return;
         }
         self.take_in_tail(keyspace);
         keep_last_ids(&mut group, keyspace);
         let ts = self.hlc.tick(now_ms);
-        self.encode_own(&group, ts, Record::authored);
+        self.encode_own(&group, ts, header);
         self.records.push(self.frame.clone());
         self.apply_authored(group.body(), ts, keyspace);
         self.counters.reasserted += 1;

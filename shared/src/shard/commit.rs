@@ -123,10 +123,7 @@ impl Shard {
         header: impl FnOnce(&mut Vec<u8>),
     ) -> usize {
         let Some(me) = self.me else { return 0 };
-        if !self.taken.is_empty() {
-            let dot = Dot { ts, index: 0, origin: me };
-            Self::follow_taken(&mut self.taken, group.body(), dot, &Seen::Everything, &self.origins);
-        }
+        self.follow_own_taken(group.body(), Dot { ts, index: 0, origin: me });
         self.change.clear();
         self.encode_context_change(me);
         self.frame.clear();
@@ -251,6 +248,7 @@ impl Shard {
             }
             Op::Join { instance } => self.join_applied(instance, dot, seen),
             Op::Forget { instance } => self.membership.forget(instance, dot, seen),
+            Op::Again { replid, ts, index } => self.forget_taken(replid, ts, index),
             _ => {}
         }
     }

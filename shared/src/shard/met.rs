@@ -71,7 +71,7 @@ impl Shard {
         keyspace: &mut K,
     ) {
         let mut assigns = theirs.kinds.iter().flat_map(|kind| kind.paths.iter()).flat_map(|(_, path)| &path.assigns);
-        if !self.is_primary() || (self.taken.is_empty() && !assigns.any(|assigned| assigned.reasserted)) {
+        if self.taken.is_empty() && !assigns.any(|assigned| assigned.reasserted) {
             return;
         }
         let mut taken = std::mem::take(&mut self.taken);

@@ -195,7 +195,7 @@ pub struct Shard {
     /// Where the backlog ended at the last full sync: a position before says nothing of what came with the snapshot.
     gap: Option<u64>,
     aside: Vec<Aside>,
-    /// Own writes that a re-assertion has taken up. Not saved: see there.
+    /// Own writes that a re-assertion has taken up.
     taken: Vec<taken::TakenUp>,
     /// A full sync that goes on or was broken off.
     syncing: Option<Box<Syncing>>,
@@ -302,7 +302,6 @@ impl Shard {
 
     fn reign(&mut self, replid: ReplId, now_ms: u64, header: impl FnOnce(&mut Vec<u8>)) {
         self.end_reign();
-        self.taken.clear();
         self.told_replaced = None;
         self.replid = replid;
         let instance = self.config.instance;

@@ -57,7 +57,7 @@ impl Shard {
         for effect in self.groups_from(*from).flat_map(|(group, _)| group::effects(group.body)) {
             match effect.op {
                 Op::Flush { .. } => return None,
-                Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => {}
+                Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Again { .. } | Op::Publish { .. } => {}
                 _ if effect.db == FUNCTIONS_DB => {}
                 _ => drop(written.insert((effect.db, effect.key))),
             }

@@ -3,7 +3,7 @@
 use super::commit::correct_registers;
 use super::join::Joining;
 use super::{Shard, Start, SyncError};
-use crate::dot::Dot;
+use crate::dot::{Dot, Seen};
 use crate::group::{self, GroupView};
 use crate::keyspace::Keyspace;
 use crate::merge::KeyRef;
@@ -53,6 +53,7 @@ impl Shard {
                     return Ok(());
                 }
                 let origin = self.follow(&group)?;
+                self.follow_own_taken(group.body, Dot { ts: group.ts, index: 0, origin });
                 self.changed.clear();
                 self.has_written = true;
                 let waits = before.is_empty() && !group.urgent && self.has_room(group.frame.len());
@@ -71,18 +72,17 @@ impl Shard {
             }
             Record::Authored { frame } => {
                 let (group, _) = GroupView::parse(frame)?;
-                if self.is_known(&group)? {
-                    return Ok(());
+                if !self.is_known(&group)? {
+                    self.follow_authored(&group, keyspace)?;
                 }
-                let origin = self.follow(&group)?;
-                self.take_in_tail(keyspace);
-                for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
-                    let dot = Dot { ts: group.ts, index, origin };
-                    self.drop_revived(&effect, &crate::dot::Seen::Everything);
-                    self.merge(keyspace).remote(&effect, dot, &crate::dot::Seen::Everything);
-                    self.control_effect(&effect, dot, &crate::dot::Seen::Everything);
+            }
+            Record::Decided { frame: None } => drop(self.extract_settled()),
+            Record::Decided { frame: Some(frame) } => {
+                let (group, _) = GroupView::parse(frame)?;
+                if !self.is_known(&group)? {
+                    drop(self.extract_settled());
+                    self.follow_authored(&group, keyspace)?;
                 }
-                self.log_followed(&group, origin);
             }
             Record::Applied { peer, replid, offset, frames } => {
                 let mut rest = frames;
@@ -128,7 +128,7 @@ impl Shard {
                 let origin = self.follow(&group)?;
                 for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
                     let dot = Dot { ts: group.ts, index, origin };
-                    self.control_effect(&effect, dot, &crate::dot::Seen::Everything);
+                    self.control_effect(&effect, dot, &Seen::Everything);
                 }
                 self.log_followed(&group, origin);
             }
@@ -143,6 +143,22 @@ impl Shard {
             }
         }
         keyspace.finish();
+        Ok(())
+    }
+
+    /// A group that the primary authored by itself.
+    fn follow_authored<K: Keyspace>(&mut self, group: &GroupView<'_>, keyspace: &mut K) -> Result<(), ReplayError> {
+        let origin = self.follow(group)?;
+        self.follow_own_taken(group.body, Dot { ts: group.ts, index: 0, origin });
+        self.take_in_tail(keyspace);
+        for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
+            let dot = Dot { ts: group.ts, index, origin };
+            self.drop_revived(&effect, &Seen::Everything);
+            self.take_up(&effect, dot, &Seen::Everything, keyspace);
+            self.merge(keyspace).remote(&effect, dot, &Seen::Everything);
+            self.control_effect(&effect, dot, &Seen::Everything);
+        }
+        self.log_followed(group, origin);
         Ok(())
     }
 

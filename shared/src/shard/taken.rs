@@ -5,8 +5,8 @@
 //! has all of these assertions. None can come then that has not seen them, so it is known which one shows, and what that has not taken up is written
 //! again, as a new write. Every write has one author, so it counts once.
 //!
-//! Nothing of it is saved, nor are replicas told: who begins a reign does not know whether its predecessor has written again already, and once too rarely is
-//! better than twice.
+//! It is saved, and replicas follow it. Who begins a reign does not know whether its predecessor has written again already, which it lost: so it waits until
+//! every member has the new reign. All that any of them has of the earlier ones is here then (rule 3), and what they have written again says so ([`Op::Again`]).
 
 use super::Shard;
 use crate::clock::VectorClock;
@@ -18,6 +18,9 @@ use crate::merge::KeyRef;
 use crate::metadata::{Patches, PathMeta};
 use crate::origin::Origins;
 use crate::patch::{Patch, Prior};
+use crate::record::Record;
+use crate::replid::ReplId;
+use crate::timestamp::Timestamp;
 
 /// An own write that a re-assertion has taken up.
 #[derive(Debug)]
@@ -127,12 +130,16 @@ impl Shard {
         }
     }
 
+    /// Follows a group of this instance's own, as its primary logs it and a replica repeats it.
+    pub(super) fn follow_own_taken(&mut self, body: &[u8], dot: Dot) {
+        if !self.taken.is_empty() {
+            Self::follow_taken(&mut self.taken, body, dot, &Seen::Everything, &self.origins);
+        }
+    }
+
     /// What a re-assertion takes up of this instance's own, before it is merged.
     pub(super) fn take_up<K: Keyspace>(&mut self, effect: &Effect<'_>, dot: Dot, seen: &Seen<'_>, keyspace: &mut K) {
         let Op::Assign { path, reasserted: true, .. } = effect.op else { return };
-        if !self.is_primary() {
-            return;
-        }
         let (instance, stable) = (self.config.instance, self.stability.stable().clone());
         let key = KeyRef { db: effect.db, name: effect.key };
         let merge = self.merge(keyspace);
@@ -183,8 +190,16 @@ impl Shard {
         if self.taken.is_empty() || self.syncing.is_some() || !self.is_primary() {
             return;
         }
-        let Self { taken, stability, origins, .. } = self;
-        let mut settled: Vec<TakenUp> = taken.extract_if(.., |own| own.is_settled(stability.stable())).collect();
+        // Each member has this reign: all that any of them has of earlier ones is here (rule 3), what these have written again, too.
+        let start = self.me.and_then(|me| Some((me, self.stability.start(me)?)));
+        if start.is_none_or(|(me, start)| !self.stability.stable().has(me, start)) {
+            return;
+        }
+        let mut settled = self.extract_settled();
+        if settled.is_empty() {
+            return;
+        }
+        let origins = &self.origins;
         settled.sort_by(|a, b| a.dot.effect_order(&b.dot, origins));
         let mut group = GroupBuilder::new();
         for own in &settled {
@@ -193,10 +208,32 @@ impl Shard {
             // Against another type it would take that away.
             if keyspace.kind(effect.db, effect.key) == added_to(effect.op).map(|path| path.kind()) {
                 let ttl = keyspace.expire_at(effect.db, effect.key).map_or(TtlNote::None, TtlNote::Kept);
+                let Dot { ts, index, origin } = own.dot;
+                let op = Op::Again { replid: self.origins.replid(origin), ts, index };
+                group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op });
                 group.push(&Effect { ttl, ..effect });
             }
         }
-        self.author(group, keyspace, now_ms);
+        if group.is_empty() {
+            let mut record = Vec::new();
+            Record::decided(&mut record);
+            self.records.push(record);
+        } else {
+            self.author_as(group, keyspace, now_ms, Record::decided);
+        }
+    }
+
+    /// It was written again, by a reign of which this one may have lost that.
+    pub(super) fn forget_taken(&mut self, replid: ReplId, ts: Timestamp, index: u32) {
+        if let Some(origin) = self.origins.find(&replid) {
+            self.taken.retain(|own| own.dot != Dot { ts, index, origin });
+        }
+    }
+
+    /// What every member has decided over, on replicas too.
+    pub(super) fn extract_settled(&mut self) -> Vec<TakenUp> {
+        let Self { taken, stability, .. } = self;
+        taken.extract_if(.., |own| own.is_settled(stability.stable())).collect()
     }
 }
 

@@ -44,6 +44,7 @@ pub enum OwnedOp {
     Join(InstanceId),
     Forget(InstanceId),
     Publish(bool, Vec<u8>, Vec<u8>),
+    Again(ReplId, Timestamp, u32),
 }
 
 #[derive(Clone, Debug)]
@@ -204,10 +205,13 @@ impl Owned {
             OwnedOp::Reign => Op::Reign,
             OwnedOp::Join(instance) => Op::Join { instance: *instance },
             OwnedOp::Forget(instance) => Op::Forget { instance: *instance },
+            OwnedOp::Again(replid, ts, index) => Op::Again { replid: *replid, ts: *ts, index: *index },
             OwnedOp::Publish(sharded, channel, message) => Op::Publish { sharded: *sharded, channel, message },
         };
-        let keyless =
-            matches!(op, Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. });
+        let keyless = matches!(
+            op,
+            Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Again { .. } | Op::Publish { .. }
+        );
         if keyless {
             return Effect { db: 0, key: &[], ttl: TtlNote::None, op };
         }
@@ -274,6 +278,7 @@ pub fn op() -> impl Strategy<Value = OwnedOp> {
         instance().prop_map(OwnedOp::Join),
         instance().prop_map(OwnedOp::Forget),
         (any::<bool>(), name(), name()).prop_map(|(s, c, m)| OwnedOp::Publish(s, c, m)),
+        (replid(), timestamp(), any::<u32>()).prop_map(|(replid, ts, index)| OwnedOp::Again(replid, ts, index)),
     ]
 }
 

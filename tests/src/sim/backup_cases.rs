@@ -1,24 +1,13 @@
 //! The cases of old backups (2.2 rule 5), like [`super::cases`]. Those of streams, strings in part and full syncs are with these.
 
-use syncer_shared::effect::{FlushScope, Path};
+use syncer_shared::effect::FlushScope;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::list::End;
 use syncer_shared::merge::Rules;
 
-use super::cases::{A, B, C, check, plan, set, world};
+use super::Check;
+use super::cases::{A, B, C, check, set, world};
 use super::client::Command;
-use super::plan::Failover;
-use super::{Check, Plan, World};
-
-fn all_show_field(world: &mut World, key: &str, field: &str, value: &str) -> Check {
-    for instance in &mut world.instances {
-        let shown = instance.keyspace.field(0, key.as_bytes(), field.as_bytes());
-        if shown.as_deref() != Some(value.as_bytes()) {
-            return Err(format!("{field} of {key} is {shown:?} at {}, not {value}", instance.id));
-        }
-    }
-    Ok(())
-}
 
 /// MERGE_CASES A1: B loses what A already counts as stable, and deletes what it has instead.
 #[test]
@@ -96,140 +85,6 @@ fn what_lost_against_a_list_is_not_uncovered_by_an_old_backup() -> Check {
         world.command(B, "k", removal)?;
         world.pull(B, A)?;
         world.heal()?;
-    }
-    Ok(())
-}
-
-/// Of two sites that assert a counter again one shows, and each has taken up what only it had added.
-#[test]
-fn what_only_one_of_two_assertions_has_taken_up_is_written_again() -> Check {
-    for path in [Path::String, Path::Field(b"f"), Path::Scored(b"m")] {
-        let add = |by: i64| match path {
-            Path::String => Command::IncrBy(by),
-            Path::Field(_) => Command::HIncrBy("f".into(), by),
-            _ => Command::ZIncrBy("m".into(), by as f64),
-        };
-        let mut world = world(3, Rules::default());
-        world.command(A, "k", add(5))?;
-        world.settle()?;
-        let backup = world.instances[C].logged();
-        world.command(A, "k", add(20))?;
-        world.settle()?;
-        world.fail_over(C, backup)?;
-        world.command(A, "k", add(100))?;
-        world.command(B, "k", add(1000))?;
-        world.command(C, "k", Command::Del)?;
-        world.pull(C, A)?;
-        world.pull(C, B)?;
-        assert!(world.instances[A].shard.taken_up() + world.instances[B].shard.taken_up() > 0);
-        world.heal()?;
-        let shown = match path {
-            Path::String => world.instances[A].keyspace.string(0, b"k"),
-            Path::Field(field) => world.instances[A].keyspace.field(0, b"k", field),
-            _ => world.instances[A].keyspace.score(0, b"k", b"m").map(|score| score.to_string().into_bytes()),
-        };
-        assert_eq!(shown.as_deref(), Some(&b"1125"[..]), "{path:?}");
-    }
-    Ok(())
-}
-
-/// The same of strings, where who came back has a clock that was set back: its patch belongs before stable ones.
-#[test]
-fn what_only_one_of_two_assertions_of_a_string_has_taken_up_is_written_again() -> Check {
-    let mut world = world(3, Rules::default());
-    let append = |text: &str| Command::AppendPart(text.into());
-    let backup = world.instances[C].logged();
-    world.command(A, "k", append("stable"))?;
-    world.settle()?;
-    world.instances[C].skew_ms = -60_000;
-    world.fail_over(C, backup)?;
-    world.command(A, "k", append("<a>"))?;
-    world.command(B, "k", append("<b>"))?;
-    world.command(C, "k", append("<c>"))?;
-    world.pull(C, A)?;
-    world.pull(C, B)?;
-    world.heal()?;
-    let shown = world.instances[A].keyspace.string(0, b"k").unwrap_or_default();
-    for part in ["stable", "<a>", "<b>", "<c>"] {
-        let count = shown.windows(part.len()).filter(|window| *window == part.as_bytes()).count();
-        assert_eq!(count, 1, "{part} in {}", shown.escape_ascii());
-    }
-    Ok(())
-}
-
-/// The same where a snapshot lacks the path, and two bring it at once.
-#[test]
-fn what_two_targets_add_outlives_a_snapshot_without_it() -> Check {
-    let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
-    let mut world = World::new(&plan, false);
-    let backup = world.instances[C].logged();
-    world.command(A, "k", Command::IncrBy(5))?;
-    world.settle()?;
-    world.fail_over(C, backup)?;
-    world.command(A, "k", Command::IncrBy(10))?;
-    world.command(B, "k", Command::IncrBy(100))?;
-    for target in [A, B] {
-        let link = world.link(C, target);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(target, usize::MAX)?;
-        assert_eq!(world.instances[target].shard.counters().reasserted, 1);
-    }
-    world.heal()?;
-    world.all_show("k", Some("115"))
-}
-
-/// Found by the simulation (seed 12950044449): who asserts a counter takes up what it has added itself, and the snapshot that it is merging brings a newer
-/// write beside that, which had not seen it.
-#[test]
-fn what_an_assertion_has_taken_up_outlives_what_the_same_snapshot_brings() -> Check {
-    let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
-    let mut world = World::new(&plan, false);
-    let backup = world.instances[C].logged();
-    let set = |field: &str, value: &str| Command::HSet(field.into(), value.into());
-    world.command(A, "h", set("f", "5"))?;
-    world.command(A, "h", set("g", "old"))?;
-    world.settle()?;
-    world.fail_over(C, backup)?;
-    // It has not seen what is stable of the key, and gets it back.
-    world.command(C, "h", set("g", "new"))?;
-    world.command(A, "h", Command::HIncrBy("f".into(), 10))?;
-    world.command(B, "h", set("f", "3"))?;
-    world.pull(A, C)?;
-    world.pull(B, C)?;
-    let link = world.link(C, A);
-    assert!(world.begin_sync(link)?);
-    world.step_sync(A, usize::MAX)?;
-    assert_eq!(world.instances[A].shard.counters().reasserted, 1);
-    world.heal()?;
-    all_show_field(&mut world, "h", "f", "13")
-}
-
-/// Found by the simulation (seed 25900057656): what another site's assertion has taken up of who came back, who hears of it by a snapshot only; and that has a
-/// newer write, too. It is written again if that had not seen it, and not if that has overwritten it.
-#[test]
-fn what_an_assertion_in_a_snapshot_has_taken_up_is_written_again() -> Check {
-    for (overwrites, shown) in [(B, "13"), (A, "3")] {
-        let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
-        let mut world = World::new(&plan, false);
-        let backup = world.instances[C].logged();
-        world.command(A, "h", Command::HSet("f".into(), "5".into()))?;
-        world.settle()?;
-        world.fail_over(C, backup)?;
-        world.command(C, "h", Command::HIncrBy("f".into(), 10))?;
-        world.pull(C, A)?;
-        // Else the snapshot has no news.
-        world.command(C, "other", set("1"))?;
-        let link = world.link(C, A);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(A, usize::MAX)?;
-        world.command(overwrites, "h", Command::HSet("f".into(), "3".into()))?;
-        world.pull(B, A)?;
-        let back = world.link(A, C);
-        assert!(world.begin_sync(back)?);
-        world.step_sync(C, usize::MAX)?;
-        assert_eq!(world.instances[C].shard.taken_up(), usize::from(overwrites == B));
-        world.heal()?;
-        all_show_field(&mut world, "h", "f", shown)?;
     }
     Ok(())
 }

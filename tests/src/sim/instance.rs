@@ -157,7 +157,10 @@ impl Instance {
         let parsed = Record::parse(&record).map_err(|error| format!("an own record: {error}"))?;
         match (parsed, author) {
             (
-                parsed @ (Record::Captured { frame, .. } | Record::Authored { frame } | Record::Founded { frame, .. }),
+                parsed @ (Record::Captured { frame, .. }
+                | Record::Authored { frame }
+                | Record::Decided { frame: Some(frame) }
+                | Record::Founded { frame, .. }),
                 author,
             ) => {
                 let (group, _) = GroupView::parse(frame).map_err(|error| error.to_string())?;
@@ -218,6 +221,7 @@ impl Instance {
             (
                 Record::Stable { .. }
                 | Record::Renewed
+                | Record::Decided { frame: None }
                 | Record::Position { .. }
                 | Record::Settled { .. }
                 | Record::Changed { .. },
@@ -363,6 +367,9 @@ impl Instance {
         // 2.2 rule 6.
         if shard.status().stable != self.shard.status().stable {
             return Err(primary("S"));
+        }
+        if std::env::var("TKN").is_ok() && shard.taken_up() != self.shard.taken_up() {
+            return Err(format!("{} {} {}", primary("TAKEN"), self.shard.taken_up(), shard.taken_up()));
         }
         let offsets = |shard: &Shard| (shard.backlog().first_offset(), shard.backlog().end_offset());
         if offsets(shard) != offsets(&self.shard) {

@@ -44,6 +44,8 @@ mod sync_cases;
 #[cfg(test)]
 mod sync_rule_cases;
 #[cfg(test)]
+mod taken_cases;
+#[cfg(test)]
 mod torn_cases;
 #[cfg(test)]
 mod ttl_cases;

@@ -136,7 +136,10 @@ impl Oracle {
         if let Op::Flush { scope } = effect.op {
             let in_scope = |db: u32| scope == FlushScope::All || scope == FlushScope::Db(db);
             self.keys.iter_mut().filter(|((db, _), _)| in_scope(*db)).for_each(|(_, key)| key.clear(&author));
-        } else if !matches!(effect.op, Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. }) {
+        } else if !matches!(
+            effect.op,
+            Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Again { .. } | Op::Publish { .. }
+        ) {
             self.keys.entry((effect.db, effect.key.to_vec())).or_default().apply(effect, &author);
         }
         self.keys.retain(|_, key| !key.values.is_empty() || !key.ttl.is_empty());
@@ -315,7 +318,12 @@ impl Key {
             Op::Clear { .. } => self.clear(author),
             Op::Expire { at } => self.set_ttl(author, Some(at), true),
             Op::Persist => self.set_ttl(author, None, true),
-            Op::Flush { .. } | Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Publish { .. } => {}
+            Op::Flush { .. }
+            | Op::Reign
+            | Op::Join { .. }
+            | Op::Forget { .. }
+            | Op::Again { .. }
+            | Op::Publish { .. } => {}
         }
         for (element, payload) in streams::assigns(&effect.op) {
             self.replace(Kind::Stream, Some(&element), author);

@@ -9,6 +9,7 @@ mod members;
 mod pieces;
 mod reigns;
 mod syncing;
+mod taken;
 
 pub(crate) use pieces::BodySink;
 use pieces::{Items, Pieces, Tag};
@@ -86,7 +87,7 @@ impl Shard {
             edited: _,
             ranges: _,
             ends: _,
-            taken: _,
+            taken,
         } = self;
         let mut pieces = Pieces::new(sink);
         pieces.item(Tag::Head, |out| {
@@ -107,6 +108,12 @@ impl Shard {
             clocks::encode(stability.stable(), out);
             clocks::encode_origins(dirty, out);
         });
+        for (origin, had) in stability.all_had() {
+            pieces.item(Tag::Had, |out| {
+                writer::varint(out, origin.index() as u64);
+                clocks::encode(had, out);
+            });
+        }
         pieces.item(Tag::Past, |out| reigns::encode_past(past, out));
         members::save(&mut pieces, membership, stability, heard);
         if let Some(joining) = joining {
@@ -124,6 +131,9 @@ impl Shard {
         }
         for aside in aside {
             pieces.item(Tag::Aside, |out| encode_aside(aside, out));
+        }
+        for own in taken {
+            pieces.item(Tag::Taken, |out| taken::encode(own, out));
         }
         if let Some(syncing) = syncing {
             syncing::save(&mut pieces, syncing);
@@ -219,6 +229,13 @@ fn take(
             shard.stability.set_stable(&clocks::decode(reader, &shard.origins)?);
             shard.dirty = clocks::decode_origins(reader, &shard.origins)?;
         }
+        Tag::Had => {
+            let origin = clocks::decode_origin(reader, &shard.origins)?;
+            let had = clocks::decode(reader, &shard.origins)?;
+            if !shard.stability.restore_had(origin, had) {
+                return Err(SavedError::Unfitting("the beginning of a reign"));
+            }
+        }
         Tag::Past => shard.past = reigns::decode_past(reader)?,
         Tag::Members => members::decode_joins(reader, shard)?,
         Tag::Forgotten => members::decode_forgotten(reader, shard)?,
@@ -244,6 +261,7 @@ fn take(
             let db = reader.u32("database")?;
             shard.changed.push((db, reader.take(reader.rest().len(), "key")?.into()));
         }
+        Tag::Taken => shard.taken.push(taken::decode(reader, &shard.origins)?),
         Tag::SyncHead => syncing::decode_head(reader, shard)?,
         Tag::SyncRound => syncing::decode_round(reader, shard)?,
         Tag::SyncMerged => syncing::decode_merged(reader, shard)?,
@@ -328,6 +346,8 @@ impl Shard {
     fn adopt(&mut self, from: InstanceId) {
         let me = self.config.instance;
         self.past.clear();
+        // Its author has it in mind.
+        self.taken.clear();
         self.peers.remove(&me);
         self.introduced.remove(&me);
         self.stability.forget_reports(me);

@@ -32,11 +32,13 @@ pub(super) enum Tag {
     Joining = 19,
     Tail = 20,
     Changed = 21,
+    Taken = 22,
+    Had = 23,
     End = 127,
 }
 
 impl Tag {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 24] = [
         Self::Head,
         Self::Reign,
         Self::Clocks,
@@ -58,6 +60,8 @@ impl Tag {
         Self::Joining,
         Self::Tail,
         Self::Changed,
+        Self::Taken,
+        Self::Had,
         Self::End,
     ];
 
