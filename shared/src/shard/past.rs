@@ -24,20 +24,21 @@ impl Shard {
             // What the source has removed was removed here, too.
             return None;
         }
-        let is_behind = self.is_source_behind();
+        let stable = self.stability.stable();
+        let lacks_stable = !syncing.round.clock.covers(stable);
         let here = |dot: Dot| syncing.names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..dot });
-        if !is_behind && !theirs.dots().filter_map(here).any(|dot| dot.is_in(self.stability.stable())) {
+        if !lacks_stable && !theirs.dots().filter_map(here).any(|dot| dot.is_in(stable)) {
             // The usual case: whatever the source has was written where all that is stable here had been seen.
             return None;
         }
+        let stable = stable.clone();
         if self.is_news_of_the_past(theirs) {
-            let stable = self.stability.stable().clone();
             return self.merge(keyspace).key_at_risk(key, theirs, &stable);
         }
+        let is_behind = lacks_stable && !self.has_emptied_itself(syncing);
         if !is_behind && !self.may_have_come_back() {
             return None;
         }
-        let stable = self.stability.stable().clone();
         let mut theirs = theirs.clone();
         theirs.rename_origins(&syncing.names).ok()?;
         let mut merge = self.merge(keyspace);
@@ -45,14 +46,8 @@ impl Shard {
         if is_behind { merge.missing_at_risk(key, &theirs, &stable) } else { merge.torn_at_risk(key, &theirs, &stable) }
     }
 
-    /// Whether the source lacks something that is stable here, and not because it has just emptied itself to join: then it has lost nothing.
-    fn is_source_behind(&self) -> bool {
-        self.syncing.as_ref().is_some_and(|syncing| {
-            !syncing.round.clock.covers(self.stability.stable()) && !self.has_emptied_itself(syncing)
-        })
-    }
-
-    /// M10: who joins begins anew without any reign of its own that was before, and gets all from its sponsor, its Join, too.
+    /// M10: who joins begins anew without any reign of its own that was before, and gets all from its sponsor, its Join, too. What it lacks it has not lost then.
+    /// So it may be where this instance itself came back, and lets in again who has its Join no more: whose writes may be news of the past.
     fn has_emptied_itself(&self, syncing: &Syncing) -> bool {
         let (source, clock) = (syncing.head.instance, &syncing.round.clock);
         let is_own = |origin: Origin| self.origins.instance(origin) == source;
@@ -116,6 +111,7 @@ impl Shard {
             kinds().any(|a| kinds().any(|b| is_beside(a, b)) || a.paths.any(is_above))
                 || (sets_ttl() && has_stable_ttl())
         };
-        self.is_source_behind() || is_older() || is_unseeing()
+        // Whoever had seen all that is stable, and from whom the source has this, would have brought it that, too (I-3).
+        !syncing.round.clock.covers(stable) || is_older() || is_unseeing()
     }
 }

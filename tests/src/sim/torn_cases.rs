@@ -114,3 +114,41 @@ fn what_a_target_has_deleted_and_folded_since_is_not_torn_at_the_source() -> Che
     }
     Ok(())
 }
+
+/// Found by the simulation (seeds 17400027156 and 8800133964): A came back from before it had met B, and lets it in again by a Join that B does not have. So B
+/// was taken for who has emptied itself to join, and what it had written for harmless: it hid what A had folded, and not what A's replica had not (I-12). A
+/// snapshot of it is to do what the write does if it comes by itself.
+#[test]
+fn what_a_site_wrote_that_its_target_has_met_anew_is_news_of_the_past() -> Check {
+    for by_snapshot in [false, true] {
+        let plan = Plan { failover: Failover::LosesAnything, backlog_bytes: 500, ..plan(2, Rules::default()) };
+        let mut world = World::new(&plan, false);
+        world.settle()?;
+        world.fail_over(A, 1)?;
+        for _ in 0..100 {
+            world.command(A, "z", Command::ZIncrBy("c".into(), 1.0))?;
+        }
+        // What its backlog has lost is stable: it is alone.
+        world.tell(B, A)?;
+        world.prune(A, usize::MAX)?;
+        world.command(B, "z", Command::ZAdd("c".into(), 5.0))?;
+        // B asks where to read, and is in.
+        world.pull(A, B)?;
+        let link = world.link(B, A);
+        if by_snapshot {
+            assert!(world.begin_sync(link)?);
+            world.step_sync(A, usize::MAX)?;
+        } else {
+            world.links[link].want(InstanceSet::ALL);
+            world.pull(B, A)?;
+        }
+        world.check_all()?;
+        assert_eq!(world.instances[A].shard.counters().reasserted, 1, "by a snapshot: {by_snapshot}");
+        world.heal()?;
+        // And what of it was not stable yet.
+        for instance in [A, B] {
+            assert_eq!(world.instances[instance].keyspace.score(0, b"z", b"c"), Some(14.0));
+        }
+    }
+    Ok(())
+}
