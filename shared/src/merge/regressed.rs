@@ -245,7 +245,10 @@ impl<K: Keyspace> Merge<'_, K> {
     /// What is stable here of a path of which `theirs`, a snapshot of an instance that has seen all that is stable here, has a part. Whoever removed the rest
     /// had not seen that part: it came back from an old state, for else its report would not count here (rule 3).
     pub fn torn_at_risk(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, stable: &VectorClock) -> Option<AtRisk> {
-        let may_be_torn = |meta: &PathMeta| !meta.has_base() && meta.dots().any(|dot| dot.is_in(stable));
+        // A base of 0 may be but supposed, by who has incremented what was removed.
+        let has_base =
+            |meta: &PathMeta| meta.has_base() && meta.payload(Top::Base).and_then(Payload::text) != Some(b"0");
+        let may_be_torn = |meta: &PathMeta| !has_base(meta) && meta.dots().any(|dot| dot.is_in(stable));
         let is_plain = |kind: &&KindMeta| kind.kind != Kind::List;
         if !theirs.kinds.iter().filter(is_plain).any(|kind| kind.paths.any(may_be_torn)) {
             return None;
@@ -257,15 +260,12 @@ impl<K: Keyspace> Merge<'_, K> {
             else {
                 return false;
             };
-            // A base of 0 may be but supposed, by who has incremented what was removed here.
-            let has_base = ours.has_base() && ours.payload(Top::Base).and_then(Payload::text) != Some(b"0");
-            if !has_base {
+            if !has_base(ours) {
                 // What was overwritten here, and the source has not seen that, is not torn there.
                 let of_theirs: Vec<&Dot> = theirs.dots().collect();
                 return ours.dots().any(|dot| dot.is_in(stable) && !of_theirs.contains(&dot));
             }
-            let mut both = PathMeta::default();
-            both.take_dots(theirs, |dot| dot.is_in(stable));
+            let mut both = theirs.part(|dot| dot.is_in(stable));
             both.take_dots(ours, |dot| !dot.is_in(stable));
             view::view(&both, path.kind(), origins) != view::view(ours, path.kind(), origins)
         };

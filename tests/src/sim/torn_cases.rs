@@ -34,6 +34,43 @@ fn what_an_old_backup_removed_before_it_got_back_the_rest_is_asserted_again() ->
     world.all_show("k", Some("x23"))
 }
 
+/// Found by the simulation (seed 17400209922): the same of a field. Who came back incremented it after the removal, which supposes a 0 without a dot below that:
+/// so the source had an entry for what it had lost, and was not taken for torn.
+#[test]
+fn what_an_old_backup_removed_and_incremented_again_is_asserted_again() -> Check {
+    let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+    let mut world = World::new(&plan, false);
+    let add = |by| Command::HIncrBy("f".into(), by);
+    world.command(A, "h", Command::HSet("g".into(), "v".into()))?;
+    world.command(A, "h", add(5))?;
+    let pairs = [(A, B), (A, C), (B, A), (B, C), (C, A), (C, B)];
+    pairs.iter().try_for_each(|(from, to)| world.pull(*from, *to).map(drop))?;
+    let backup = world.instances[B].logged();
+    world.command(A, "h", add(10))?;
+    pairs.iter().try_for_each(|(from, to)| world.pull(*from, *to).map(drop))?;
+    // A knows that all have it. Nobody else does, so C will assert nothing.
+    for from in [B, C] {
+        world.tell(from, A)?;
+    }
+    world.prune(A, usize::MAX)?;
+    world.fail_over(B, backup)?;
+    world.command(B, "h", Command::HDel("f".into()))?;
+    world.command(B, "h", add(100))?;
+    // It gets back what it had lost.
+    world.pull(A, B)?;
+    for target in [A, C] {
+        let link = world.link(B, target);
+        assert!(world.begin_sync(link)?);
+        world.step_sync(target, usize::MAX)?;
+    }
+    world.heal()?;
+    for instance in &mut world.instances {
+        assert_eq!(instance.keyspace.field(0, b"h", b"f").as_deref(), Some(&b"115"[..]), "at {}", instance.id);
+    }
+    assert_eq!(world.instances[A].shard.counters().reasserted, 1);
+    Ok(())
+}
+
 /// Found by the simulation (seed 8589934731): no state is lost here. The source has what the target has overwritten or removed since, and with what was
 /// written there afterwards it shows something else. That was taken for torn and asserted again; of two targets that did so, one lost what it had added.
 #[test]
