@@ -8,7 +8,7 @@ use syncer_shared::effect::{ClearReason, Effect, FUNCTIONS_DB, FlushScope, Kind,
 use syncer_shared::group;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::list::{Edit, End};
-use syncer_shared::number::Number;
+use syncer_shared::number::{Number, parse_float};
 use syncer_shared::patch::Patch;
 use syncer_shared::wire::Reader;
 
@@ -366,7 +366,7 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
 
     /// The element before is told: absent, or one text.
     fn increment_float(&mut self, write: Write<'_>, path: Path<'_>, delta: Option<&[u8]>, args: &StageArgs<'_>) {
-        let Some(delta) = delta.and_then(float) else { return };
+        let Some(delta) = delta.and_then(parse_float) else { return };
         let ttl = self.note(write);
         let op = Op::Increment { path, delta: Number::Float(delta) };
         self.sink.push(&Effect { db: write.db, key: write.key, ttl, op }, Some(args.told().next()));
@@ -418,12 +418,12 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
 
     /// `ZADD` without flags sets what its arguments say; with flags the wrapper has told what changed.
     fn zadd(&mut self, args: &StageArgs<'a>, write: Write<'a>) {
-        if args.get(2).is_none_or(|first| float(first).is_none()) {
+        if args.get(2).is_none_or(|first| parse_float(first).is_none()) {
             return self.scores(args, write);
         }
         let mut note = self.note(write);
         for (text, member) in args.pairs(2) {
-            let score = float(text).or_else(|| self.dataset.score(write.db, write.key, member));
+            let score = parse_float(text).or_else(|| self.dataset.score(write.db, write.key, member));
             if let Some(score) = score {
                 self.push(write, std::mem::take(&mut note), assign_score(member, score));
             }
@@ -433,7 +433,7 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
     /// What the wrapper has told: members that changed and their scores; or, for INCR, the score before.
     fn scores(&mut self, args: &StageArgs<'a>, write: Write<'a>) {
         if let Some(at) = (2..args.len()).find(|at| args.get(*at).is_some_and(|a| a.eq_ignore_ascii_case(b"incr"))) {
-            let flags = (at..args.len()).find(|at| args.get(*at).is_some_and(|a| float(a).is_some()));
+            let flags = (at..args.len()).find(|at| args.get(*at).is_some_and(|a| parse_float(a).is_some()));
             if let Some((at, member)) = flags.and_then(|at| Some((at, args.get(at + 1)?))) {
                 self.increment_float(write, Path::Scored(member), args.get(at), args);
             }
@@ -442,7 +442,7 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         let mut note = self.note(write);
         let mut told = args.told();
         while let (Some(member), Some(score)) = (told.next(), told.next()) {
-            if let Some(score) = float(score) {
+            if let Some(score) = parse_float(score) {
                 self.push(write, std::mem::take(&mut note), assign_score(member, score));
             }
         }
@@ -490,10 +490,4 @@ fn place_of(told: &[u8]) -> u64 {
 /// An integer that the server has accepted.
 fn integer(text: Option<&[u8]>) -> i64 {
     text.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or_default()
-}
-
-/// A float as servers accept it, but for hexadecimal ones.
-#[must_use]
-pub fn float(text: &[u8]) -> Option<f64> {
-    std::str::from_utf8(text).ok()?.parse::<f64>().ok().filter(|number| !number.is_nan())
 }

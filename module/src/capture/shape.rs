@@ -1,6 +1,7 @@
 //! What we know about the write commands of the servers: how their arguments say what they change.
 
 use syncer_shared::list::End;
+use syncer_shared::number::parse_float;
 
 /// How to read the arguments of a staged command, once its event has told that it did something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -317,6 +318,5 @@ pub const KNOWN: &[(&str, Class)] = &[
 /// Whether the argument after the key of `ZADD` is a flag, and no score.
 #[must_use]
 pub fn has_flags(argument: Option<&[u8]>) -> bool {
-    argument
-        .is_some_and(|text| text.first().is_some_and(u8::is_ascii_alphabetic) && super::effects::float(text).is_none())
+    argument.is_some_and(|text| text.first().is_some_and(u8::is_ascii_alphabetic) && parse_float(text).is_none())
 }

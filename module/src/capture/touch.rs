@@ -7,7 +7,7 @@
 use syncer_shared::effect::{Effect, Op, Path, TtlNote, Value};
 use syncer_shared::hyperloglog::{self, Registers};
 use syncer_shared::keyspace::Keyspace;
-use syncer_shared::number::Number;
+use syncer_shared::number::{Number, parse_float};
 use syncer_shared::patch::{Patch, Prior};
 use syncer_shared::wire::Reader;
 
@@ -100,7 +100,7 @@ impl Touches {
                 args.pairs(2).for_each(|(_, member)| self.add(db, key, member, How::Score));
             }
             Shape::ZIncrBy => {
-                if let (Some(delta), Some(member)) = (args.get(2).and_then(super::effects::float), args.get(3)) {
+                if let (Some(delta), Some(member)) = (args.get(2).and_then(parse_float), args.get(3)) {
                     self.add(db, key, member, How::Add(delta));
                 }
             }
