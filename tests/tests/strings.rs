@@ -43,6 +43,32 @@ on_all_kinds! {
         cluster.converged();
     }
 
+    /// Found by torture (PFDEBUG TODENSE): registers were raised in place, while whoever was sparse stayed so. Stock servers have
+    /// dense ones of 1000 registers and more, which come in with files and RESTORE.
+    fn a_dense_hyperloglog_of_few_registers_becomes_what_all_write(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        for key in ["later", "known", "touched"] {
+            one.ok(&format!("PFADD {key} a b"));
+            one.ok(&format!("PFDEBUG TODENSE {key}"));
+        }
+        one.ok("PFADD apart a");
+        cluster.converged();
+        assert_eq!(two.text("STRLEN later"), "12304");
+        two.ok("PFADD later c");
+        two.ok("PFADD touched a");
+        cluster.converged();
+        cluster.cut(1, 2);
+        one.ok("PFDEBUG TODENSE apart");
+        two.ok("PFADD apart a");
+        two.ok("PFADD known c");
+        cluster.heal();
+        cluster.converged();
+        for (key, count) in [("later", "3"), ("known", "3"), ("apart", "1")] {
+            assert_eq!(one.text(&format!("PFCOUNT {key}")), count, "{key}");
+            assert!(number(&mut two, &format!("STRLEN {key}")) < 100, "{key}");
+        }
+    }
+
     /// It fires no event on some servers, but means that bit: the later one wins. Long bitmaps are looked at in part.
     fn a_bit_that_is_set_already_counts_as_set(cluster: 2) {
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));

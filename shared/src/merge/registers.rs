@@ -2,7 +2,7 @@
 
 use super::KeyRef;
 use crate::effect::{Effect, Op, Path, Value};
-use crate::hyperloglog::{self, DENSE, DENSE_SHOWN_BY, HEADER, Registers};
+use crate::hyperloglog::{self, DENSE, DENSE_SHOWN_BY, Registers};
 use crate::keyspace::Keyspace;
 use crate::metadata::fold::canonical;
 use crate::metadata::{Class, Table};
@@ -37,9 +37,9 @@ pub fn correct<K: Keyspace>(keyspace: &mut K, key: KeyRef<'_>) {
 pub fn raise<K: Keyspace>(keyspace: &mut K, key: KeyRef<'_>, registers: Registers<'_>, exists: bool) -> bool {
     let text = if exists {
         let len = keyspace.string_len(key.db, key.name);
-        if len == DENSE as u64
-            && hyperloglog::is_canonical_dense(&keyspace.string_range(key.db, key.name, 0, HEADER), len)
-        {
+        // One that is dense without need becomes sparse, as at its author (`correct`).
+        let beginning = |keyspace: &mut K| keyspace.string_range(key.db, key.name, 0, DENSE_SHOWN_BY);
+        if len == DENSE as u64 && hyperloglog::begins_canonical_dense(&beginning(keyspace), len) {
             raise_in_place(keyspace, key, registers);
             return true;
         }
