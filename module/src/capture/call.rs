@@ -6,7 +6,7 @@
 use super::looks::{After, Before};
 use super::shape::{Class, Shape};
 use super::stream::Given;
-use super::{Mode, ServerDataset, role, with};
+use super::{Mode, ServerDataset, role, threads, with};
 use crate::redis::passthrough::{self, As};
 use crate::redis::{Args, Command, CommandResult, Context, Run, client, entry};
 
@@ -107,7 +107,9 @@ fn run(context: &Context, args: Args<'_>, reads: bool) -> Result<(), CallError> 
     if passthrough::answer_key_positions(context, args, 1) {
         return Ok(());
     }
-    let inner = args.from(1);
+    let said = args.from(1);
+    let shorter = threads::without(said);
+    let inner = shorter.as_deref().map_or(said, Args::of);
     let name = inner.bytes(0).ok_or(CallError::Arity)?;
     let class = with(|capture| capture.table.find(name).map(|spec| spec.class)).flatten();
     let (class, shape) = class.and_then(|class| Some((class, class.shape()?))).ok_or(CallError::NotAWrite)?;

@@ -39,6 +39,7 @@ mod seals;
 mod shape;
 mod stream;
 mod table;
+mod threads;
 mod touch;
 mod unit;
 mod wrap;
