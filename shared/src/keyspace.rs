@@ -43,9 +43,6 @@ pub trait Keyspace {
     /// The TTL that a hash field has by itself.
     fn field_expire_at(&mut self, db: u32, key: &[u8], field: &[u8]) -> Option<UnixMs>;
 
-    /// Whether hash fields can have TTLs here. If not, [`Value::Expiring`] is written without.
-    fn keeps_field_ttls(&self) -> bool;
-
     /// Whether the set has the member.
     fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool;
 

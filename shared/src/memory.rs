@@ -129,10 +129,6 @@ impl Keyspace for MemoryKeyspace {
         self.element(db, key, Path::Field(field))?.expire_at()
     }
 
-    fn keeps_field_ttls(&self) -> bool {
-        true
-    }
-
     fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool {
         self.element(db, key, Path::Member(member)).is_some()
     }

@@ -69,10 +69,6 @@ impl Keyspace for ServerDataset<'_> {
         self.with(|keyspace| keyspace.field_expire_at(db, key, field))
     }
 
-    fn keeps_field_ttls(&self) -> bool {
-        crate::keyspace::field_ttls::are_supported()
-    }
-
     fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool {
         self.look(|keyspace| keyspace.has_member(db, key, member))
     }

@@ -188,10 +188,6 @@ impl Keyspace for ServerKeyspace<'_> {
         self.field_times(db, key, &[field]).first().copied().flatten()
     }
 
-    fn keeps_field_ttls(&self) -> bool {
-        field_ttls::are_supported()
-    }
-
     fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool {
         self.call(db, key, c"SISMEMBER", &[member]).integer() == Some(1)
     }

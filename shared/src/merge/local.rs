@@ -24,8 +24,7 @@ impl<K: Keyspace> Merge<'_, K> {
             }
             Op::Assign { path, value, reasserted } => {
                 self.local_assign(key, path, dot, reasserted, effect.ttl);
-                let is_kept = !matches!(value, Value::Expiring { .. }) || self.keyspace.keeps_field_ttls();
-                if !is_kept || value == Value::Acked {
+                if matches!(value, Value::Expiring { .. } | Value::Acked) {
                     self.keep_payload(key, path, value);
                 }
             }

@@ -230,13 +230,14 @@ impl<K: Keyspace> Merge<'_, K> {
         {
             return;
         }
-        let forgotten = |payload: &Payload| payload.expire_at().is_some() && !self.keyspace.keeps_field_ttls();
+        // Servers hide it once its time has passed, long before they delete it; some cannot keep the time.
+        let hides = |payload: &Payload| payload.expire_at().is_some();
         // Or cannot be there at all.
         if matches!(meta.payload(top), Some(Payload::Unknown(_))) {
             return;
         }
         if view::may_imply(meta, top)
-            && !meta.payload(top).is_some_and(forgotten)
+            && !meta.payload(top).is_some_and(hides)
             && let Some(slot) = meta.payload_mut(top)
         {
             *slot = None;

@@ -187,11 +187,7 @@ impl<K: Keyspace> Merge<'_, K> {
                 self.keyspace.put(key.db, key.name, path, value)
             };
             let mut meta = PathMeta::shown(dot);
-            let is_kept = is_held
-                && match value {
-                    Value::Expiring { .. } => self.keyspace.keeps_field_ttls(),
-                    _ => value != Value::Acked,
-                };
+            let is_kept = is_held && !matches!(value, Value::Expiring { .. } | Value::Acked);
             let payload = (!is_kept).then(|| Payload::from_value(value));
             meta.assigns.iter_mut().for_each(|a| (a.reasserted, a.payload) = (reasserted, payload.clone()));
             if !is_held && path == Path::Opaque {
