@@ -112,6 +112,7 @@ impl Meeting<'_> {
         let (at_source, at_target): (Dots, Dots) = (source.dots().copied().collect(), target.dots().copied().collect());
         let bases = (base(source), base(target));
         let keep = match self.base(bases.0.is_some(), bases.1.is_some(), &at_source, &at_target) {
+            Keep::Either if self.have_both_removed(bases) => Keep::Neither,
             // Then they are the same, unless an increment here has supposed an entry where one had been removed: that one is 0. Who came back
             // from an old state has not removed what it does not know.
             Keep::Either if bases.1.is_some_and(is_zero) && self.target.clock.covers(self.source.stable) => {
@@ -168,6 +169,16 @@ impl Meeting<'_> {
         }
     }
 
+    /// Whether entries of which neither stands for dots of the other side, though each side has seen all that the other one's may be made of, were each removed by the
+    /// other side: they are sums of something else. Each side has removed all that was stable at the other, for when it reported that, it had not removed
+    /// it yet (rule 3), and has folded what came after that.
+    fn have_both_removed(&self, (source, target): (Option<&Payload>, Option<&Payload>)) -> bool {
+        let sums = source.and_then(whole_number).zip(target.and_then(whole_number));
+        sums.is_some_and(|(source, target)| source != target)
+            && self.target.clock.covers(self.source.stable)
+            && self.source.clock.covers(self.target.stable)
+    }
+
     /// Is there something that the target counts as stable and the source had not seen, and not the other way round?
     fn target_knows_more(&self) -> bool {
         self.target.clock.covers(self.source.stable) && !self.source.clock.covers(self.target.stable)
@@ -207,6 +218,15 @@ fn base(meta: &PathMeta) -> Option<&Payload> {
 
 fn is_zero(payload: &Payload) -> bool {
     payload.text() == Some(b"0")
+}
+
+/// Sums of floats depend on the order in which they were made: those that are no integers, or too large to tell, say nothing.
+fn whole_number(payload: &Payload) -> Option<i64> {
+    const EXACT_MAX: f64 = (1_u64 << 53) as f64;
+    match payload {
+        Payload::Score(score) => (score.fract() == 0.0 && score.abs() < EXACT_MAX).then_some(*score as i64),
+        other => std::str::from_utf8(other.text()?).ok()?.parse().ok(),
+    }
 }
 
 /// The TTL without a dot, if there is one to speak of: also that there is none.

@@ -1,5 +1,7 @@
 //! The cases of sums (DESIGN 2), like [`super::cases`].
 
+use syncer_shared::effect::Kind;
+use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::Rules;
 
 use super::Check;
@@ -113,4 +115,60 @@ fn a_number_below_an_increment_keeps_its_text() -> Check {
     world.pull(B, C)?;
     world.shows(C, "k", Some("1e31250"))?;
     world.heal()
+}
+
+/// Found by the simulation (seed 13100201316): of a counter that two sites delete while others add to it, each keeps what comes after its own removal, and has folded that.
+/// The other one knows it, and has removed it. A full sync took the two entries for the same one, and what the target had removed came back there alone.
+#[test]
+fn of_two_removals_each_takes_what_the_other_has_left() -> Check {
+    const D: usize = 3;
+    for kind in [Kind::String, Kind::Hash, Kind::SortedSet] {
+        let add = |by: i64| match kind {
+            Kind::String => Command::IncrBy(by),
+            Kind::Hash => Command::HIncrBy("f".into(), by),
+            _ => Command::ZIncrBy("f".into(), by as f64),
+        };
+        let remove = || match kind {
+            Kind::String => Command::Del,
+            Kind::Hash => Command::HDel("f".into()),
+            _ => Command::ZRem("f".into()),
+        };
+        let mut world = world(4, Rules::default());
+        world.settle()?;
+        world.command(C, "k", add(2))?;
+        world.command(D, "k", add(9))?;
+        for (from, to) in [(C, A), (D, B), (D, C), (C, D)] {
+            world.pull(from, to)?;
+        }
+        // These count once what they tell of has come.
+        for (from, to) in [(A, B), (C, B), (D, B), (B, A), (C, A), (D, A)] {
+            world.tell(from, to)?;
+        }
+        world.command(A, "k", remove())?;
+        world.command(B, "k", remove())?;
+        world.pull(D, A)?;
+        world.pull(C, B)?;
+        for (from, to) in [(C, A), (C, B)] {
+            world.tell(from, to)?;
+        }
+        world.command(A, "k", add(1000))?;
+        world.command(B, "k", add(100))?;
+        for site in [A, B] {
+            world.prune(site, usize::MAX)?;
+        }
+        let link = world.link(B, A);
+        assert!(world.begin_sync(link)?);
+        world.step_sync(A, usize::MAX)?;
+        world.heal()?;
+        for instance in &mut world.instances {
+            let keyspace = &mut instance.keyspace;
+            let shown = match kind {
+                Kind::String => keyspace.string(0, b"k"),
+                Kind::Hash => keyspace.field(0, b"k", b"f"),
+                _ => keyspace.score(0, b"k", b"f").map(|score| score.to_string().into_bytes()),
+            };
+            assert_eq!(shown.as_deref(), Some(&b"1100"[..]), "{kind:?} at {}", instance.id);
+        }
+    }
+    Ok(())
 }
