@@ -158,6 +158,27 @@ fn what_comes_for_a_field_that_has_expired_and_is_not_deleted_yet() {
     }
 }
 
+/// Found by torture: in the millisecond in which a field expires, Redis shows it, and says of its time that there is no such field, if the
+/// hash is a small one. It was taken for a field without a time, and stayed.
+#[test]
+fn what_is_written_in_the_very_millisecond_in_which_a_field_expires() {
+    let script = "local shown, at = redis.call('HGET', 'h', 'f'), redis.call('HPEXPIRETIME', 'h', 'FIELDS', 1, 'f')[1]
+ if not shown or at ~= -2 then return 0 end
+        redis.call('COPY', 'h', 'copy') redis.call('HINCRBYFLOAT', 'h', 'f', '0.5') return 1";
+    let cluster = Cluster::new(&[ServerKind::Redis8, ServerKind::Redis8]);
+    let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+    one.ok("HSET h stays 1");
+    wait::eventually("the millisecond is met", || {
+        one.ok("HSETEX h PX 3 FIELDS 1 f 7");
+        std::iter::repeat_with(|| one.text(&format!("EVAL \"{script}\" 0"))).take(1000).any(|met| met == "1")
+    });
+    wait::eventually("site 1 shows no more", || {
+        one.text("HKEYS h") == "[stays]" && one.text("HKEYS copy") == "[stays]"
+    });
+    cluster.converged();
+    assert_eq!((two.text("HGETALL h"), two.text("HGETALL copy")), ("[stays, 1]".into(), "[stays, 1]".into()));
+}
+
 /// Expiry names no field: only the expired ones are taken away elsewhere, and what others write at once stays.
 #[test]
 fn an_expiry_takes_nothing_else() {

@@ -14,6 +14,7 @@ use super::payload;
 use super::plain;
 use super::string::is_stored_as_integer;
 use crate::capture;
+use crate::redis::timer::cached_ms;
 use crate::redis::{Context, Element, ExpiryOff, KeyScan, KeyType, OwnedText, Reply, call, publish};
 
 /// See [`super::with_keyspace`].
@@ -92,14 +93,20 @@ impl<'a> ServerKeyspace<'a> {
         }
     }
 
-    /// The TTLs of some fields.
+    /// The TTLs of some fields that the server shows. In the millisecond in which one ends Redis still does, in small hashes, and says
+    /// that there is no such field.
     fn field_times(&mut self, db: u32, key: &[u8], fields: &[&[u8]]) -> Vec<Option<UnixMs>> {
         let count = fields.len().to_string();
         let args: Vec<&[u8]> =
             [b"FIELDS".as_slice(), count.as_bytes()].into_iter().chain(fields.iter().copied()).collect();
         let reply = self.call(db, key, c"HPEXPIRETIME", &args);
         let mut times = Vec::with_capacity(fields.len());
-        reply.each(|time: Element<'_>| times.push(time.integer().filter(|at| *at > 0)));
+        reply.each(|time: Element<'_>| {
+            times.push(match time.integer() {
+                Some(NO_FIELD) => Some(cached_ms() as UnixMs),
+                time => time.filter(|at| *at > 0),
+            });
+        });
         times
     }
 
@@ -130,6 +137,8 @@ impl<'a> ServerKeyspace<'a> {
     }
 }
 
+/// What `HPEXPIRETIME` says of a field that is not there.
+const NO_FIELD: i64 = -2;
 /// For so many fields the TTLs are asked for in one command.
 const FIELDS_AT_ONCE: usize = 128;
 
@@ -185,7 +194,9 @@ impl Keyspace for ServerKeyspace<'_> {
         if !field_ttls::may_exist() {
             return None;
         }
-        self.field_times(db, key, &[field]).first().copied().flatten()
+        let at = self.field_times(db, key, &[field]).first().copied().flatten()?;
+        // Where it is hidden, that time is no more than a guess.
+        (at > cached_ms() as UnixMs || self.field(db, key, field).is_some()).then_some(at)
     }
 
     fn has_member(&mut self, db: u32, key: &[u8], member: &[u8]) -> bool {
