@@ -179,6 +179,29 @@ fn what_is_written_in_the_very_millisecond_in_which_a_field_expires() {
     assert_eq!((two.text("HGETALL h"), two.text("HGETALL copy")), ("[stays, 1]".into(), "[stays, 1]".into()));
 }
 
+/// Found by torture: `COPY` takes along fields that have expired and are not deleted yet. Nobody knows of them, and what was added to one
+/// by another site kept its time, and was deleted with it.
+#[test]
+fn what_is_added_to_a_field_that_a_copy_has_hidden() {
+    for kinds in PAIRS {
+        let cluster = Cluster::new(&kinds);
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        two.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        two.multi(&["HSET h stays 1", "HSET source stays 1", "HSETEX source PX 20 FIELDS 1 f 7"]);
+        cluster.converged();
+        cluster.cut(1, 2);
+        one.ok("HINCRBY h f 5");
+        two.ok("DEBUG SLEEP 0.03");
+        two.ok("COPY source h REPLACE");
+        cluster.heal();
+        cluster.settled();
+        two.ok("DEBUG SET-ACTIVE-EXPIRE 1");
+        wait::eventually("the source has no more", || two.text("HLEN source") == "1");
+        cluster.converged();
+        assert_eq!((one.text("HGET h f"), two.text("HGET h f")), ("5".into(), "5".into()), "{kinds:?}");
+    }
+}
+
 /// Expiry names no field: only the expired ones are taken away elsewhere, and what others write at once stays.
 #[test]
 fn an_expiry_takes_nothing_else() {
@@ -251,6 +274,36 @@ fn a_server_without_them_keeps_the_field_until_it_is_taken_away() {
     });
     cluster.settled();
     assert_eq!(two.text("HGET h stays"), "1");
+}
+
+/// Of what is in a file no event tells: a field that has got a TTL since was taken for the only one.
+#[test]
+fn a_server_without_them_loses_fields_whose_ttls_were_in_a_file_of_another() {
+    let mut cluster = Cluster::new(&[ServerKind::Redis8, ServerKind::Valkey8]);
+    let mut two = cluster.client(2);
+    for reloads in [false, true] {
+        // Long enough for this machine.
+        let told = [1000, 5000, 25_000].into_iter().any(|milliseconds| {
+            let mut one = cluster.client(1);
+            one.ok("HSET h goes 1 stays 1");
+            one.ok(&format!("HPEXPIRE h {milliseconds} FIELDS 1 goes"));
+            cluster.settled();
+            if reloads {
+                one.ok("DEBUG RELOAD");
+            } else {
+                one.ok("SAVE");
+                cluster.site_mut(1).server.restart();
+            }
+            let mut one = cluster.client(1);
+            one.ok(&format!("HPEXPIREAT h {LATER} FIELDS 1 stays"));
+            one.text("HGET h goes") == "1"
+        });
+        assert!(told, "a file is loaded within 25 seconds");
+        wait::eventually("the field is gone", || two.text("HEXISTS h goes") == "0");
+        cluster.settled();
+        let mut one = cluster.client(1);
+        assert_eq!((one.text("HGET h stays"), two.text("HGETALL h")), ("1".into(), "[stays, 1]".into()));
+    }
 }
 
 /// Every command that gives, takes or reads with a TTL, from both kinds that have them: fields show without one where there are none, and go

@@ -40,7 +40,7 @@ impl Sink for Group {
         }
         match effect.op {
             Op::Assign { path: Path::Field(field), value: Value::Expiring { .. }, .. } => {
-                field_ttls::note(effect.db, effect.key, field);
+                field_ttls::note(effect.db, effect.key, field, effect.ttl == TtlNote::Created);
             }
             Op::Remove { path: Path::Field(field) } if field_ttls::may_exist() => {
                 field_ttls::forget(effect.db, effect.key, field);

@@ -218,7 +218,7 @@ pub fn on_server_event(context: &Context, event: ServerEvent) {
             with(|capture| capture.unit.clear());
             // No events tell of the TTLs in a file.
             saw_ttl();
-            field_ttls::saw();
+            field_ttls::lose_sight();
             heartbeat::saw_types();
             role::loading(load);
         }
@@ -422,6 +422,7 @@ impl Capture {
         }
         effects::resolve(&self.unit, &mut dataset, VOLATILE.get(), &mut self.group);
         for (db, key) in self.group.whole.drain(..) {
+            field_ttls::noted_all(db, &key);
             let kind = dataset.type_name(db, &key);
             *self.counters.captured_whole.entry(kind).or_default() += 1;
         }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::{aof, refuse, replication};
 use crate::commands::progress;
+use crate::keyspace::field_ttls;
 use crate::redis::events::Load;
 use crate::redis::{Context, detached};
 use crate::{persist, state};
@@ -69,6 +70,7 @@ pub fn changed(_context: &Context, primary: bool) {
         replication::assume();
     } else {
         MODE.set(Mode::Replica);
+        field_ttls::lose_sight();
         if REIGNS.replace(false) {
             persist::demoted();
         }

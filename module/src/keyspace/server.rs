@@ -325,6 +325,10 @@ impl Keyspace for ServerKeyspace<'_> {
     }
 
     fn add_integer_field(&mut self, db: u32, key: &[u8], field: &[u8], delta: i64) -> Result<i64, NotAdded> {
+        // It would keep its time, and be deleted.
+        if field_ttls::is_unheard_of(db, key, field) && self.field(db, key, field).is_none() {
+            self.key(db, key).set_field(OwnedText::new(field).text(), OwnedText::new(b"0").text());
+        }
         // Not through `HashSet`, which would drop a TTL of the field.
         OpenKey::increment(self.context, self.at(db, key), Some(field), delta).integer().ok_or(NotAdded)
     }
@@ -339,7 +343,7 @@ impl Keyspace for ServerKeyspace<'_> {
             (Path::Field(field), Value::Expiring { bytes, at }) => {
                 self.put(db, key, path, Value::Bytes(bytes));
                 if field_ttls::are_supported() {
-                    field_ttls::note(db, key, field);
+                    field_ttls::note(db, key, field, false);
                     let at = at.to_string();
                     self.call(db, key, c"HPEXPIREAT", &[at.as_bytes(), b"FIELDS", b"1", field]);
                 }
