@@ -276,6 +276,28 @@ fn a_server_without_them_keeps_the_field_until_it_is_taken_away() {
     assert_eq!(two.text("HGET h stays"), "1");
 }
 
+/// Found by torture: Valkey says of fields that end at once that they have expired; it was looked only at those that had a time.
+#[test]
+fn a_time_that_has_passed_removes_a_field_beside_one_that_has_a_time() {
+    for kinds in PAIRS {
+        let cluster = Cluster::new(&[kinds[0], kinds[1], ServerKind::Valkey8]);
+        let mut one = cluster.client(1);
+        one.ok("HSET h at 1 get 1 queued 1 run 1 set 1 timed 1 stays 1");
+        one.ok(&format!("HPEXPIREAT h {LATER} FIELDS 2 timed stays"));
+        cluster.settled();
+        one.ok("HPEXPIREAT h 1 FIELDS 1 at");
+        one.ok("HGETEX h PXAT 1 FIELDS 1 get");
+        one.multi(&["HPEXPIREAT h 1 FIELDS 1 queued"]);
+        one.ok("EVAL \"redis.call('HGETEX', 'h', 'PXAT', '1', 'FIELDS', '1', 'run')\" 0");
+        one.ok("HSETEX h PXAT 1 FIELDS 2 set 5 new 5");
+        one.ok("HPEXPIREAT h 1 FIELDS 1 timed");
+        cluster.settled();
+        for site in 1..=3 {
+            assert_eq!(cluster.client(site).text("HGETALL h"), "[stays, 1]", "site {site}, {kinds:?}");
+        }
+    }
+}
+
 /// Of what is in a file no event tells: a field that has got a TTL since was taken for the only one.
 #[test]
 fn a_server_without_them_loses_fields_whose_ttls_were_in_a_file_of_another() {

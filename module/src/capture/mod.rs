@@ -380,11 +380,13 @@ impl Capture {
     fn event(&mut self, context: &Context, event: Event, key: &[u8]) {
         let db = context.db();
         let expiring = if event == Event::HExpired { field_ttls::known(db, key) } else { Vec::new() };
-        if expiring.is_empty() {
-            self.unit.event(event, db, key, timer::cached_ms());
-        } else {
+        if !expiring.is_empty() {
             // Those that are still there at the end of the unit have not expired.
             self.unit.expired(db, key, &expiring);
+        }
+        // Valkey says the same of fields that a command ends at once, which may have had no time before.
+        if expiring.is_empty() || self.unit.ends_fields_of(key) {
+            self.unit.event(event, db, key, timer::cached_ms());
         }
         if !self.job {
             self.schedule(context);

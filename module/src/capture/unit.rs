@@ -267,6 +267,13 @@ impl Unit {
         self.expired.iter().skip(first).take(count).map(|span| self.bytes(*span))
     }
 
+    /// Whether the open stage may end fields of this key at once: with a time that has passed.
+    #[must_use]
+    pub fn ends_fields_of(&self, key: &[u8]) -> bool {
+        let last = self.stages.len().checked_sub(1).filter(|_| self.open);
+        last.is_some_and(|last| self.shape(last) == Shape::HTtl && self.args(last).get(1) == Some(key))
+    }
+
     /// Notes that databases were emptied.
     pub fn flush(&mut self, scope: FlushScope) {
         self.items.push(Item::Flush(scope));
