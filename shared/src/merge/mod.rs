@@ -102,6 +102,8 @@ pub struct Rules {
     pub joins_are_durable: bool,
     /// M10: who joins again keeps what the group has not seen of its own writes.
     pub joins_set_aside: bool,
+    /// M10: who joins takes nothing of whom its sponsor's group may have forgotten.
+    pub joins_by_sponsor: bool,
     /// M11: no writes until every member has the Join.
     pub joining_takes_no_writes: bool,
     /// L6: an `LSET` brings an element back to its place.
@@ -151,6 +153,7 @@ impl Default for Rules {
             sponsor_knows_all: true,
             joins_are_durable: true,
             joins_set_aside: true,
+            joins_by_sponsor: true,
             joining_takes_no_writes: true,
             lset_brings_back: true,
             list_winner_stays: true,

@@ -209,6 +209,24 @@ impl Shard {
         self.joining.as_ref().is_some_and(|joining| joining.via.get(&group.replid) >= group.ts)
     }
 
+    /// Whether this instance, which joins, cannot tell yet that a reign belongs to the group: its sponsor knew its author as somebody whom it does not
+    /// continue. The author may have been forgotten, and the `Join` that let it in again be known to nobody who is in (seed 26100500345).
+    fn is_unsponsored(&self, group: &GroupView<'_>, context: &StreamContext) -> bool {
+        let Some(joining) = self.joining.as_ref().filter(|_| self.config.rules.joins_by_sponsor) else { return false };
+        if group.instance == self.config.instance || self.is_of_sponsor(group) || self.covers(&joining.via) {
+            return false;
+        }
+        let is_frozen =
+            |replid: &ReplId| self.origins.find(replid).is_some_and(|origin| self.membership.is_frozen(origin));
+        let known = joining
+            .via
+            .entries()
+            .iter()
+            .filter(|(replid, instance, _)| *instance == group.instance && !is_frozen(replid));
+        let mut known = known.map(|(replid, ..)| replid).peekable();
+        known.peek().is_some() && !known.any(|replid| context.entries().iter().any(|(seen, ..)| seen == replid))
+    }
+
     /// The first group of a reign begins with `Reign`, and its author had seen the start of some earlier reign of its instance if one
     /// is known here: else it is another server with the same id, or one that lost its state. Not of every one: a server that began
     /// from an old state, or a replica that lagged, cannot know what was lost with the other.
@@ -232,6 +250,7 @@ impl Shard {
             ))),
             // Who joins may meet what an instance is now before what it was, which it takes from its sponsor's history.
             Some(_) if self.is_of_sponsor(group) => Ok(()),
+            _ if self.is_unsponsored(group, context) => Err(ApplyError::Unsponsored(group.instance, group.replid)),
             Some(known) if !descends() => Err(ApplyError::Identity(format!(
                 "instance {} is known here as replication ID {known}, of which {} has seen nothing: two servers use one id, or it came back without its state",
                 group.instance, group.replid

@@ -123,6 +123,11 @@ pub enum ApplyError {
         "SYNCERMEMBER effects of instance {0} from before it was forgotten: if this lasts, instance {1} came back from an old backup; forget it and let it join again"
     )]
     FromBefore(InstanceId, InstanceId),
+    /// This instance joins, and who brings that is perhaps out of the group that it joins (M10).
+    #[error(
+        "TRYAGAIN instance {0} begins anew here as {1}, of which the sponsor of this join knew nothing; what the sponsor had comes first"
+    )]
+    Unsponsored(InstanceId, ReplId),
     /// A snapshot is being merged: its clock is not yet this shard's.
     #[error("SYNCERSYNC a full sync goes on here; try again after it")]
     Syncing,

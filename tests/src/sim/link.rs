@@ -245,6 +245,7 @@ impl Link {
                     | ApplyError::Forgotten(_)
                     // Until the `Join` has come of who brought that.
                     | ApplyError::FromBefore(..)
+                    | ApplyError::Unsponsored(..)
                     | ApplyError::Syncing => Ok(Delivered::Refused),
                     ApplyError::Role
                     | ApplyError::Frame(_)

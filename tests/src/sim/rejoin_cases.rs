@@ -1,10 +1,11 @@
 //! What the simulation found of instances that join again, besides [`super::join_cases`].
 
+use syncer_shared::instance::InstanceSet;
 use syncer_shared::keyspace::Keyspace as _;
 use syncer_shared::merge::Rules;
 use syncer_shared::shard::JoinData;
 
-use super::cases::{A, B, C, world};
+use super::cases::{A, B, C, check, set, world};
 use super::client::Command;
 use super::join_cases::forgotten_with_a_tail;
 use super::streams::StreamCommand;
@@ -114,4 +115,96 @@ fn m12_an_entry_that_is_written_again_brings_no_delivery_of_another() -> Check {
     world.step_sync(F, usize::MAX)?;
     // Healing compares what is pending, and with what is to be.
     world.heal()
+}
+
+/// F was forgotten and joins by A; nobody else has heard of that when A is forgotten, too. A joins by B, and has read of the history what B has of A and B.
+/// F has the `Join` of A's, or not yet.
+fn by_who_is_forgotten(rules: Rules, has_joined: bool) -> Result<World, String> {
+    let mut world = world(4, rules);
+    world.links.iter_mut().for_each(|link| link.has_strangers = true);
+    world.command(F, "k", set("old"))?;
+    world.settle()?;
+    world.forget(B, F)?;
+    world.heal()?;
+    for link in 0..world.links.len() {
+        let own = world.instances[world.links[link].source].id;
+        world.links[link].want([own].into_iter().collect());
+    }
+    world.command(A, "k", set("new"))?;
+    world.pull(A, B)?;
+    assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
+    if has_joined {
+        let link = world.link(A, F);
+        world.links[link].want(InstanceSet::ALL);
+    }
+    world.pull(A, F)?;
+    world.forget(C, A)?;
+    // It writes this again, and has seen then what it has read of F.
+    world.command(A, "a", set("of A"))?;
+    world.pull(C, B)?;
+    for _ in 0..2 {
+        world.tell(B, C)?;
+        world.tell(C, B)?;
+    }
+    // The stream ends, and who asks again is told.
+    world.pull(C, A)?;
+    world.pull(C, A)?;
+    assert_eq!(world.join_by(A, B, JoinData::Refuse, true)?, None);
+    let (link, wanted) = (world.link(B, A), [A, B].map(|instance| world.instances[instance].id));
+    world.links[link].want(wanted.into_iter().collect());
+    world.pull(B, A)?;
+    assert!(world.instances[A].shard.membership().contains(world.instances[F].id), "it has not read that F is out");
+    Ok(world)
+}
+
+/// The group goes on, with what A had written.
+fn goes_on_without_f(world: &mut World) -> Check {
+    world.heal()?;
+    assert_eq!(world.group(), [A, B, C]);
+    for member in [A, B, C] {
+        world.shows(member, "k", Some("new"))?;
+        world.shows(member, "a", Some("of A"))?;
+    }
+    Ok(())
+}
+
+/// Seed 26100500345: A, which had not read yet that F was out, read F's new reign, which nobody who is in takes. What A wrote then had seen that, and nobody
+/// took it.
+#[test]
+fn m10_who_joins_reads_nobody_whom_its_sponsor_does_not_know() {
+    for has_joined in [false, true] {
+        let steps = |rules: Rules| {
+            let mut world = by_who_is_forgotten(rules, has_joined)?;
+            world.pull(F, A)?;
+            goes_on_without_f(&mut world)
+        };
+        check(steps, |rules| rules.joins_by_sponsor = false);
+    }
+}
+
+/// Of a snapshot of F all is taken, by everybody, also that reign of its own: nothing refers to what others refuse.
+#[test]
+fn m10_who_joins_takes_a_snapshot_of_whom_its_sponsor_does_not_know() -> Check {
+    for has_joined in [false, true] {
+        let mut world = by_who_is_forgotten(Rules::default(), has_joined)?;
+        let link = world.link(F, A);
+        assert!(world.begin_sync(link)?);
+        world.step_sync(A, usize::MAX)?;
+        world.heal()?;
+        assert!(world.group().starts_with(&[A, B, C]), "{:?}", world.group());
+        for member in [A, B, C] {
+            world.shows(member, "k", Some("new"))?;
+            world.shows(member, "a", Some("of A"))?;
+        }
+    }
+    Ok(())
+}
+
+/// F, whose first sponsor is out, joins by another: what it has never heard of is no hindrance.
+#[test]
+fn m8_who_joined_by_who_is_forgotten_joins_by_another() -> Check {
+    let mut world = by_who_is_forgotten(Rules::default(), false)?;
+    goes_on_without_f(&mut world)?;
+    joins_again(&mut world)?;
+    world.all_show("a", Some("of A"))
 }
