@@ -53,7 +53,8 @@ impl History {
                 let way = match command.way {
                     Way::Plain => "",
                     Way::Transaction => "MULTI ",
-                    Way::Script => "EVAL ",
+                    Way::Script { aborts: true } => "EVAL ",
+                    Way::Script { aborts: false } => "EVAL (goes on after errors) ",
                 };
                 Some(format!("  {instance}[{}] {way}{} -> {reply}", command.db, command.lines.join(" ; ")))
             }

@@ -53,13 +53,28 @@ impl Site {
         match command.way {
             Way::Plain => command.lines.iter().map(|line| client.text(line)).collect(),
             Way::Transaction => reply::text(&client.multi(&command.lines)),
-            Way::Script => {
-                let line = command.lines.iter().flat_map(|line| words(line));
-                let script = [b"EVAL".to_vec(), b"return redis.call(unpack(ARGV))".to_vec(), b"0".to_vec()];
-                reply::text(&client.args(&script.into_iter().chain(line).collect::<Vec<_>>()))
-            }
+            Way::Script { aborts } => reply::text(&client.args(&script(&command.lines, aborts))),
         }
     }
+}
+
+/// Each line is an argument that says of how many it consists, and these.
+const SCRIPT: &str = "local replies, at = {}, 2
+while ARGV[at] do
+  local last = at + tonumber(ARGV[at])
+  replies[#replies + 1] = redis[ARGV[1]](unpack(ARGV, at + 1, last))
+  at = last + 1
+end
+return replies";
+
+/// The call of a script that runs these lines.
+fn script(lines: &[String], aborts: bool) -> Vec<Vec<u8>> {
+    let call: &[u8] = if aborts { b"call" } else { b"pcall" };
+    let counted = lines.iter().map(|line| words(line)).flat_map(|line| {
+        let count = line.len().to_string().into_bytes();
+        std::iter::once(count).chain(line)
+    });
+    [b"EVAL", SCRIPT.as_bytes(), b"0", call].map(<[u8]>::to_vec).into_iter().chain(counted).collect()
 }
 
 /// One command after the other; agents are stopped but while their site's turn to hear of the others lasts.
