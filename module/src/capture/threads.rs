@@ -14,12 +14,25 @@ pub fn without(args: Args<'_>) -> Option<SmallVec<[Text<'_>; 8]>> {
     if !is(args, 0, b"vadd") {
         return None;
     }
-    let at = cas(args)?;
-    Some(args.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, text)| text).collect())
+    let first = options(args)?;
+    if !(first..args.len()).any(|at| is(args, at, b"cas")) {
+        return None;
+    }
+    let (mut kept, mut at): (SmallVec<[Text<'_>; 8]>, usize) = (args.iter().take(first).collect(), first);
+    while let Some(option) = args.get(at) {
+        let has_value = [&b"ef"[..], b"setattr", b"m"].iter().any(|with_value| is(args, at, with_value));
+        // It may be there twice.
+        if !is(args, at, b"cas") {
+            kept.push(option);
+            kept.extend(args.get(at + 1).filter(|_| has_value));
+        }
+        at += if has_value { 2 } else { 1 };
+    }
+    (kept.len() < args.len()).then_some(kept)
 }
 
-/// Where `CAS` is in `VADD key [REDUCE dim] (FP32 blob | VALUES num value ...) element [option ...]`.
-fn cas(args: Args<'_>) -> Option<usize> {
+/// Where the options begin in `VADD key [REDUCE dim] (FP32 blob | VALUES num value ...) element [option ...]`.
+fn options(args: Args<'_>) -> Option<usize> {
     let vector = if is(args, 2, b"reduce") { 4 } else { 2 };
     let element = if is(args, vector, b"values") {
         let count = args.get(vector + 1).and_then(Text::as_integer).and_then(|count| usize::try_from(count).ok())?;
@@ -27,12 +40,7 @@ fn cas(args: Args<'_>) -> Option<usize> {
     } else {
         vector + 2
     };
-    let mut at = element.checked_add(1)?;
-    while at < args.len() && !is(args, at, b"cas") {
-        let has_value = [&b"ef"[..], b"setattr", b"m"].iter().any(|option| is(args, at, option));
-        at += if has_value { 2 } else { 1 };
-    }
-    (at < args.len()).then_some(at)
+    element.checked_add(1)
 }
 
 fn is(args: Args<'_>, at: usize, word: &[u8]) -> bool {
