@@ -328,6 +328,31 @@ fn a_server_without_them_loses_fields_whose_ttls_were_in_a_file_of_another() {
     }
 }
 
+/// Of fields out of a file no event tells, so the first that expires has its key captured whole: that takes back what others write to it just then, so
+/// it must not go on.
+#[test]
+fn after_a_restart_a_hash_is_captured_whole_once() {
+    for kinds in PAIRS {
+        let mut cluster = Cluster::new(&kinds);
+        cluster.client(1).ok("HSET h stays 1");
+        cluster.settled();
+        cluster.client(2).ok("SAVE");
+        cluster.site_mut(2).server.restart();
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        // Only site 2 deletes what has expired.
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        let mut whole = Vec::new();
+        for (key, left) in [("h", "1"), ("h", "1"), ("h", "1"), ("h", "1"), ("new", "0")] {
+            one.ok(&format!("HSETEX {key} PX 50 FIELDS 1 f 7"));
+            cluster.settled();
+            wait::eventually("it is deleted", || two.text(&format!("HLEN {key}")) == left);
+            cluster.settled();
+            whole.push(figure(&mut two, "captured_whole"));
+        }
+        assert_eq!(whole, [1; 5], "{kinds:?}");
+    }
+}
+
 /// Every command that gives, takes or reads with a TTL, from both kinds that have them: fields show without one where there are none, and go
 /// when they expire elsewhere.
 #[test]

@@ -109,7 +109,8 @@ pub fn forget(db: u32, key: &[u8], field: &[u8]) {
         let name = (db, key.into());
         if let Some(fields) = known.get_mut(&name) {
             fields.names.remove(field);
-            if fields.names.is_empty() {
+            // That these were all is known of few keys, then, and is not learnt again but by capturing the key whole.
+            if fields.names.is_empty() && !(fields.all && UNTOLD.get()) {
                 known.remove(&name);
             }
         }

@@ -341,9 +341,10 @@ impl Keyspace for ServerKeyspace<'_> {
                 self.changed(Event::HSET);
             }
             (Path::Field(field), Value::Expiring { bytes, at }) => {
+                let is_new = field_ttls::are_supported() && self.kind(db, key).is_none();
                 self.put(db, key, path, Value::Bytes(bytes));
                 if field_ttls::are_supported() {
-                    field_ttls::note(db, key, field, false);
+                    field_ttls::note(db, key, field, is_new);
                     let at = at.to_string();
                     self.call(db, key, c"HPEXPIREAT", &[at.as_bytes(), b"FIELDS", b"1", field]);
                 }
