@@ -157,14 +157,18 @@ impl Shard {
     }
 
     /// A snapshot has changed a key, nobody knows by which effects: what it brought is known as far as it told ([`super::met`]). Beyond that, or where it took the
-    /// last assertion away, nothing can be told any more.
+    /// last assertion away, nothing can be told any more. The same of a lost reign of this instance may be what that has written again: once too rarely is
+    /// better than twice.
     pub(super) fn meet_taken<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) {
         if self.taken.is_empty() {
             return;
         }
         let mut taken = std::mem::take(&mut self.taken);
+        let (instance, clock) = (self.config.instance, self.clock.clone());
         let merge = self.merge(keyspace);
-        let meta = merge.table.find(key.db, key.name).map(|at| merge.table.meta(at));
+        let (origins, meta) = (merge.origins, merge.table.find(key.db, key.name).map(|at| merge.table.meta(at)));
+        let is_news = |dot: &Dot| origins.instance(dot.origin) == instance && !dot.is_in(&clock);
+        let mut again: Vec<Dot> = Vec::new();
         taken.retain_mut(|own| {
             let Some((effect, at)) = own.effect().and_then(|effect| Some((effect, added_to(effect.op)?))) else {
                 return false;
@@ -174,6 +178,11 @@ impl Shard {
             }
             let path = meta.and_then(|meta| meta.path(at));
             if path.is_some_and(|path| path.dots().any(|dot| *dot == own.dot)) {
+                return false;
+            }
+            let is_again = |dot: &Dot| is_news(dot) && !again.contains(dot);
+            if let Some(dot) = path.and_then(|path| find_same(path, effect.op, &is_again)) {
+                again.push(dot);
                 return false;
             }
             let live: Vec<Dot> = path.into_iter().flat_map(|path| &path.assigns).map(|a| a.dot).collect();
@@ -262,6 +271,20 @@ pub(super) fn own_parts(
         add(of, Op::Patch { patch: part.patch(), prior: Prior::NONE });
     }
     taken
+}
+
+/// What adds the same to a path, and is `wanted`.
+fn find_same(path: &PathMeta, op: Op<'_>, wanted: &dyn Fn(&Dot) -> bool) -> Option<Dot> {
+    match op {
+        Op::Increment { delta, .. } => {
+            path.increments().iter().find(|i| i.delta == delta && wanted(&i.dot)).map(|i| i.dot)
+        }
+        Op::Patch { patch, .. } => {
+            let mut parts = path.patches().into_iter().flat_map(Patches::parts);
+            parts.find(|(dot, part)| part.patch() == patch && wanted(dot)).map(|(dot, _)| dot)
+        }
+        _ => None,
+    }
 }
 
 /// The last write to a place of a string among those that are `wanted`.

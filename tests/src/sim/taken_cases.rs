@@ -76,6 +76,39 @@ fn what_was_written_again_by_a_reign_that_is_lost_counts_once() -> Check {
     world.all_show("k", Some("1125"))
 }
 
+/// The same where who lost that gets it back by a snapshot only, which does not say that it was written again.
+#[test]
+fn what_was_written_again_by_a_reign_that_is_lost_and_a_snapshot_brings_counts_once() -> Check {
+    let mut world = two_assertions()?;
+    // Everybody has everything, but C is not told.
+    for _ in 0..3 {
+        for link in 0..world.links.len() {
+            let (source, target) = (world.links[link].source, world.links[link].target);
+            world.pull(source, target)?;
+        }
+        for (from, to) in [(A, B), (B, A), (C, A), (C, B)] {
+            world.tell(from, to)?;
+        }
+    }
+    let logged = [A, B].map(|site| world.instances[site].logged());
+    let before = [A, B].map(|site| world.instances[site].shard.counters().reasserted);
+    for site in [A, B] {
+        world.go_on_joining(site)?;
+        world.pull(site, C)?;
+    }
+    let again = [A, B].map(|site| world.instances[site].shard.counters().reasserted);
+    assert_ne!(before, again, "nobody has written again");
+    for (index, site) in [A, B].into_iter().enumerate().filter(|(index, _)| before[*index] != again[*index]) {
+        world.fail_over(site, logged[index])?;
+        assert!(world.instances[site].shard.taken_up() > 0);
+        let link = world.link(C, site);
+        assert!(world.begin_sync(link)?);
+        world.step_sync(site, usize::MAX)?;
+    }
+    world.heal()?;
+    world.all_show("k", Some("1125"))
+}
+
 /// Of two sites that assert a counter again one shows, and each has taken up what only it had added.
 #[test]
 fn what_only_one_of_two_assertions_has_taken_up_is_written_again() -> Check {
