@@ -71,14 +71,14 @@ impl Shard {
         keyspace: &mut K,
     ) {
         let mut assigns = theirs.kinds.iter().flat_map(|kind| kind.paths.iter()).flat_map(|(_, path)| &path.assigns);
-        if self.taken.is_empty() && !assigns.any(|assigned| assigned.reasserted) {
+        if self.taken.of_mut(key).is_empty() && !assigns.any(|assigned| assigned.reasserted) {
             return;
         }
         let mut taken = std::mem::take(&mut self.taken);
         let (instance, stable) = (self.config.instance, self.stability.stable().clone());
         let merge = self.merge(keyspace);
         let origins = merge.origins;
-        meet_all(&mut taken, key, theirs, &|path| Brought::new(path, syncing, origins));
+        meet_all(taken.of_mut(key), theirs, &|path| Brought::new(path, syncing, origins));
         let ours = merge.table.find(key.db, key.name).map(|at| merge.table.meta(at));
         for kind in ours.into_iter().flat_map(|ours| &ours.kinds) {
             for (element, ours) in kind.paths.iter() {
@@ -102,25 +102,19 @@ impl Shard {
                     let beside = beside.map(|a| Holder { dot: a.dot, reasserted: a.reasserted, has: false });
                     beside.chain(brought.holders(of, &known)).collect()
                 };
-                taken.extend(own_parts(key, path, ours, &is_taken, &|of| !goes(of), &holders, origins));
+                taken.extend(key, own_parts(key, path, ours, &is_taken, &|of| !goes(of), &holders, origins));
             }
         }
         self.taken = taken;
     }
 }
 
-/// What was taken up of a key before meets what a snapshot brings.
-fn meet_all<'a>(
-    taken: &mut [TakenUp],
-    key: KeyRef<'_>,
-    theirs: &'a KeyMeta,
-    brought: &dyn Fn(&'a PathMeta) -> Brought<'a>,
-) {
+/// What was taken up of a key before meets what a snapshot brings of it.
+fn meet_all<'a>(taken: &mut [TakenUp], theirs: &'a KeyMeta, brought: &dyn Fn(&'a PathMeta) -> Brought<'a>) {
     // Those of one path follow each other.
     let mut last: Option<(Path<'_>, Brought<'a>)> = None;
     for TakenUp { dot, effect, holders } in taken {
-        let effect = group::effects(effect).next().filter(|effect| (effect.db, effect.key) == (key.db, key.name));
-        let Some(at) = effect.and_then(|effect| added_to(effect.op)) else { continue };
+        let Some(at) = group::effects(effect).next().and_then(|effect| added_to(effect.op)) else { continue };
         let Some(path) = theirs.path(at) else { continue };
         if last.as_ref().is_none_or(|(path, _)| *path != at) {
             last = Some((at, brought(path)));

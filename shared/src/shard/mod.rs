@@ -12,6 +12,7 @@ mod compare;
 mod edit;
 mod handshake;
 mod join;
+mod kept;
 mod members;
 mod met;
 mod past;
@@ -196,7 +197,7 @@ pub struct Shard {
     gap: Option<u64>,
     aside: Vec<Aside>,
     /// Own writes that a re-assertion has taken up.
-    taken: Vec<taken::TakenUp>,
+    taken: kept::Kept,
     /// A full sync that goes on or was broken off.
     syncing: Option<Box<Syncing>>,
     /// Of a snapshot that is still being copied. Not saved.
@@ -251,7 +252,7 @@ impl Shard {
             lacking: None,
             gap: None,
             aside: Vec::new(),
-            taken: Vec::new(),
+            taken: kept::Kept::default(),
             syncing: None,
             compared: None,
             counters: Counters::default(),

@@ -9,6 +9,7 @@
 //! every member has the new reign. All that any of them has of the earlier ones is here then (rule 3), and what they have written again says so ([`Op::Again`]).
 
 use super::Shard;
+use super::kept::Kept;
 use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, Op, Path, TtlNote};
@@ -120,13 +121,17 @@ impl Shard {
     /// Own writes that may have to be written again.
     #[must_use]
     pub fn taken_up(&self) -> usize {
-        self.taken.len()
+        self.taken.iter().count()
     }
 
     /// Follows a group of effects before it is merged, while something is kept in mind.
-    pub(super) fn follow_taken(taken: &mut Vec<TakenUp>, body: &[u8], dot: Dot, seen: &Seen<'_>, origins: &Origins) {
+    pub(super) fn follow_taken(taken: &mut Kept, body: &[u8], dot: Dot, seen: &Seen<'_>, origins: &Origins) {
         for (index, effect) in (0_u32..).zip(group::effects(body)) {
-            taken.retain_mut(|own| own.follow(&effect, Dot { index, ..dot }, seen, origins));
+            let follows = |own: &mut TakenUp| own.follow(&effect, Dot { index, ..dot }, seen, origins);
+            match effect.op {
+                Op::Flush { .. } => taken.retain(follows),
+                _ => taken.retain_of(KeyRef { db: effect.db, name: effect.key }, follows),
+            }
         }
     }
 
@@ -152,15 +157,15 @@ impl Shard {
         let mut holders: Vec<Holder> =
             beside.map(|a| Holder { dot: a.dot, reasserted: a.reasserted, has: false }).collect();
         holders.push(Holder { dot, reasserted: true, has: true });
-        let mut taken = own_parts(key, path, meta, &is_taken, &|of| !seen.has(of), &|_| holders.clone(), origins);
-        self.taken.append(&mut taken);
+        let taken = own_parts(key, path, meta, &is_taken, &|of| !seen.has(of), &|_| holders.clone(), origins);
+        self.taken.extend(key, taken);
     }
 
     /// A snapshot has changed a key, nobody knows by which effects: what it brought is known as far as it told ([`super::met`]). Beyond that, or where it took the
     /// last assertion away, nothing can be told any more. The same of a lost reign of this instance may be what that has written again: once too rarely is
     /// better than twice.
     pub(super) fn meet_taken<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) {
-        if self.taken.is_empty() {
+        if self.taken.of_mut(key).is_empty() {
             return;
         }
         let mut taken = std::mem::take(&mut self.taken);
@@ -169,13 +174,10 @@ impl Shard {
         let (origins, meta) = (merge.origins, merge.table.find(key.db, key.name).map(|at| merge.table.meta(at)));
         let is_news = |dot: &Dot| origins.instance(dot.origin) == instance && !dot.is_in(&clock);
         let mut again: Vec<Dot> = Vec::new();
-        taken.retain_mut(|own| {
+        taken.retain_of(key, |own| {
             let Some((effect, at)) = own.effect().and_then(|effect| Some((effect, added_to(effect.op)?))) else {
                 return false;
             };
-            if (effect.db, effect.key) != (key.db, key.name) {
-                return true;
-            }
             let path = meta.and_then(|meta| meta.path(at));
             if path.is_some_and(|path| path.dots().any(|dot| *dot == own.dot)) {
                 return false;
@@ -242,7 +244,7 @@ impl Shard {
     /// What every member has decided over, on replicas too.
     pub(super) fn extract_settled(&mut self) -> Vec<TakenUp> {
         let Self { taken, stability, .. } = self;
-        taken.extract_if(.., |own| own.is_settled(stability.stable())).collect()
+        taken.extract(|own| own.is_settled(stability.stable()))
     }
 }
 

@@ -132,7 +132,7 @@ impl Shard {
         for aside in aside {
             pieces.item(Tag::Aside, |out| encode_aside(aside, out));
         }
-        for own in taken {
+        for own in taken.iter() {
             pieces.item(Tag::Taken, |out| taken::encode(own, out));
         }
         if let Some(syncing) = syncing {
@@ -261,7 +261,7 @@ fn take(
             let db = reader.u32("database")?;
             shard.changed.push((db, reader.take(reader.rest().len(), "key")?.into()));
         }
-        Tag::Taken => shard.taken.push(taken::decode(reader, &shard.origins)?),
+        Tag::Taken => taken::decode(reader, shard)?,
         Tag::SyncHead => syncing::decode_head(reader, shard)?,
         Tag::SyncRound => syncing::decode_round(reader, shard)?,
         Tag::SyncMerged => syncing::decode_merged(reader, shard)?,
@@ -347,7 +347,7 @@ impl Shard {
         let me = self.config.instance;
         self.past.clear();
         // Its author has it in mind.
-        self.taken.clear();
+        self.taken = super::kept::Kept::default();
         self.peers.remove(&me);
         self.introduced.remove(&me);
         self.stability.forget_reports(me);

@@ -1,9 +1,10 @@
 //! What re-assertions have taken up of this instance's own writes.
 
+use super::super::Shard;
 use super::super::taken::{Holder, TakenUp, added_to};
 use super::{SavedError, clocks};
 use crate::group;
-use crate::origin::Origins;
+use crate::merge::KeyRef;
 use crate::snapshot::{read_dot, write_dot};
 use crate::wire::{Reader, limits, writer};
 
@@ -19,20 +20,20 @@ pub(super) fn encode(own: &TakenUp, out: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn decode(reader: &mut Reader<'_>, origins: &Origins) -> Result<TakenUp, SavedError> {
+pub(super) fn decode(reader: &mut Reader<'_>, shard: &mut Shard) -> Result<(), SavedError> {
     let dot = read_dot(reader)?;
-    let effect = reader.prefixed(limits::FRAME_BYTES_MAX, "a write that was taken up")?.to_vec();
-    group::check(&effect)?;
-    let mut effects = group::effects(&effect);
-    let adds = effects.next().is_some_and(|effect| added_to(effect.op).is_some());
-    if !adds || effects.next().is_some() {
-        return Err(SavedError::Unfitting("a write that was taken up"));
-    }
+    let body = reader.prefixed(limits::FRAME_BYTES_MAX, "a write that was taken up")?;
+    group::check(body)?;
+    let mut effects = group::effects(body);
+    let own = effects.next().filter(|effect| added_to(effect.op).is_some());
+    let own = own.filter(|_| effects.next().is_none()).ok_or(SavedError::Unfitting("a write that was taken up"))?;
     let mut holders = Vec::new();
     for _ in 0..reader.varint("assignments")? {
         let dot = read_dot(reader)?;
         holders.push(Holder { dot, reasserted: reader.flag("re-asserted")?, has: reader.flag("taken up")? });
     }
-    clocks::check_dots(holders.iter().map(|holder| holder.dot).chain([dot]), origins)?;
-    Ok(TakenUp { dot, effect, holders })
+    clocks::check_dots(holders.iter().map(|holder| holder.dot).chain([dot]), &shard.origins)?;
+    let taken = TakenUp { dot, effect: body.to_vec(), holders };
+    shard.taken.extend(KeyRef { db: own.db, name: own.key }, vec![taken]);
+    Ok(())
 }
