@@ -14,6 +14,7 @@ use crate::list::{Ranges, wire};
 use crate::membership::Membership;
 use crate::merge::{Aside, AtRisk, Element, Revival, StableTtl};
 use crate::metadata::{KeyMeta, Payload};
+use crate::origin::Origin;
 use crate::record::Record;
 use crate::stream::{LAST_NAME, Part, StreamId};
 
@@ -128,7 +129,9 @@ impl Shard {
         let ts = self.hlc.tick(now_ms);
         self.encode_own(&group, ts, header);
         self.records.push(self.frame.clone());
-        self.apply_authored(group.body(), ts, keyspace);
+        if let Some(me) = self.me {
+            self.apply_authored(group.body(), ts, me, keyspace);
+        }
         self.counters.reasserted += 1;
     }
 
@@ -137,14 +140,15 @@ impl Shard {
         &mut self,
         body: &[u8],
         ts: crate::timestamp::Timestamp,
+        origin: Origin,
         keyspace: &mut K,
     ) {
-        let Some(origin) = self.me else { return };
         for (index, effect) in (0_u32..).zip(group::effects(body)) {
             let dot = Dot { ts, index, origin };
             self.drop_revived(&effect, &Seen::Everything);
             self.take_up(&effect, dot, &Seen::Everything, keyspace);
             self.merge(keyspace).remote(&effect, dot, &Seen::Everything);
+            self.control_effect(&effect, dot, &Seen::Everything);
         }
     }
 

@@ -151,13 +151,7 @@ impl Shard {
         let origin = self.follow(group)?;
         self.follow_own_taken(group.body, Dot { ts: group.ts, index: 0, origin });
         self.take_in_tail(keyspace);
-        for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
-            let dot = Dot { ts: group.ts, index, origin };
-            self.drop_revived(&effect, &Seen::Everything);
-            self.take_up(&effect, dot, &Seen::Everything, keyspace);
-            self.merge(keyspace).remote(&effect, dot, &Seen::Everything);
-            self.control_effect(&effect, dot, &Seen::Everything);
-        }
+        self.apply_authored(group.body, group.ts, origin, keyspace);
         self.log_followed(group, origin);
         Ok(())
     }
