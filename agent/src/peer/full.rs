@@ -212,7 +212,7 @@ pub(super) fn refused_by_local(refusal: Refusal) -> End {
 pub(super) fn not_taken(text: &str) -> End {
     let refusal = Refusal::from_error(text);
     let is_behind = refusal.code == Code::Syncing && text.contains("had more than");
-    if is_behind || matches!(refusal.code, Code::Frame | Code::Id) {
+    if is_behind || matches!(refusal.code, Code::Frame | Code::Id | Code::Forgotten) {
         End::NotTaken(refusal)
     } else {
         refused_by_local(refusal)

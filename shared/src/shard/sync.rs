@@ -9,7 +9,7 @@ use hashbrown::HashSet;
 
 use super::present::Present;
 use super::round::Round;
-use super::{Shard, WritesRefused, stream::Stream};
+use super::{ForgottenError, Shard, WritesRefused, stream::Stream};
 use crate::clock::VectorClock;
 use crate::context::StreamContext;
 use crate::instance::InstanceId;
@@ -53,6 +53,9 @@ pub enum SyncError {
         "SYNCERSYNC a full sync was broken off that had more than instance {0} has; take it from the first source, or wait until {0} has caught up"
     )]
     Behind(InstanceId),
+    /// Its source was forgotten (M4).
+    #[error(transparent)]
+    Forgotten(#[from] ForgottenError),
 }
 
 /// A full sync that goes on.
@@ -164,6 +167,7 @@ impl Shard {
             }
             return Ok(true);
         }
+        self.check_source(&head)?;
         let mut record = Vec::new();
         Record::sync_begins(&mut record, &head);
         self.follow_sync(head)?;
@@ -186,12 +190,23 @@ impl Shard {
     /// See [`SyncError`].
     pub fn check_sync(&self, head: &SnapshotHead) -> Result<(), SyncError> {
         self.check_takes_sync()?;
+        if self.syncing_head() != Some(head) {
+            self.check_source(head)?;
+        }
         let begun = self.syncing.as_ref().map(|syncing| self.token(&syncing.round.clock));
         if begun.is_none_or(|begun| head.applied().covers(&begun)) {
             Ok(())
         } else {
             Err(SyncError::Behind(head.instance))
         }
+    }
+
+    /// M4: who has reported a `Forget` takes nothing more of whom it names, or others would have settled too early: its file may have been here before.
+    fn check_source(&self, head: &SnapshotHead) -> Result<(), ForgottenError> {
+        if head.instance == self.config.instance || !self.config.rules.forgotten_is_not_read {
+            return Ok(());
+        }
+        self.check_forgotten(head.instance)
     }
 
     /// A primary that was demoted midway gets the rest from its primary, if at all: what another server has of the sync is not the same.

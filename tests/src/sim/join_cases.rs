@@ -272,6 +272,27 @@ fn m13_a_forget_that_has_not_seen_a_join_leaves_it() -> Check {
     is_in(&mut world)
 }
 
+/// M13, found by the simulation (seed 6386589968108059), which had refused it, unlike servers: who is out for itself, since it knows of the `Forget` alone,
+/// gets to know the `Join` that this had not seen by a full sync, too.
+#[test]
+fn m13_a_join_that_a_forget_had_not_seen_comes_by_a_full_sync() -> Check {
+    let mut world = world(3, Rules::default());
+    // Each has let in the others by itself.
+    world.pull(C, A)?;
+    world.forget(A, C)?;
+    world.pull(B, A)?;
+    world.pull(A, C)?;
+    assert!(world.instances[C].shard.check_writes().is_err(), "it is out");
+    let link = world.link(B, C);
+    assert!(world.begin_sync(link)?, "B takes it for a member");
+    world.step_sync(C, usize::MAX)?;
+    assert_eq!(world.instances[C].shard.check_writes(), Ok(()));
+    world.command(C, "k", set("in"))?;
+    world.heal()?;
+    assert_eq!(world.group(), [A, B, C]);
+    world.all_show("k", Some("in"))
+}
+
 /// M10, M12: who has begun to write again what it had set aside does not begin anew with another sponsor, which may lack some of that: it would be
 /// written twice.
 #[test]

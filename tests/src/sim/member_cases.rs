@@ -378,6 +378,27 @@ fn m4_who_joins_is_known_by_a_snapshot_too() -> Check {
     world.shows(B, "k", Some("tail"))
 }
 
+/// M4: B's agent has copied a snapshot of C before B hears that C is out. Merged after that, it would bring effects of C when A has settled the `Forget`,
+/// and no longer keeps what these had not seen.
+#[test]
+fn m4_a_snapshot_of_who_was_forgotten_since_is_not_taken() -> Check {
+    let mut world = world(3, Rules::default());
+    world.settle()?;
+    world.command(C, "k", set("tail"))?;
+    let link = world.link(C, B);
+    assert!(world.copy_snapshot(link));
+    world.forget(A, C)?;
+    world.settle()?;
+    assert!(world.has_settled(A, C));
+    for _ in 0..3 {
+        world.step_sync(B, usize::MAX)?;
+    }
+    world.heal()?;
+    assert_eq!(world.group(), [A, B]);
+    world.shows(A, "k", None)?;
+    world.shows(B, "k", None)
+}
+
 /// Found by the simulation (seeds 334844, 2016966): an old backup loses the `Join` of a member. What that has written is taken all the same.
 #[test]
 fn a_member_whose_join_was_lost_is_admitted_again() -> Check {

@@ -106,7 +106,14 @@ impl World {
         to.check()
     }
 
-    /// Whether reports and snapshots flow from one to another.
+    /// Whether a snapshot flows from one to another. Who knows itself to be out may read on: a `Join` may come that the `Forget` had not seen (M13).
+    #[must_use]
+    pub fn may_read(&self, source: usize, reader: usize) -> bool {
+        let (from, to) = (&self.instances[source], &self.instances[reader]);
+        from.shard.check_reader(to.id).is_ok() && to.shard.check_forgotten(from.id).is_ok()
+    }
+
+    /// Whether reports flow from one to another.
     #[must_use]
     pub fn may_talk(&self, from: usize, to: usize) -> bool {
         let (from, to) = (&self.instances[from], &self.instances[to]);

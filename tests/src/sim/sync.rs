@@ -123,7 +123,7 @@ impl World {
     pub fn copy_snapshot(&mut self, link: usize) -> bool {
         let (source, target) = (self.links[link].source, self.links[link].target);
         if !self.links[link].is_up
-            || !self.may_talk(source, target)
+            || !self.may_read(source, target)
             || self.instances[source].shard.is_syncing()
             || self.syncs[target].is_under_way()
         {
@@ -186,9 +186,9 @@ impl World {
         match self.instances[target].shard.begin_sync(head.clone()) {
             Ok(false) => self.say(|| format!("{} begins a full sync from {}: {count} keys", target + 1, source + 1)),
             Ok(true) => self.say(|| format!("{} goes on with its full sync from {}", target + 1, source + 1)),
-            Err(error @ SyncError::Behind(_)) => {
-                assert_eq!(would_take, Err(error), "it is copied in vain");
-                self.say(|| format!("{} is behind the broken-off sync of {}", source + 1, target + 1));
+            Err(error @ (SyncError::Behind(_) | SyncError::Forgotten(_))) => {
+                assert_eq!(would_take.as_ref(), Err(&error), "it is copied in vain");
+                self.say(|| format!("{} does not take the snapshot of {}: {error}", target + 1, source + 1));
                 self.syncs[target].spools.remove(spool);
                 self.syncs[target].stage = Stage::Idle;
                 return Ok(false);
