@@ -202,6 +202,32 @@ fn what_is_added_to_a_field_that_a_copy_has_hidden() {
     }
 }
 
+/// Found by torture: a field that came when its time had passed was deleted on the spot, and no effect said so. So to the merge it was still
+/// there when its site counted from 0, and where it was hidden at that moment the sum was deleted with it.
+#[test]
+fn what_is_added_to_a_field_that_came_when_its_time_had_passed() {
+    for kinds in PAIRS {
+        let cluster = Cluster::new(&kinds);
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("HSET h stays 1");
+        cluster.converged();
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        cluster.cut(1, 2);
+        one.ok("HSETEX h PX 20 FIELDS 1 f 7");
+        one.ok("DEBUG SLEEP 0.03");
+        cluster.heal();
+        cluster.caught_up(1, 2);
+        wait::eventually("site 2 hides it", || two.text("HEXISTS h f") == "0");
+        assert_eq!(two.text("HINCRBY h f -2"), "-2", "{kinds:?}");
+        cluster.settled();
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 1");
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!((client.text("HGET h f"), expiry(client, "h", "f")), ("-2".into(), "[-1]".into()), "{kinds:?}");
+        }
+    }
+}
+
 /// Expiry names no field: only the expired ones are taken away elsewhere, and what others write at once stays.
 #[test]
 fn an_expiry_takes_nothing_else() {

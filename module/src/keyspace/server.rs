@@ -14,7 +14,7 @@ use super::payload;
 use super::plain;
 use super::string::is_stored_as_integer;
 use crate::capture;
-use crate::redis::timer::cached_ms;
+use crate::redis::timer::{cached_ms, now_ms};
 use crate::redis::{Context, Element, ExpiryOff, KeyScan, KeyType, OwnedText, Reply, call, publish};
 
 /// See [`super::with_keyspace`].
@@ -139,6 +139,8 @@ impl<'a> ServerKeyspace<'a> {
 
 /// What `HPEXPIRETIME` says of a field that is not there.
 const NO_FIELD: i64 = -2;
+/// So long a field is shown that came when its time had passed.
+const SHOWN_MS: u64 = 2;
 /// For so many fields the TTLs are asked for in one command.
 const FIELDS_AT_ONCE: usize = 128;
 
@@ -345,7 +347,8 @@ impl Keyspace for ServerKeyspace<'_> {
                 self.put(db, key, path, Value::Bytes(bytes));
                 if field_ttls::are_supported() {
                     field_ttls::note(db, key, field, is_new);
-                    let at = at.to_string();
+                    // The server would delete at once what has expired, and nothing would say so: it expires here as elsewhere.
+                    let at = at.max((now_ms() + SHOWN_MS) as UnixMs).to_string();
                     self.call(db, key, c"HPEXPIREAT", &[at.as_bytes(), b"FIELDS", b"1", field]);
                 }
             }
