@@ -228,6 +228,26 @@ fn what_is_added_to_a_field_that_came_when_its_time_had_passed() {
     }
 }
 
+/// Found by torture: `COPY` of a hash whose fields have all expired makes an empty one on Valkey, which no expiry deletes.
+#[test]
+fn a_copy_of_a_hash_whose_fields_have_all_expired_is_none() {
+    for kinds in PAIRS {
+        let cluster = Cluster::new(&kinds);
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        two.ok("HSET copy before 1");
+        one.ok("HSETEX source PX 20 FIELDS 1 f 7");
+        cluster.settled();
+        one.ok("DEBUG SLEEP 0.03");
+        one.ok("COPY source copy REPLACE");
+        one.ok("COPY source copy DB 1");
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 1");
+        wait::eventually("the source is gone", || one.text("EXISTS source") == "0");
+        cluster.converged();
+        assert_eq!((one.text("EXISTS copy"), two.text("EXISTS copy")), ("0".into(), "0".into()), "{kinds:?}");
+    }
+}
+
 /// Expiry names no field: only the expired ones are taken away elsewhere, and what others write at once stays.
 #[test]
 fn an_expiry_takes_nothing_else() {

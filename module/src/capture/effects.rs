@@ -223,6 +223,9 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         });
         if any {
             self.push(write, TtlNote::None, expire_at.map_or(Op::Persist, |at| Op::Expire { at }));
+        } else if self.dataset.kind(db, key) == Some(Kind::Hash) {
+            // All its fields have expired. `COPY` makes a hash of such on Valkey 9.1, which then stays for ever.
+            self.dataset.delete(db, key, ClearReason::Deleted);
         }
     }
 
