@@ -357,7 +357,8 @@ impl World {
                 self.check_equal()?;
                 self.check_losses()?;
                 self.check_short_lived()?;
-                streams::check_none_skipped(self.instances.iter().map(|instance| &instance.keyspace))?;
+                let group = self.group();
+                streams::check_none_skipped(group.iter().map(|index| &self.instances[*index].keyspace))?;
                 return self.check_all();
             }
             self.sync_all()?;

@@ -11,6 +11,8 @@ use super::stream_cases::{add, read};
 use super::streams::StreamCommand;
 use super::{Check, World};
 
+const F: usize = 3;
+
 /// What everybody is to hand out, once: it is late for group `g`.
 const LATE: StreamId = StreamId { ms: 100, seq: 1 };
 
@@ -87,4 +89,30 @@ fn an_acknowledgement_that_outlives_its_group_is_pruned() -> Check {
     world.settle()?;
     assert_eq!(world.instances[A].shard.status().metadata_keys, 0);
     world.heal()
+}
+
+/// Seed 6386590028926563, where the check was wrong: A had the removal of an entry by a snapshot that still came in, and moved a group past it. F, which read A
+/// and had not been told that it was out, has the entry in front of that group for good. Nobody in the group does.
+#[test]
+fn who_is_out_may_keep_an_entry_that_the_group_has_removed() -> Check {
+    let mut world = world(4, Rules::default());
+    for command in [add(100), add(200)] {
+        world.command(A, "x", command)?;
+    }
+    world.settle()?;
+    world.forget(B, F)?;
+    world.command(C, "x", Command::Stream(StreamCommand::Delete(0)))?;
+    let link = world.link(C, A);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(A, 1)?;
+    for command in [group(), read("g", None)] {
+        world.command(A, "x", command)?;
+    }
+    world.pull(A, F)?;
+    world.heal()?;
+    assert_eq!(world.group(), [A, B, C]);
+    let has_entry =
+        [A, B, C, F].map(|at| world.instances[at].keyspace.stream_part(0, b"x", Part::Entry(LATE)).is_some());
+    assert_eq!(has_entry, [false, false, false, true]);
+    Ok(())
 }

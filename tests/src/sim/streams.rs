@@ -26,7 +26,8 @@ pub fn begin() {
 }
 
 /// No entry is skipped for a group because it came late: what lies at or below its position was given to somebody, or skipped on
-/// purpose, or waits somewhere to be handed out. When all is converged.
+/// purpose, or waits somewhere to be handed out. When all is converged, of the group's `instances`: who is out need not have what removed an entry, though it has
+/// the groups that were moved on behind that.
 ///
 /// # Errors
 /// The one that was.
