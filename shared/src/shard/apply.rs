@@ -352,12 +352,14 @@ impl Shard {
         origin: Origin,
         keyspace: &mut K,
     ) -> Vec<(crate::merge::Revival, Dot)> {
-        if !self.taken.is_empty() {
-            let Self { taken, streams, origins, .. } = self;
-            let seen = Seen::Context { clock: &streams[origin.index()].clock, group: (origin, group.ts), lacks: None };
-            Self::follow_taken(taken, group.body, Dot { ts: group.ts, index: 0, origin }, &seen, origins);
-        }
-        let Err(written) = self.append_sequel(group, origin, keyspace) else { return Vec::new() };
+        let Err(written) = self.append_sequel(group, origin, keyspace) else {
+            if !self.taken.is_empty() {
+                let clock = self.streams[origin.index()].clock.clone();
+                let seen = Seen::Context { clock: &clock, group: (origin, group.ts), lacks: None };
+                self.follow_taken(group.body, Dot { ts: group.ts, index: 0, origin }, &seen);
+            }
+            return Vec::new();
+        };
         // Its place in the backlog is behind the tail.
         self.take_in_tail(keyspace);
         let is_regressed = self.is_regressed(origin) && self.config.rules.regressed_reassert;

@@ -54,7 +54,7 @@ impl Shard {
         if !waits {
             self.take_in_tail(keyspace);
         }
-        let start = self.encode_own(group, ts, |record| Record::captured(record, before));
+        let start = self.encode_captured(group, ts, before);
         self.changed.clear();
         match self.me {
             Some(me) if waits => {
@@ -123,7 +123,6 @@ impl Shard {
         header: impl FnOnce(&mut Vec<u8>),
     ) -> usize {
         let Some(me) = self.me else { return 0 };
-        self.follow_own_taken(group.body(), Dot { ts, index: 0, origin: me });
         self.change.clear();
         self.encode_context_change(me);
         self.frame.clear();
@@ -136,6 +135,14 @@ impl Shard {
         }
         self.clock.set(me, ts);
         start
+    }
+
+    /// The same of a group that clients have written.
+    pub(super) fn encode_captured(&mut self, group: &GroupBuilder, ts: Timestamp, before: &Before) -> usize {
+        if let Some(origin) = self.me {
+            self.follow_taken(group.body(), Dot { ts, index: 0, origin }, &Seen::Everything);
+        }
+        self.encode_own(group, ts, |record| Record::captured(record, before))
     }
 
     /// The context of an own group is the clock before it; the frame carries what changed since the last own group.

@@ -11,7 +11,7 @@ use crate::list::wire::{push_range, push_value};
 use crate::list::{At, AtRange, Drafts, Edit, End, List, Ranges, Reign, RunName, RunRef, Values};
 use crate::merge::{KeyRef, write_list_base};
 use crate::origin::Origin;
-use crate::record::{Before, Record};
+use crate::record::Before;
 use crate::timestamp::Timestamp;
 
 /// A group in the making, from captured effects and edits. Each effect is in the metadata already.
@@ -80,7 +80,7 @@ impl Shard {
         let Editing { out, before, absorbed, ranges, .. } = editing;
         self.ranges = ranges;
         self.counters.effects_captured += u64::from(out.count());
-        self.encode_own(&out, ts, |record| Record::captured(record, &before));
+        self.encode_captured(&out, ts, &before);
         self.changed.clear();
         self.absorb_end(out.body(), absorbed, keyspace);
         self.edited = out;

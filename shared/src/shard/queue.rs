@@ -12,7 +12,7 @@ use crate::list::draft::{Draft, Drafts};
 use crate::list::wire::{Begun, push_range};
 use crate::list::{At, AtRange, Edit, List, Ranges, Reign, RunRef};
 use crate::merge::KeyRef;
-use crate::record::{Before, Record};
+use crate::record::Before;
 use crate::timestamp::Timestamp;
 
 /// One in so many edits goes the long way all the same, where the length of the list is compared with the dataset's: whatever
@@ -45,7 +45,7 @@ impl Shard {
             merge.note_local(KeyRef { db: draft.db, name: draft.key }, Dot { ts, index: 0, origin }, draft.ttl);
             self.has_written = true;
             self.counters.effects_captured += 1;
-            self.encode_own(&out, ts, |record| Record::captured(record, &Before::new()));
+            self.encode_captured(&out, ts, &Before::new());
             self.changed.clear();
             self.prune_some();
             keyspace.finish();

@@ -53,7 +53,7 @@ impl Shard {
                     return Ok(());
                 }
                 let origin = self.follow(&group)?;
-                self.follow_own_taken(group.body, Dot { ts: group.ts, index: 0, origin });
+                self.follow_taken(group.body, Dot { ts: group.ts, index: 0, origin }, &Seen::Everything);
                 self.changed.clear();
                 self.has_written = true;
                 let waits = before.is_empty() && !group.urgent && self.has_room(group.frame.len());
@@ -149,7 +149,6 @@ impl Shard {
     /// A group that the primary authored by itself.
     fn follow_authored<K: Keyspace>(&mut self, group: &GroupView<'_>, keyspace: &mut K) -> Result<(), ReplayError> {
         let origin = self.follow(group)?;
-        self.follow_own_taken(group.body, Dot { ts: group.ts, index: 0, origin });
         self.take_in_tail(keyspace);
         self.apply_authored(group.body, group.ts, origin, keyspace);
         self.log_followed(group, origin);

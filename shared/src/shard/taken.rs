@@ -9,7 +9,6 @@
 //! every member has the new reign. All that any of them has of the earlier ones is here then (rule 3), and what they have written again says so ([`Op::Again`]).
 
 use super::Shard;
-use super::kept::Kept;
 use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
 use crate::effect::{Effect, Op, Path, TtlNote};
@@ -124,26 +123,31 @@ impl Shard {
         self.taken.iter().count()
     }
 
-    /// Follows a group of effects before it is merged, while something is kept in mind.
-    pub(super) fn follow_taken(taken: &mut Kept, body: &[u8], dot: Dot, seen: &Seen<'_>, origins: &Origins) {
+    /// Follows a group of effects while something is kept in mind. Nothing in it asserts anything again: see [`Shard::take_up`].
+    pub(super) fn follow_taken(&mut self, body: &[u8], dot: Dot, seen: &Seen<'_>) {
+        if self.taken.is_empty() {
+            return;
+        }
         for (index, effect) in (0_u32..).zip(group::effects(body)) {
-            let follows = |own: &mut TakenUp| own.follow(&effect, Dot { index, ..dot }, seen, origins);
-            match effect.op {
-                Op::Flush { .. } => taken.retain(follows),
-                _ => taken.retain_of(KeyRef { db: effect.db, name: effect.key }, follows),
-            }
+            self.follow_effect(&effect, Dot { index, ..dot }, seen);
         }
     }
 
-    /// Follows a group of this instance's own, as its primary logs it and a replica repeats it.
-    pub(super) fn follow_own_taken(&mut self, body: &[u8], dot: Dot) {
-        if !self.taken.is_empty() {
-            Self::follow_taken(&mut self.taken, body, dot, &Seen::Everything, &self.origins);
+    fn follow_effect(&mut self, effect: &Effect<'_>, dot: Dot, seen: &Seen<'_>) {
+        let Self { taken, origins, .. } = self;
+        let follows = |own: &mut TakenUp| own.follow(effect, dot, seen, origins);
+        match effect.op {
+            Op::Flush { .. } => taken.retain(follows),
+            _ => taken.retain_of(KeyRef { db: effect.db, name: effect.key }, follows),
         }
     }
 
-    /// What a re-assertion takes up of this instance's own, before it is merged.
+    /// Follows an effect, before it is merged, and keeps in mind what a re-assertion takes up of this instance's own. One after the other: a group may assert a path
+    /// twice.
     pub(super) fn take_up<K: Keyspace>(&mut self, effect: &Effect<'_>, dot: Dot, seen: &Seen<'_>, keyspace: &mut K) {
+        if !self.taken.is_empty() {
+            self.follow_effect(effect, dot, seen);
+        }
         let Op::Assign { path, reasserted: true, .. } = effect.op else { return };
         let (instance, stable) = (self.config.instance, self.stability.stable().clone());
         let key = KeyRef { db: effect.db, name: effect.key };

@@ -242,3 +242,31 @@ fn what_an_assertion_in_a_snapshot_has_taken_up_is_written_again() -> Check {
     }
     Ok(())
 }
+
+/// Seed 26100027075: one unit of who came back removes a path twice, so it is asserted twice. A kept in mind that the first assertion has what it had added, which is
+/// gone with the second; and took the second, when it met a snapshot, for one that nothing is known of.
+#[test]
+fn what_an_assertion_has_taken_up_is_in_the_next_one_of_the_same_instance() -> Check {
+    let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+    let mut world = World::new(&plan, false);
+    let set = |value: &str| Command::HSet("f".into(), value.into());
+    let add = |by| Command::HIncrBy("f".into(), by);
+    world.command(A, "h", set("5"))?;
+    world.settle()?;
+    let backup = world.instances[C].logged();
+    world.command(A, "h", add(20))?;
+    world.settle()?;
+    world.fail_over(C, backup)?;
+    world.command(A, "h", add(100))?;
+    world.command(B, "h", set("3"))?;
+    let unit = [Command::HDel("f".into()), add(1), Command::HDel("f".into())];
+    world.write(C, &unit.map(|command| (0, b"h".to_vec(), command)))?;
+    world.pull(C, A)?;
+    assert_eq!(world.instances[A].shard.taken_up(), 1);
+    let link = world.link(B, A);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(A, usize::MAX)?;
+    assert_eq!(world.instances[A].shard.taken_up(), 1);
+    world.heal()?;
+    all_show_field(&mut world, "h", "f", "103")
+}
