@@ -5,7 +5,8 @@ use std::thread;
 
 use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
-use syncer_tests::{on_all_kinds, on_each_kind, reply};
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
+use syncer_tests::{dataset, on_all_kinds, on_each_kind, reply, wait};
 
 /// Transactions written while the reader looks.
 const ROUNDS: u32 = 1_000;
@@ -134,5 +135,38 @@ on_each_kind! {
         let cluster = Cluster::with(&[kind; 2], &options);
         assert!(cluster.client(1).text("MGET k").contains("unknown command"));
         strings_arrive_as_they_end(&cluster);
+    }
+}
+
+/// Found by torture: on Valkey 8.1, with a subscriber of its events, who copies or moves to another database stays there: so did replicas and who
+/// read the append-only file, and wrote everything else there, too.
+#[test]
+fn what_goes_to_another_database_is_the_same_at_a_replica_and_out_of_a_file() {
+    let writes = [
+        "SET a 1",
+        "COPY a b DB 1",
+        "SET c 1",
+        "SET moved 1",
+        "MOVE moved 1",
+        "SET d 1",
+        "COPY a b DB 1",
+        "EVAL \"redis.call('COPY', 'a', 'e', 'DB', '1') redis.call('SET', 'f', '1') return redis.call('MOVE', 'f', 1)\" 0",
+        "SET g 1",
+    ];
+    for kind in ServerKind::ALL {
+        let options = |server: ServerOptions| server.config("appendonly", "yes").config("appendfsync", "always");
+        let mut primary = Server::start(kind, options(ServerOptions::instance(1)));
+        let replica = primary.replica(ServerOptions::instance(1));
+        let mut client = primary.client();
+        writes.iter().for_each(|line| drop(client.text(line)));
+        client.multi(&["SET h 1", "COPY h i DB 1", "SET j 1", "MOVE j 1", "SET k 1"]);
+        client.ok("SELECT 1");
+        client.multi(&["SET l 1", "COPY l m DB 0", "SET n 1"]);
+        let written = dataset::digest(&mut client);
+        assert_eq!([client.text("DBSIZE"), client.text("SELECT 0"), client.text("DBSIZE")], ["8", "OK", "7"], "{kind}");
+        let mut there = replica.client();
+        wait::eventually("the replica has the same", || dataset::digest(&mut there) == written);
+        primary.restart();
+        assert_eq!(dataset::digest(&mut primary.client()), written, "{kind}, out of its file");
     }
 }

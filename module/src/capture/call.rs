@@ -6,9 +6,9 @@
 use super::looks::{After, Before};
 use super::shape::{Class, Shape};
 use super::stream::Given;
-use super::{Mode, ServerDataset, role, threads, with};
+use super::{Mode, ServerDataset, replication, role, threads, with};
 use crate::redis::passthrough::{self, As};
-use crate::redis::{Args, Command, CommandResult, Context, Run, client, entry};
+use crate::redis::{Args, Command, CommandResult, Context, Run, client, entry, notify};
 
 /// For commands that run when memory is short.
 pub const PLAIN: Command = command(c"syncer.call", entry::<Plain>(), c"write getkeys-api");
@@ -162,7 +162,11 @@ fn finish(context: &Context, args: Args<'_>, before: Before, given: &Given) {
     let after = After::look(context, &mut ServerDataset::new(context), before, args, given);
     let db = context.db();
     with(|capture| {
-        capture.pinned_db = None;
+        // Replicas and whoever reads the file have the same bug, with nobody to put it right.
+        let strays = capture.pinned_db.take().is_some() && capture.unit.target_db().is_some_and(|target| target != db);
+        if strays && !given.is_error() && replication::needed() {
+            notify::replicate_select(context);
+        }
         after.tell(&mut capture.unit, db);
         if given.is_error() {
             capture.unit.close(|_, _| {});

@@ -327,7 +327,8 @@ impl Unit {
     }
 
     /// The database that the open stage copies or moves to.
-    fn target_db(&self) -> Option<u32> {
+    #[must_use]
+    pub fn target_db(&self) -> Option<u32> {
         let last = self.stages.len().checked_sub(1)?;
         let args = self.args(last);
         let at = match self.stages[last].shape {

@@ -1,6 +1,6 @@
 //! Keyspace events and the post-notification job: what changed, and the moment to act on it.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
 use std::ptr::{self, NonNull};
 
 use redis_module::raw;
@@ -77,6 +77,13 @@ pub fn replicate_log(context: &Context, record: &[u8]) {
     let start: *const c_char = record.as_ptr().cast();
     // SAFETY: the context is valid; format "b" takes an address and a length, whose bytes the server copies.
     unsafe { api!(RedisModule_Replicate)(context.raw(), name, format, start, record.len()) };
+}
+
+/// Has replicas and whoever reads the append-only file go on in the database of the context.
+pub fn replicate_select(context: &Context) {
+    let (name, format) = (c"SELECT".as_ptr(), c"l".as_ptr());
+    // SAFETY: the context is valid; format "l" takes a number.
+    unsafe { api!(RedisModule_Replicate)(context.raw(), name, format, c_longlong::from(context.db())) };
 }
 
 /// Passes the current command on to replicas and the append-only file as it came.
