@@ -40,15 +40,24 @@ impl History {
         self.events.iter().filter(|event| matches!(event, Event::Command { .. })).count()
     }
 
+    /// Everything.
+    pub fn all(&self) -> String {
+        self.where_any(|_| true)
+    }
+
     /// The commands on these keys, or on all, and everything else.
     pub fn of(&self, keys: &BTreeSet<String>) -> String {
         let concerns = |line: &String| {
             let is_global = line.starts_with("FLUSH") || line.starts_with("SWAP");
             is_global || line.split(' ').any(|word| keys.contains(word))
         };
+        self.where_any(concerns)
+    }
+
+    fn where_any(&self, concerns: impl Fn(&String) -> bool) -> String {
         let lines = self.events.iter().filter_map(|event| match event {
             Event::Note(text) => Some(format!("  -- {text}")),
-            Event::Command { command, .. } if !command.lines.iter().any(concerns) => None,
+            Event::Command { command, .. } if !command.lines.iter().any(&concerns) => None,
             Event::Command { instance, command, reply } => {
                 let way = match command.way {
                     Way::Plain => "",

@@ -4,13 +4,21 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `plan` | what a seed means |
+//! | `setup` | the servers of a plan, their replicas |
 //! | `command`, `commands.txt` | which commands are drawn |
+//! | `fault` | what happens to servers meanwhile |
 //! | `history` | what was done, for the message of a failure |
+//! | `rest` | what must be so when all is over |
+//! | `waiter` | clients that wait for elements |
 //! | `world` | doing it |
 
 mod command;
+mod fault;
 mod history;
 mod plan;
+mod rest;
+mod setup;
+mod waiter;
 mod world;
 
 pub use plan::Plan;

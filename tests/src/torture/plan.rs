@@ -19,6 +19,15 @@ pub enum Delivery {
     Free,
 }
 
+/// What survives a crash of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// What it had when it last saved.
+    Saved,
+    /// Everything: it appends each write to a file before it answers.
+    Appended,
+}
+
 /// See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -32,6 +41,16 @@ pub struct Plan {
     pub rounds: usize,
     /// Commands of a round.
     pub commands: usize,
+    /// With servers that load what they have saved, crash, and are sent everything, if this is said.
+    pub faults: Option<Durability>,
+    /// Values are stored as large ones are from a few elements on.
+    pub small: bool,
+    /// What has expired is not deleted, but hidden, until a round is over.
+    pub hides: bool,
+    /// Each server has a replica.
+    pub replicas: bool,
+    /// Clients wait for elements, where all sites write at once.
+    pub waits: bool,
 }
 
 impl Plan {
@@ -54,7 +73,14 @@ impl Plan {
         }
         rng.shuffle(&mut groups);
         groups.truncate(rng.usize(1..=4));
-        Self { kinds, delivery, groups, rounds: rng.usize(2..=5), commands: rng.usize(20..=200) }
+        let (rounds, commands) = (rng.usize(2..=5), rng.usize(20..=200));
+        let faults = match rng.u8(..6) {
+            0 => Some(Durability::Saved),
+            1 => Some(Durability::Appended),
+            _ => None,
+        };
+        let [small, hides, replicas, waits] = std::array::from_fn(|_| rng.u8(..3) == 0);
+        Self { kinds, delivery, groups, rounds, commands, faults, small, hides, replicas, waits }
     }
 }
 
@@ -62,6 +88,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kinds: Vec<&str> = self.kinds.iter().map(|kind| kind.folder()).collect();
         let (kinds, groups) = (kinds.join(" "), self.groups.join(" "));
-        write!(out, "{kinds}, {:?}, {groups}, {} x {} commands", self.delivery, self.rounds, self.commands)
+        write!(out, "{kinds}, {:?}, {groups}, {} x {} commands", self.delivery, self.rounds, self.commands)?;
+        self.faults.map_or(Ok(()), |durability| write!(out, ", faults ({durability:?})"))?;
+        let more = [(self.small, "small"), (self.hides, "hides"), (self.replicas, "replicas"), (self.waits, "waits")];
+        more.iter().filter(|(is_so, _)| *is_so).try_for_each(|(_, name)| write!(out, ", {name}"))
     }
 }
