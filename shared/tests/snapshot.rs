@@ -8,7 +8,8 @@ use proptest::option;
 use proptest::prelude::*;
 use syncer_shared::clock::VectorClock;
 use syncer_shared::dot::Dot;
-use syncer_shared::effect::Kind;
+use syncer_shared::effect::{Effect, Kind, Op, Path, TtlNote};
+use syncer_shared::group::GroupBuilder;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::membership::Forgotten;
 use syncer_shared::memory::MemoryKeyspace;
@@ -16,7 +17,9 @@ use syncer_shared::merge::{KeyRef, Merge, Rules};
 use syncer_shared::metadata::{Assigned, Incremented, KeyMeta, PathMeta, Payload, Table, TtlDot, TtlMeta, path_of};
 use syncer_shared::number::Number;
 use syncer_shared::origin::{Origin, Origins};
-use syncer_shared::snapshot::{SnapshotForgotten, SnapshotHead, SnapshotKey, SnapshotReign, key, rest};
+use syncer_shared::snapshot::{
+    Holder, SnapshotForgotten, SnapshotHead, SnapshotKey, SnapshotReign, TakenUp, key, rest,
+};
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::wire::Reader;
 
@@ -119,15 +122,26 @@ fn reign() -> impl Strategy<Value = SnapshotReign> {
 }
 
 fn head() -> impl Strategy<Value = SnapshotHead> {
-    let left = (vec(forgotten(), 0..3), vec(dot().prop_map(|dot| dot.origin), 0..3));
+    let left = (vec(forgotten(), 0..3), vec(dot().prop_map(|dot| dot.origin), 0..3), vec(taken(), 0..3));
     (instance(), replid(), any::<u64>(), vec(reign(), 0..5), vec((instance(), dot()), 0..4), left).prop_map(
-        |(instance, replid, offset, mut reigns, joins, (forgotten, frozen))| {
+        |(instance, replid, offset, mut reigns, joins, (forgotten, frozen, taken))| {
             if reigns.len() < HAD_MAX {
                 reigns.iter_mut().for_each(|reign| reign.had = None);
             }
-            SnapshotHead { instance, replid, offset, reigns, joins, forgotten, frozen }
+            SnapshotHead { instance, replid, offset, reigns, joins, forgotten, frozen, taken }
         },
     )
+}
+
+fn taken() -> impl Strategy<Value = TakenUp> {
+    let holder =
+        (dot(), any::<bool>(), any::<bool>()).prop_map(|(dot, reasserted, has)| Holder { dot, reasserted, has });
+    (dot(), name(), any::<i64>(), vec(holder, 0..3)).prop_map(|(dot, key, delta, holders)| {
+        let mut group = GroupBuilder::new();
+        let op = Op::Increment { path: Path::String, delta: Number::Integer(delta) };
+        group.push(&Effect { db: 0, key: &key, ttl: TtlNote::None, op });
+        TakenUp { dot, effect: group.body().to_vec(), holders }
+    })
 }
 
 fn forgotten() -> impl Strategy<Value = SnapshotForgotten> {

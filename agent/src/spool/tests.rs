@@ -33,9 +33,9 @@ fn head(applied: u64) -> SnapshotHead {
         context: Vec::new(),
         had: None,
     };
-    let (joins, forgotten, frozen) = Default::default();
+    let (joins, forgotten, frozen, taken) = Default::default();
     let replid = ReplId::from_bytes([7; 20]);
-    SnapshotHead { instance: id(2), replid, offset: 99, reigns: vec![reign], joins, forgotten, frozen }
+    SnapshotHead { instance: id(2), replid, offset: 99, reigns: vec![reign], joins, forgotten, frozen, taken }
 }
 
 /// Pieces of all lengths, one longer than any buffer.

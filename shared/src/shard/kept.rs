@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::taken::TakenUp;
+use crate::dot::Dot;
 use crate::merge::KeyRef;
+use crate::origin::Origin;
+use crate::snapshot::{SnapshotHead, TakenUp};
 
 /// Never with a key, or a database, of which nothing is kept.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Kept(BTreeMap<u32, BTreeMap<Box<[u8]>, Vec<TakenUp>>>);
 
 impl Kept {
@@ -22,6 +24,23 @@ impl Kept {
     pub(super) fn of_mut(&mut self, key: KeyRef<'_>) -> &mut [TakenUp] {
         let of_db = self.0.get_mut(&key.db);
         of_db.and_then(|keys| keys.get_mut(key.name)).map_or(&mut [], Vec::as_mut_slice)
+    }
+
+    /// What a snapshot tells, by origins here.
+    pub(super) fn told(head: &SnapshotHead, names: &[Origin]) -> Self {
+        let name = |dot: Dot| names.get(dot.origin.index()).map(|origin| Dot { origin: *origin, ..dot });
+        let mut told = Self::default();
+        head.taken.iter().filter_map(|taken| taken.renamed(&name)).for_each(|taken| told.keep(taken));
+        told
+    }
+
+    pub(super) fn of(&self, key: KeyRef<'_>) -> &[TakenUp] {
+        self.0.get(&key.db).and_then(|keys| keys.get(key.name)).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn keep(&mut self, taken: TakenUp) {
+        let Some((db, name)) = taken.effect().map(|effect| (effect.db, Box::from(effect.key))) else { return };
+        self.0.entry(db).or_default().entry(name).or_default().push(taken);
     }
 
     pub(super) fn extend(&mut self, key: KeyRef<'_>, more: Vec<TakenUp>) {

@@ -1,6 +1,6 @@
-//! What snapshots tell of assertions that have taken up this instance's own writes ([`super::taken`]).
+//! What snapshots tell of assertions that have taken up writes ([`super::taken`]).
 //!
-//! A snapshot has what is live, and not which effects made it so. But of what it brings beside each other neither has taken up the other; and who wrote
+//! A snapshot's head has what its source keeps in mind of them. Beyond that it has what is live, and not which effects made it so. But of what it brings beside each other neither has taken up the other; and who wrote
 //! something that it brings had seen no more than its reign had when the snapshot was taken, nor anything that is later. What an assertion
 //! may have taken up so counts as taken up: written again is only what none that shows can have.
 
@@ -8,7 +8,8 @@ use hashbrown::HashSet;
 
 use super::Shard;
 use super::sync::Syncing;
-use super::taken::{Holder, TakenUp, added_to, own_parts};
+use super::taken::own_parts;
+use crate::clock::VectorClock;
 use crate::context::StreamContext;
 use crate::dot::Dot;
 use crate::effect::Path;
@@ -17,6 +18,7 @@ use crate::keyspace::Keyspace;
 use crate::merge::KeyRef;
 use crate::metadata::{Assigned, KeyMeta, PathMeta, path_of};
 use crate::origin::Origins;
+use crate::snapshot::{Holder, TakenUp, added_to};
 
 /// A path of a snapshot.
 struct Brought<'a> {
@@ -71,11 +73,13 @@ impl Shard {
         keyspace: &mut K,
     ) {
         let mut assigns = theirs.kinds.iter().flat_map(|kind| kind.paths.iter()).flat_map(|(_, path)| &path.assigns);
-        if self.taken.of_mut(key).is_empty() && !assigns.any(|assigned| assigned.reasserted) {
+        let told = syncing.told.of(key);
+        if self.taken.of_mut(key).is_empty() && told.is_empty() && !assigns.any(|assigned| assigned.reasserted) {
             return;
         }
         let mut taken = std::mem::take(&mut self.taken);
-        let (instance, stable) = (self.config.instance, self.stability.stable().clone());
+        let stable = self.stability.stable().clone();
+        let clock = syncing.known(key, &self.clock, &stable).0.into_owned();
         let merge = self.merge(keyspace);
         let origins = merge.origins;
         meet_all(taken.of_mut(key), theirs, &|path| Brought::new(path, syncing, origins));
@@ -90,8 +94,7 @@ impl Shard {
                 let is_contested = ours.assigns.iter().any(|a| a.reasserted && !a.dot.is_in(&stable));
                 let goes = |of: &Dot| of.is_in(&syncing.round.clock) && !brought.dots.contains(of);
                 let is_taken = |of: &Dot| {
-                    origins.instance(of.origin) == instance
-                        && goes(of)
+                    goes(of)
                         // Else it may be in the entry without a dot.
                         && !of.is_in(&syncing.round.stable)
                         && (is_contested || !of.is_in(&stable))
@@ -105,8 +108,41 @@ impl Shard {
                 taken.extend(key, own_parts(key, path, ours, &is_taken, &|of| !goes(of), &holders, origins));
             }
         }
+        for told in told {
+            let Some(known) = taken.of_mut(key).iter_mut().find(|known| known.dot == told.dot) else {
+                let more = learnt(told.clone(), theirs, ours, (&clock, &syncing.round.clock));
+                taken.extend(key, more.into_iter().collect());
+                continue;
+            };
+            known.holders.retain(|holder| told.holders.iter().all(|of| of.dot != holder.dot));
+            known.holders.extend(&told.holders);
+        }
         self.taken = taken;
     }
+}
+
+/// What the source `told` of a write that is live here, or has never been: what it lacks for another reason is gone on purpose, or decided over.
+fn learnt(
+    mut told: TakenUp,
+    theirs: &KeyMeta,
+    ours: Option<&KeyMeta>,
+    (here, there): (&VectorClock, &VectorClock),
+) -> Option<TakenUp> {
+    let beside: Vec<Holder> = {
+        let path = added_to(told.effect()?.op)?;
+        let (ours, theirs) = (ours.and_then(|ours| ours.path(path)), theirs.path(path));
+        let is_live = ours.is_some_and(|ours| ours.dots().any(|dot| *dot == told.dot));
+        if !is_live && told.dot.is_in(here) {
+            return None;
+        }
+        let is_theirs = |of: &Dot| theirs.is_some_and(|theirs| theirs.dots().any(|dot| dot == of));
+        let ours = ours.into_iter().flat_map(|ours| &ours.assigns);
+        let stays = ours.filter(|a| !a.dot.is_in(there) || is_theirs(&a.dot));
+        let unknown = stays.filter(|a| told.holders.iter().all(|of| of.dot != a.dot));
+        unknown.map(|a| Holder { dot: a.dot, reasserted: a.reasserted, has: false }).collect()
+    };
+    told.holders.extend(beside);
+    Some(told)
 }
 
 /// What was taken up of a key before meets what a snapshot brings of it.

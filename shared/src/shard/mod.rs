@@ -196,7 +196,7 @@ pub struct Shard {
     /// Where the backlog ended at the last full sync: a position before says nothing of what came with the snapshot.
     gap: Option<u64>,
     aside: Vec<Aside>,
-    /// Own writes that a re-assertion has taken up.
+    /// Writes that a re-assertion has taken up.
     taken: kept::Kept,
     /// A full sync that goes on or was broken off.
     syncing: Option<Box<Syncing>>,

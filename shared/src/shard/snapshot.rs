@@ -35,6 +35,7 @@ impl Shard {
                 .map(SnapshotForgotten::from)
                 .collect(),
             frozen: self.membership.frozen().to_vec(),
+            taken: self.taken.iter().cloned().collect(),
         }
     }
 

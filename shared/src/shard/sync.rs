@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use hashbrown::HashSet;
 
+use super::kept::Kept;
 use super::present::Present;
 use super::round::Round;
 use super::{ForgottenError, Shard, WritesRefused, stream::Stream};
@@ -64,6 +65,8 @@ pub(super) struct Syncing {
     pub(super) head: SnapshotHead,
     /// Reigns of the snapshot as origins here.
     pub(super) names: Vec<Origin>,
+    /// What the source keeps in mind of what re-assertions have taken up.
+    pub(super) told: Kept,
     pub(super) round: Round,
     /// Of syncs that broke off before it, oldest first.
     pub(super) earlier: Vec<Round>,
@@ -93,7 +96,7 @@ impl Syncing {
 
     /// What this side has of a key, as a clock and S: also what an earlier snapshot brought, whose entries without a dot stand for
     /// what was stable there.
-    fn known<'a>(
+    pub(super) fn known<'a>(
         &self,
         key: KeyRef<'_>,
         clock: &'a VectorClock,
@@ -246,7 +249,8 @@ impl Shard {
         let round = Round { clock, stable, merged: HashSet::default(), key: Round::key_of(&head) };
         let present = Some(Present::new(self.backlog.end_offset()));
         let (here, seen) = Default::default();
-        self.syncing = Some(Box::new(Syncing { head, names, round, earlier, here, present, seen }));
+        let told = Kept::told(&head, &names);
+        self.syncing = Some(Box::new(Syncing { head, names, told, round, earlier, here, present, seen }));
         Ok(())
     }
 

@@ -5,6 +5,9 @@
 //! has all of these assertions. None can come then that has not seen them, so it is known which one shows, and what that has not taken up is written
 //! again, as a new write. Every write has one author, so it counts once.
 //!
+//! Everybody keeps it in mind, of whoever, and tells it in snapshots ([`super::met`]): the author may have lost what it wrote, or hear of all this by a snapshot only,
+//! and others had what the assertion took up beside what had not seen that. Only the author writes again.
+//!
 //! It is saved, and replicas follow it. Who begins a reign does not know whether its predecessor has written again already, which it lost: so it waits until
 //! every member has the new reign. All that any of them has of the earlier ones is here then (rule 3), and what they have written again says so ([`Op::Again`]).
 
@@ -20,25 +23,8 @@ use crate::origin::Origins;
 use crate::patch::{Patch, Prior};
 use crate::record::Record;
 use crate::replid::ReplId;
+use crate::snapshot::{Holder, TakenUp, added_to};
 use crate::timestamp::Timestamp;
-
-/// An own write that a re-assertion has taken up.
-#[derive(Debug)]
-pub(super) struct TakenUp {
-    pub(super) dot: Dot,
-    /// Its effect, encoded: one that adds to what is there.
-    pub(super) effect: Vec<u8>,
-    /// Live assignments of its path, as far as they matter.
-    pub(super) holders: Vec<Holder>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Holder {
-    pub(super) dot: Dot,
-    pub(super) reasserted: bool,
-    /// Whether the write is in its payload.
-    pub(super) has: bool,
-}
 
 /// The last that shows.
 fn top<'a>(holders: impl Iterator<Item = &'a Holder>, origins: &Origins) -> Option<&'a Holder> {
@@ -47,25 +33,12 @@ fn top<'a>(holders: impl Iterator<Item = &'a Holder>, origins: &Origins) -> Opti
     holders.max_by(rank)
 }
 
-/// The path of an effect that adds.
-pub(super) fn added_to(op: Op<'_>) -> Option<Path<'_>> {
-    match op {
-        Op::Increment { path, .. } => Some(path),
-        Op::Patch { .. } => Some(Path::String),
-        _ => None,
-    }
-}
-
 /// Whether an effect writes to a place of a string, which a later write to it replaces.
 const fn is_placed(op: Op<'_>) -> bool {
     matches!(op, Op::Patch { patch: Patch::Bits { .. } | Patch::Bytes { .. }, .. })
 }
 
 impl TakenUp {
-    fn effect(&self) -> Option<Effect<'_>> {
-        group::effects(&self.effect).next()
-    }
-
     /// Follows an effect. Whether what was taken up may still have to be written again.
     fn follow(&mut self, effect: &Effect<'_>, dot: Dot, seen: &Seen<'_>, origins: &Origins) -> bool {
         let Some(own) = group::effects(&self.effect).next() else { return false };
@@ -120,7 +93,7 @@ impl Shard {
     /// Own writes that may have to be written again.
     #[must_use]
     pub fn taken_up(&self) -> usize {
-        self.taken.iter().count()
+        self.taken.iter().filter(|taken| self.origins.instance(taken.dot.origin) == self.config.instance).count()
     }
 
     /// Follows a group of effects while something is kept in mind. Nothing in it asserts anything again: see [`Shard::take_up`].
@@ -142,21 +115,20 @@ impl Shard {
         }
     }
 
-    /// Follows an effect, before it is merged, and keeps in mind what a re-assertion takes up of this instance's own. One after the other: a group may assert a path
+    /// Follows an effect, before it is merged, and keeps in mind what a re-assertion takes up. One after the other: a group may assert a path
     /// twice.
     pub(super) fn take_up<K: Keyspace>(&mut self, effect: &Effect<'_>, dot: Dot, seen: &Seen<'_>, keyspace: &mut K) {
         if !self.taken.is_empty() {
             self.follow_effect(effect, dot, seen);
         }
         let Op::Assign { path, reasserted: true, .. } = effect.op else { return };
-        let (instance, stable) = (self.config.instance, self.stability.stable().clone());
+        let stable = self.stability.stable().clone();
         let key = KeyRef { db: effect.db, name: effect.key };
         let merge = self.merge(keyspace);
         let (origins, meta) = (merge.origins, merge.table.find(key.db, key.name).map(|at| merge.table.meta(at)));
         let Some(meta) = meta.and_then(|meta| meta.path(path)) else { return };
         let is_contested = meta.assigns.iter().any(|a| a.reasserted && !a.dot.is_in(&stable));
-        let is_taken =
-            |of: &Dot| origins.instance(of.origin) == instance && seen.has(of) && (is_contested || !of.is_in(&stable));
+        let is_taken = |of: &Dot| seen.has(of) && (is_contested || !of.is_in(&stable));
         let beside = meta.assigns.iter().filter(|a| !seen.has(&a.dot));
         let mut holders: Vec<Holder> =
             beside.map(|a| Holder { dot: a.dot, reasserted: a.reasserted, has: false }).collect();
@@ -173,10 +145,11 @@ impl Shard {
             return;
         }
         let mut taken = std::mem::take(&mut self.taken);
-        let (instance, clock) = (self.config.instance, self.clock.clone());
+        let clock = self.clock.clone();
         let merge = self.merge(keyspace);
         let (origins, meta) = (merge.origins, merge.table.find(key.db, key.name).map(|at| merge.table.meta(at)));
-        let is_news = |dot: &Dot| origins.instance(dot.origin) == instance && !dot.is_in(&clock);
+        let is_news =
+            |dot: &Dot, own: &Dot| origins.instance(dot.origin) == origins.instance(own.origin) && !dot.is_in(&clock);
         let mut again: Vec<Dot> = Vec::new();
         taken.retain_of(key, |own| {
             let Some((effect, at)) = own.effect().and_then(|effect| Some((effect, added_to(effect.op)?))) else {
@@ -186,7 +159,7 @@ impl Shard {
             if path.is_some_and(|path| path.dots().any(|dot| *dot == own.dot)) {
                 return false;
             }
-            let is_again = |dot: &Dot| is_news(dot) && !again.contains(dot);
+            let is_again = |dot: &Dot| is_news(dot, &own.dot) && !again.contains(dot);
             if let Some(dot) = path.and_then(|path| find_same(path, effect.op, &is_again)) {
                 again.push(dot);
                 return false;
@@ -217,7 +190,8 @@ impl Shard {
         let origins = &self.origins;
         settled.sort_by(|a, b| a.dot.effect_order(&b.dot, origins));
         let mut group = GroupBuilder::new();
-        for own in &settled {
+        let is_own = |own: &&TakenUp| origins.instance(own.dot.origin) == self.config.instance;
+        for own in settled.iter().filter(is_own) {
             let is_lost = top(own.holders.iter(), origins).is_some_and(|top| !top.has);
             let Some(effect) = own.effect().filter(|_| is_lost) else { continue };
             // Against another type it would take that away.

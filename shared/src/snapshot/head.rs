@@ -1,5 +1,6 @@
 //! What a snapshot says before its keys.
 
+use super::TakenUp;
 use crate::clock::VectorClock;
 use crate::dot::Dot;
 use crate::instance::InstanceId;
@@ -15,6 +16,8 @@ const VERSION: u8 = 1;
 const VERSION_FORGOTTEN: u8 = 2;
 /// With what reigns had when they began; written only if that is said of some.
 const VERSION_HAD: u8 = 3;
+/// With what re-assertions have taken up; written only if that is said of something.
+const VERSION_TAKEN: u8 = 4;
 
 /// Clock, S, contexts and members. Its dots, and those of its keys, name reigns by their place in `reigns`.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +36,8 @@ pub struct SnapshotHead {
     pub forgotten: Vec<SnapshotForgotten>,
     /// Reigns of which nothing new is taken (M6).
     pub frozen: Vec<Origin>,
+    /// Writes, of whoever, that re-assertions have taken up, and of which it is not decided yet whether they are written again.
+    pub taken: Vec<TakenUp>,
 }
 
 /// An instance that was forgotten.
@@ -94,6 +99,7 @@ impl SnapshotHead {
         let has_forgotten = !(self.forgotten.is_empty() && self.frozen.is_empty());
         let tells_had = self.reigns.iter().any(|reign| reign.had.is_some());
         out.push(match (tells_had, has_forgotten) {
+            _ if !self.taken.is_empty() => VERSION_TAKEN,
             (true, _) => VERSION_HAD,
             (false, true) => VERSION_FORGOTTEN,
             (false, false) => VERSION,
@@ -114,6 +120,14 @@ impl SnapshotHead {
         for (instance, dot) in &self.joins {
             writer::instance(out, *instance);
             write_dot(out, dot);
+        }
+        if !self.taken.is_empty() {
+            writer::varint(out, self.taken.len() as u64);
+            self.taken.iter().for_each(|taken| taken.encode(out));
+            writer::flag(out, tells_had);
+            if !tells_had {
+                writer::flag(out, has_forgotten);
+            }
         }
         if tells_had {
             self.encode_had(out);
@@ -144,7 +158,7 @@ impl SnapshotHead {
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
         let version = reader.u8("snapshot version")?;
-        if ![VERSION, VERSION_FORGOTTEN, VERSION_HAD].contains(&version) {
+        if ![VERSION, VERSION_FORGOTTEN, VERSION_HAD, VERSION_TAKEN].contains(&version) {
             return Err(WireError::Version(version));
         }
         let instance = reader.instance("instance of the snapshot")?;
@@ -160,8 +174,18 @@ impl SnapshotHead {
         for _ in 0..count {
             joins.push((reader.instance("member")?, read_dot(&mut reader)?));
         }
+        let mut taken = Vec::new();
+        if version == VERSION_TAKEN {
+            for _ in 0..reader.varint("writes that were taken up")? {
+                taken.push(TakenUp::read(&mut reader)?);
+            }
+            if taken.is_empty() {
+                return Err(WireError::Invalid { what: "version of a snapshot" });
+            }
+        }
         let has_forgotten = match version {
-            VERSION_HAD => {
+            VERSION_TAKEN if !reader.flag("had")? => reader.flag("forgotten")?,
+            VERSION_HAD | VERSION_TAKEN => {
                 read_had(&mut reader, &mut reigns)?;
                 reader.flag("forgotten")?
             }
@@ -169,7 +193,7 @@ impl SnapshotHead {
         };
         let (forgotten, frozen) = if has_forgotten { read_forgotten(&mut reader)? } else { Default::default() };
         reader.finish()?;
-        Ok(Self { instance, replid, offset, reigns, joins, forgotten, frozen })
+        Ok(Self { instance, replid, offset, reigns, joins, forgotten, frozen, taken })
     }
 }
 

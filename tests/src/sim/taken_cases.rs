@@ -270,3 +270,60 @@ fn what_an_assertion_has_taken_up_is_in_the_next_one_of_the_same_instance() -> C
     world.heal()?;
     all_show_field(&mut world, "h", "f", "103")
 }
+
+/// A has added to a field and asserts it, with that, against C, which came back without what is stable. B has overwritten the field without having seen either.
+fn asserted_beside_an_overwrite(is_lost: bool) -> Result<World, String> {
+    let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+    let mut world = World::new(&plan, false);
+    let set = |value: &str| Command::HSet("f".into(), value.into());
+    let add = |by| Command::HIncrBy("f".into(), by);
+    world.command(A, "h", set("5"))?;
+    world.settle()?;
+    let backup = world.instances[C].logged();
+    world.command(A, "h", add(20))?;
+    world.settle()?;
+    world.fail_over(C, backup)?;
+    let author = if is_lost { B } else { A };
+    let logged = world.instances[B].logged();
+    world.command(author, "h", add(100))?;
+    if is_lost {
+        world.pull(B, A)?;
+        world.fail_over(B, logged)?;
+    }
+    world.command(B, "h", set("3"))?;
+    if !is_lost {
+        world.pull(A, B)?;
+    }
+    world.command(C, "h", Command::HDel("f".into()))?;
+    world.pull(C, A)?;
+    Ok(world)
+}
+
+/// Seeds 8800106760, 26100089583: a snapshot brings A an overwrite of which it cannot tell whether that had seen what A's assertion has taken up: B had by then.
+/// But B had them beside each other, and tells so.
+#[test]
+fn who_has_seen_what_an_assertion_takes_up_tells_what_had_not_seen_that() -> Check {
+    let mut world = asserted_beside_an_overwrite(false)?;
+    world.pull(A, B)?;
+    world.command(B, "other", set("1"))?;
+    let link = world.link(B, A);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(A, usize::MAX)?;
+    assert_eq!(world.instances[A].shard.taken_up(), 1);
+    world.heal()?;
+    all_show_field(&mut world, "h", "f", "103")
+}
+
+/// Seeds 25900025433, 26100022380, 26100027075, 13100301126: B has lost what it had added, and gets it back by a snapshot in which A's assertion, which does not show, has taken it
+/// up. A tells what that was.
+#[test]
+fn who_lost_what_an_assertion_has_taken_up_is_told() -> Check {
+    let mut world = asserted_beside_an_overwrite(true)?;
+    world.pull(B, A)?;
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(B, usize::MAX)?;
+    assert_eq!(world.instances[B].shard.taken_up(), 1);
+    world.heal()?;
+    all_show_field(&mut world, "h", "f", "103")
+}

@@ -133,7 +133,7 @@ impl Shard {
             pieces.item(Tag::Aside, |out| encode_aside(aside, out));
         }
         for own in taken.iter() {
-            pieces.item(Tag::Taken, |out| taken::encode(own, out));
+            pieces.item(Tag::Taken, |out| own.encode(out));
         }
         if let Some(syncing) = syncing {
             syncing::save(&mut pieces, syncing);

@@ -1,6 +1,7 @@
 //! A full sync that goes on or was broken off.
 
 use super::super::Shard;
+use super::super::kept::Kept;
 use super::super::round::Round;
 use super::super::sync::Syncing;
 use super::pieces::{Pieces, Tag};
@@ -12,8 +13,8 @@ use crate::wire::{Reader, writer};
 const HASHES: usize = 64 << 10;
 
 pub(super) fn save(pieces: &mut Pieces<'_>, syncing: &Syncing) {
-    // The names are those of the head.
-    let Syncing { head, names: _, round, earlier, here: _, present: _, seen: _ } = syncing;
+    // The names, and what it tells, are those of the head.
+    let Syncing { head, names: _, told: _, round, earlier, here: _, present: _, seen: _ } = syncing;
     pieces.item(Tag::SyncHead, |out| head.encode(out));
     for Round { clock, stable, merged, key } in earlier.iter().chain([round]) {
         pieces.item(Tag::SyncRound, |out| {
@@ -38,7 +39,8 @@ pub(super) fn decode_head(reader: &mut Reader<'_>, shard: &mut Shard) -> Result<
         return Err(SavedError::Unfitting("a join of a full sync"));
     }
     let (round, earlier, here, present, seen) = Default::default();
-    shard.syncing = Some(Box::new(Syncing { head, names, round, earlier, here, present, seen }));
+    let told = Kept::told(&head, &names);
+    shard.syncing = Some(Box::new(Syncing { head, names, told, round, earlier, here, present, seen }));
     Ok(())
 }
 
