@@ -248,6 +248,31 @@ fn a_copy_of_a_hash_whose_fields_have_all_expired_is_none() {
     }
 }
 
+/// Found by torture: a hash whose fields have all expired was captured as none, and was there still: what came from elsewhere got its TTL.
+#[test]
+fn what_is_written_to_a_hash_that_was_renamed_with_nothing_but_expired_fields() {
+    for kinds in PAIRS {
+        let cluster = Cluster::new(&kinds);
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        one.ok("HSET h before 1");
+        one.ok("HSETEX source PX 20 FIELDS 1 f 7");
+        one.ok(&format!("PEXPIREAT source {LATER}"));
+        cluster.settled();
+        cluster.cut(1, 2);
+        one.ok("DEBUG SLEEP 0.03");
+        one.ok("RENAME source h");
+        two.ok("HSET h g 1");
+        cluster.heal();
+        cluster.settled();
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 1");
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!((client.text("HGETALL h"), client.text("PTTL h")), ("[g, 1]".into(), "-1".into()), "{kinds:?}");
+        }
+    }
+}
+
 /// Expiry names no field: only the expired ones are taken away elsewhere, and what others write at once stays.
 #[test]
 fn an_expiry_takes_nothing_else() {
