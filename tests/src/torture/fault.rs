@@ -4,6 +4,7 @@ use fastrand::Rng;
 
 use crate::cluster::Cluster;
 use crate::reply;
+use crate::server::Server;
 
 /// A few values of this size are more than the backlog holds.
 const JUNK_BYTES: usize = 400_000;
@@ -23,14 +24,23 @@ pub enum Fault {
     Resync,
     /// So much is written that others cannot go on from where they were.
     Fill,
+    /// Its replica takes over, takes writes, and gives the place back.
+    Failover,
 }
 
 impl Fault {
-    const ALL: [Self; 6] = [Self::Reload, Self::Save, Self::Crash, Self::Agent, Self::Resync, Self::Fill];
+    /// The last one needs replicas.
+    const ALL: [Self; 7] =
+        [Self::Reload, Self::Save, Self::Crash, Self::Agent, Self::Resync, Self::Fill, Self::Failover];
 
     /// Any.
-    pub fn draw(rng: &mut Rng) -> Self {
-        Self::ALL[rng.usize(..Self::ALL.len())]
+    pub fn draw(rng: &mut Rng, has_replicas: bool) -> Self {
+        Self::ALL[rng.usize(..Self::ALL.len() - usize::from(!has_replicas))]
+    }
+
+    /// Whether what was not saved is lost by it.
+    pub fn loses(self) -> bool {
+        self == Self::Crash
     }
 
     /// One that leaves connections as they are.
@@ -52,10 +62,17 @@ pub fn mild(cluster: &Cluster, instance: u8, fault: Fault, rng: &mut Rng) -> Str
     format!("{instance}: {line} -> {said}")
 }
 
-/// Any. What it was, for the history.
+/// The replica is the primary from now on. What the server has not told it yet is lost here.
+pub fn promote(server: &Server, replica: &Server) {
+    replica.client().ok("REPLICAOF NO ONE");
+    server.client().ok(&format!("REPLICAOF 127.0.0.1 {}", replica.port()));
+    server.follows();
+}
+
+/// Any that needs no replica. What it was, for the history.
 pub fn happens(cluster: &mut Cluster, instance: u8, fault: Fault, rng: &mut Rng) -> String {
     match fault {
-        Fault::Reload | Fault::Save | Fault::Resync => return mild(cluster, instance, fault, rng),
+        Fault::Reload | Fault::Save | Fault::Resync | Fault::Failover => return mild(cluster, instance, fault, rng),
         Fault::Crash => cluster.site_mut(instance).server.restart(),
         Fault::Agent => {
             cluster.site(instance).agent.process().resume();

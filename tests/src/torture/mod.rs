@@ -9,6 +9,7 @@
 //! | `fault` | what happens to servers meanwhile |
 //! | `history` | what was done, for the message of a failure |
 //! | `rest` | what must be so when all is over |
+//! | `site` | connections of a site, how commands are run there |
 //! | `waiter` | clients that wait for elements |
 //! | `world` | doing it |
 
@@ -18,6 +19,7 @@ mod history;
 mod plan;
 mod rest;
 mod setup;
+mod site;
 mod waiter;
 mod world;
 

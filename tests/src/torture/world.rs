@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::command::{Command, Generator, Way};
+use super::command::Generator;
 use super::fault::{self, Fault};
 use super::history::History;
 use super::plan::{Delivery, Durability, Plan};
+use super::site::Site;
 use super::{rest, setup, waiter};
-use crate::client::{Client, words};
 use crate::cluster::{Cluster, Unequal};
 use crate::server::Server;
-use crate::{nodes, reply, wait};
+use crate::{nodes, wait};
 
 /// How long keys that expire by the clock may make sites differ that have applied everything.
 const EXPIRY_MAX: Duration = Duration::from_secs(5);
@@ -24,191 +24,209 @@ const STEPS_PER_DELIVERY: usize = 12;
 const STEPS_PER_FAULT: usize = 30;
 /// Cuts and heals of a round when everything runs at once.
 const CUTS: usize = 6;
+/// What a server is sent while it stands in for another.
+const COMMANDS_MEANWHILE: usize = 4;
 
 /// Runs all rounds. See [`super::run`].
 pub fn run(plan: &Plan, seed: u64) -> Result<usize, String> {
-    let mut rng = Rng::with_seed(seed ^ 0x7073_7465_7070_6564);
-    let mut cluster = Cluster::with(&plan.kinds, &setup::options(plan));
+    let cluster = Cluster::with(&plan.kinds, &setup::options(plan));
     let replicas = setup::replicas(&cluster, plan);
-    if plan.faults == Some(Durability::Saved) {
-        // Who comes back with nothing has to be forgotten first, by hand.
-        cluster.sites().iter().for_each(|site| nodes::save(&site.server));
-    }
+    let rng = Rng::with_seed(seed ^ 0x7073_7465_7070_6564);
     let generator = Generator::new(&plan.groups);
-    let mut history = History::default();
-    for round in 1..=plan.rounds {
-        history.note(format!("round {round}"));
-        expires(&cluster, plan, false);
-        match plan.delivery {
-            Delivery::Stepped => stepped(&mut cluster, plan, &generator, &mut rng, &mut history),
-            Delivery::Free => free(&mut cluster, plan, &generator, &mut rng, &mut history),
+    let mut world = World { cluster, replicas, plan, generator, rng, history: History::default() };
+    world.rounds().map_err(|why| format!("{plan}\n{why}"))?;
+    Ok(world.history.len())
+}
+
+struct World<'a> {
+    cluster: Cluster,
+    replicas: Vec<Server>,
+    plan: &'a Plan,
+    generator: Generator,
+    rng: Rng,
+    history: History,
+}
+
+impl World<'_> {
+    fn rounds(&mut self) -> Result<(), String> {
+        if self.plan.faults == Some(Durability::Saved) {
+            // Who comes back with nothing has to be forgotten first, by hand.
+            self.cluster.sites().iter().for_each(|site| nodes::save(&site.server));
         }
-        history.note("healed");
-        expires(&cluster, plan, true);
-        compare(&cluster, &replicas, &history).map_err(|why| format!("{plan}\n{why}"))?;
-    }
-    rest::check(&cluster, plan).map_err(|why| format!("{plan}\n{why}"))?;
-    Ok(history.len())
-}
-
-/// Lets servers delete what has expired, or keep it for now.
-fn expires(cluster: &Cluster, plan: &Plan, deletes: bool) {
-    if plan.hides {
-        let line = format!("DEBUG SET-ACTIVE-EXPIRE {}", u8::from(deletes));
-        cluster.sites().iter().for_each(|site| drop(site.client().ok(&line)));
-    }
-}
-
-/// Connections of a site: one in each of two databases.
-struct Site {
-    clients: [Client; 2],
-}
-
-impl Site {
-    fn of(cluster: &Cluster, instance: u8) -> Self {
-        let mut clients = [cluster.client(instance), cluster.client(instance)];
-        clients[1].ok("SELECT 1");
-        Self { clients }
-    }
-
-    fn run(&mut self, command: &Command) -> String {
-        let client = &mut self.clients[usize::from(command.db == 1)];
-        match command.way {
-            Way::Plain => command.lines.iter().map(|line| client.text(line)).collect(),
-            Way::Transaction => reply::text(&client.multi(&command.lines)),
-            Way::Script { aborts } => reply::text(&client.args(&script(&command.lines, aborts))),
-        }
-    }
-}
-
-/// Each line is an argument that says of how many it consists, and these.
-const SCRIPT: &str = "local replies, at = {}, 2
-while ARGV[at] do
-  local last = at + tonumber(ARGV[at])
-  replies[#replies + 1] = redis[ARGV[1]](unpack(ARGV, at + 1, last))
-  at = last + 1
-end
-return replies";
-
-/// The call of a script that runs these lines.
-fn script(lines: &[String], aborts: bool) -> Vec<Vec<u8>> {
-    let call: &[u8] = if aborts { b"call" } else { b"pcall" };
-    let counted = lines.iter().map(|line| words(line)).flat_map(|line| {
-        let count = line.len().to_string().into_bytes();
-        std::iter::once(count).chain(line)
-    });
-    [b"EVAL", SCRIPT.as_bytes(), b"0", call].map(<[u8]>::to_vec).into_iter().chain(counted).collect()
-}
-
-/// One command after the other; agents are stopped but while their site's turn to hear of the others lasts.
-fn stepped(cluster: &mut Cluster, plan: &Plan, generator: &Generator, rng: &mut Rng, history: &mut History) {
-    let sites = plan.kinds.len() as u8;
-    let mut connections: Vec<Site> = (1..=sites).map(|instance| Site::of(cluster, instance)).collect();
-    cluster.sites().iter().for_each(|site| site.agent.process().pause());
-    for _ in 0..plan.commands {
-        let instance = rng.u8(1..=sites);
-        if plan.faults.is_some() && rng.usize(..STEPS_PER_FAULT) == 0 {
-            let fault = Fault::draw(rng);
-            history.note(fault::happens(cluster, instance, fault, rng));
-            match fault {
-                Fault::Crash => {
-                    connections[usize::from(instance) - 1] = Site::of(cluster, instance);
-                    if plan.faults == Some(Durability::Saved) {
-                        // It may have to get back what it has lost before it takes writes, or to join anew.
-                        cluster.sites().iter().for_each(|site| site.agent.process().resume());
-                        drop(cluster.settled());
-                        cluster.sites().iter().for_each(|site| site.agent.process().pause());
-                        history.note("all have everything");
-                    }
-                }
-                Fault::Agent => cluster.site(instance).agent.process().pause(),
-                _ => {}
+        for round in 1..=self.plan.rounds {
+            self.history.note(format!("round {round}"));
+            self.expires(false);
+            match self.plan.delivery {
+                Delivery::Stepped => self.stepped(),
+                Delivery::Free => self.free(),
             }
-        } else if rng.usize(..STEPS_PER_DELIVERY) == 0 {
-            turn(cluster, instance, history);
-        } else {
+            self.history.note("healed");
+            self.expires(true);
+            self.compare()?;
+        }
+        rest::check(&self.cluster, self.plan)
+    }
+
+    /// Lets servers delete what has expired, or keep it for now.
+    fn expires(&self, deletes: bool) {
+        if self.plan.hides {
+            let line = format!("DEBUG SET-ACTIVE-EXPIRE {}", u8::from(deletes));
+            self.cluster.sites().iter().for_each(|site| drop(site.client().ok(&line)));
+        }
+    }
+
+    fn any_site(&mut self) -> u8 {
+        self.rng.u8(1..=self.plan.kinds.len() as u8)
+    }
+
+    fn connect(&self, instance: u8) -> Site {
+        Site::of(&self.cluster.site(instance).server)
+    }
+
+    /// One command after the other; agents are stopped but while their site's turn to hear of the others lasts.
+    fn stepped(&mut self) {
+        let mut connections: Vec<Site> = self.cluster.sites().iter().map(|site| self.connect(site.instance)).collect();
+        self.agents_pause();
+        for _ in 0..self.plan.commands {
+            let instance = self.any_site();
+            let connection = &mut connections[usize::from(instance) - 1];
+            if self.plan.faults.is_some() && self.rng.usize(..STEPS_PER_FAULT) == 0 {
+                let fault = Fault::draw(&mut self.rng, self.plan.replicas);
+                self.fault(instance, fault);
+                if fault.loses() && self.plan.faults == Some(Durability::Saved) || fault == Fault::Failover {
+                    // It may have to get back what it has lost before it takes writes.
+                    self.agents_resume();
+                    drop(self.cluster.settled());
+                    self.history.note("all have everything");
+                }
+                self.agents_pause();
+                *connection = self.connect(instance);
+            } else if self.rng.usize(..STEPS_PER_DELIVERY) == 0 {
+                self.turn(instance);
+            } else {
+                let command = self.generator.draw(&mut self.rng);
+                let reply = connection.run(&command);
+                self.history.command(instance, command, reply);
+            }
+        }
+        self.agents_resume();
+    }
+
+    fn agents_pause(&self) {
+        self.cluster.sites().iter().for_each(|site| site.agent.process().pause());
+    }
+
+    fn agents_resume(&self) {
+        self.cluster.sites().iter().for_each(|site| site.agent.process().resume());
+    }
+
+    /// The site hears of all others.
+    fn turn(&mut self, instance: u8) {
+        let agent = self.cluster.site(instance).agent.process();
+        agent.resume();
+        let others = self.cluster.sites().iter().map(|site| site.instance).filter(|other| *other != instance);
+        others.for_each(|other| self.cluster.caught_up(other, instance));
+        agent.pause();
+        self.history.note(format!("{instance} has everything"));
+    }
+
+    fn fault(&mut self, instance: u8, fault: Fault) {
+        let Self { cluster, replicas, rng, history, generator, .. } = self;
+        if fault != Fault::Failover {
+            return history.note(fault::happens(cluster, instance, fault, rng));
+        }
+        let (server, replica) = (&cluster.site(instance).server, &replicas[usize::from(instance) - 1]);
+        history.note(format!("{instance}: its replica takes over"));
+        fault::promote(server, replica);
+        let mut meanwhile = Site::of(replica);
+        for _ in 0..COMMANDS_MEANWHILE {
             let command = generator.draw(rng);
-            let reply = connections[usize::from(instance) - 1].run(&command);
+            let reply = meanwhile.run(&command);
             history.command(instance, command, reply);
         }
+        history.note(format!("{instance}: the server takes over again"));
+        fault::promote(replica, server);
     }
-    cluster.sites().iter().for_each(|site| site.agent.process().resume());
-}
 
-/// The site hears of all others.
-fn turn(cluster: &Cluster, instance: u8, history: &mut History) {
-    let agent = cluster.site(instance).agent.process();
-    agent.resume();
-    let others = cluster.sites().iter().map(|site| site.instance).filter(|other| *other != instance);
-    others.for_each(|other| cluster.caught_up(other, instance));
-    agent.pause();
-    history.note(format!("{instance} has everything"));
-}
-
-/// All sites at once, while links are cut and healed.
-fn free(cluster: &mut Cluster, plan: &Plan, generator: &Generator, rng: &mut Rng, history: &mut History) {
-    let sites = plan.kinds.len() as u8;
-    if plan.faults.is_some() {
-        let (instance, fault) = (rng.u8(1..=sites), Fault::draw(rng));
-        history.note(fault::happens(cluster, instance, fault, rng));
-        cluster.settled();
-    }
-    let cluster = &*cluster;
-    let seeds: Vec<(u8, Rng)> = (1..=sites).map(|instance| (instance, rng.fork())).collect();
-    let waiters = if plan.waits { (1..=sites).map(|instance| (instance, rng.fork())).collect() } else { vec![] };
-    let ended = AtomicBool::new(false);
-    let done: Vec<History> = std::thread::scope(|scope| {
-        let run = |(instance, mut rng): (u8, Rng)| {
-            let mut site = Site::of(cluster, instance);
-            let mut history = History::default();
-            for _ in 0..plan.commands / usize::from(sites) {
-                let command = generator.draw(&mut rng);
-                let reply = site.run(&command);
-                history.command(instance, command, reply);
-            }
-            history
-        };
-        let waits = |(instance, mut rng): (u8, Rng)| {
-            let (client, ended) = (cluster.client(instance), &ended);
-            scope.spawn(move || waiter::run(client, instance, plan, &mut rng, ended))
-        };
-        let waiters: Vec<_> = waiters.into_iter().map(waits).collect();
-        let threads: Vec<_> = seeds.into_iter().map(|seed| scope.spawn(move || run(seed))).collect();
-        for _ in 0..CUTS {
-            let (left, right) = (rng.u8(1..=sites), rng.u8(1..=sites));
-            match rng.bool() {
-                _ if plan.faults.is_some() && rng.bool() => {
-                    let fault = Fault::draw_mild(rng);
-                    history.note(fault::mild(cluster, left, fault, rng));
-                }
-                _ if left == right => {}
-                true => cluster.cut(left, right),
-                false => cluster.heal_between(left, right),
-            }
+    /// All sites at once, while links are cut and healed.
+    fn free(&mut self) {
+        if self.plan.faults.is_some() {
+            let (instance, fault) = (self.any_site(), Fault::draw(&mut self.rng, self.plan.replicas));
+            self.fault(instance, fault);
+            self.cluster.settled();
         }
-        let joined = |threads: Vec<ScopedJoinHandle<'_, History>>| {
-            threads.into_iter().map(|thread| thread.join().expect("the commands of a site run")).collect::<Vec<_>>()
+        let sites = 1..=self.plan.kinds.len() as u8;
+        let Self { cluster, plan, generator, rng, history, .. } = self;
+        let (cluster, generator, plan): (&Cluster, &Generator, &Plan) = (cluster, generator, plan);
+        let writers: Vec<(u8, Rng)> = sites.clone().map(|instance| (instance, rng.fork())).collect();
+        let waiters: Vec<(u8, Rng)> = sites.filter(|_| plan.waits).map(|instance| (instance, rng.fork())).collect();
+        let ended = AtomicBool::new(false);
+        let done: Vec<History> = std::thread::scope(|scope| {
+            let waits = |(instance, mut rng): (u8, Rng)| {
+                let (client, ended) = (cluster.client(instance), &ended);
+                scope.spawn(move || waiter::run(client, instance, plan, &mut rng, ended))
+            };
+            let writes = |(instance, mut rng): (u8, Rng)| {
+                scope.spawn(move || write(cluster, instance, generator, plan, &mut rng))
+            };
+            let waiting: Vec<_> = waiters.into_iter().map(waits).collect();
+            let writing: Vec<_> = writers.into_iter().map(writes).collect();
+            disturb(cluster, plan, rng, history);
+            let mut done = joined(writing);
+            ended.store(true, Ordering::Relaxed);
+            done.append(&mut joined(waiting));
+            done
+        });
+        done.into_iter().for_each(|one| history.append(one));
+        cluster.heal();
+    }
+
+    /// Also what no digest tells: what groups of streams have delivered.
+    fn compare(&self) -> Result<(), String> {
+        let mut unequal = None;
+        wait::within(EXPIRY_MAX, || {
+            let mut clients = self.cluster.settled();
+            unequal = self.cluster.unequal(&mut clients).or_else(|| Unequal::by_value(&mut clients));
+            unequal.is_none().then_some(())
+        });
+        let Some(unequal) = unequal else {
+            let differing = setup::compare(&self.cluster, &self.replicas);
+            return differing.map_or(Ok(()), |text| Err(format!("{text}\n{}", self.history.all())));
         };
-        let mut done = joined(threads);
-        ended.store(true, Ordering::Relaxed);
-        done.append(&mut joined(waiters));
-        done
-    });
-    done.into_iter().for_each(|one| history.append(one));
-    cluster.heal();
+        let names = unequal.keys.iter().filter_map(|key| Some(key.split_once('/')?.1.to_owned())).collect();
+        Err(format!("{}\nwhat was done to these keys:\n{}", unequal.text, self.history.of(&names)))
+    }
 }
 
-/// Also what no digest tells: what groups of streams have delivered.
-fn compare(cluster: &Cluster, replicas: &[Server], history: &History) -> Result<(), String> {
-    let mut unequal = None;
-    wait::within(EXPIRY_MAX, || {
-        let mut clients = cluster.settled();
-        unequal = cluster.unequal(&mut clients).or_else(|| Unequal::by_value(&mut clients));
-        unequal.is_none().then_some(())
-    });
-    let Some(unequal) = unequal else {
-        return setup::compare(cluster, replicas).map_or(Ok(()), |text| Err(format!("{text}\n{}", history.all())));
-    };
-    let names = unequal.keys.iter().filter_map(|key| Some(key.split_once('/')?.1.to_owned())).collect();
-    Err(format!("{}\nwhat was done to these keys:\n{}", unequal.text, history.of(&names)))
+/// A site's share of the commands.
+fn write(cluster: &Cluster, instance: u8, generator: &Generator, plan: &Plan, rng: &mut Rng) -> History {
+    let mut site = Site::of(&cluster.site(instance).server);
+    let mut history = History::default();
+    for _ in 0..plan.commands / plan.kinds.len() {
+        let command = generator.draw(rng);
+        let reply = site.run(&command);
+        history.command(instance, command, reply);
+    }
+    history
+}
+
+/// What happens while all sites write.
+fn disturb(cluster: &Cluster, plan: &Plan, rng: &mut Rng, history: &mut History) {
+    let sites = plan.kinds.len() as u8;
+    for _ in 0..CUTS {
+        let (left, right) = (rng.u8(1..=sites), rng.u8(1..=sites));
+        match rng.bool() {
+            _ if plan.faults.is_some() && rng.bool() => {
+                let fault = Fault::draw_mild(rng);
+                history.note(fault::mild(cluster, left, fault, rng));
+            }
+            _ if left == right => {}
+            true => cluster.cut(left, right),
+            false => cluster.heal_between(left, right),
+        }
+    }
+}
+
+fn joined(threads: Vec<ScopedJoinHandle<'_, History>>) -> Vec<History> {
+    threads.into_iter().map(|thread| thread.join().expect("what is run at a site ends")).collect()
 }
