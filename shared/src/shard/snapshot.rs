@@ -6,7 +6,7 @@ use crate::keyspace::Keyspace;
 use crate::merge::KeyRef;
 use crate::metadata::{KeyId, KeyMeta};
 use crate::origin::Origin;
-use crate::snapshot::{AtRest, SnapshotForgotten, SnapshotHead, SnapshotReign, key, rest};
+use crate::snapshot::{AtRest, SnapshotForgotten, SnapshotHead, SnapshotReign, TakenUp, key, rest};
 
 impl Shard {
     /// What a snapshot taken now begins with.
@@ -35,8 +35,20 @@ impl Shard {
                 .map(SnapshotForgotten::from)
                 .collect(),
             frozen: self.membership.frozen().to_vec(),
-            taken: self.taken.iter().cloned().collect(),
+            taken: self.told_taken(),
         }
+    }
+
+    /// What is kept in mind, as much of it as a head may tell: one piece of the stream, copied on the main thread. Of the rest the target judges by what
+    /// the snapshot shows.
+    fn told_taken(&self) -> Vec<TakenUp> {
+        const BYTES_MAX: usize = 4 << 20;
+        let mut bytes = 0;
+        let is_told = |taken: &&TakenUp| {
+            bytes += taken.bytes();
+            bytes <= BYTES_MAX
+        };
+        self.taken.iter().take_while(is_told).cloned().collect()
     }
 
     fn context_change(&self, origin: Origin) -> Vec<u8> {

@@ -44,6 +44,11 @@ impl TakenUp {
         group::effects(&self.effect).next()
     }
 
+    /// About so much room it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.effect.len() + self.holders.len() * size_of::<Holder>()
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         write_dot(out, &self.dot);
         writer::prefixed(out, &self.effect);
