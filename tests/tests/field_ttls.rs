@@ -3,7 +3,7 @@
 use syncer_tests::client::Client;
 use syncer_tests::cluster::Cluster;
 use syncer_tests::figures::figure;
-use syncer_tests::server::ServerKind;
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::wait;
 
 /// Servers that have them.
@@ -270,6 +270,26 @@ fn what_is_written_to_a_hash_that_was_renamed_with_nothing_but_expired_fields() 
         for client in [&mut one, &mut two] {
             assert_eq!((client.text("HGETALL h"), client.text("PTTL h")), ("[g, 1]".into(), "-1".into()), "{kinds:?}");
         }
+    }
+}
+
+/// Found by torture: what was captured as none stayed at replicas, for no expiry came after it.
+#[test]
+fn a_hash_with_nothing_but_expired_fields_goes_at_replicas_too() {
+    for kind in [ServerKind::Redis8, ServerKind::Valkey9] {
+        let primary = Server::start(kind, ServerOptions::instance(1));
+        let replica = primary.replica(ServerOptions::instance(1));
+        let (mut client, mut there) = (primary.client(), replica.client());
+        client.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        client.ok("HSETEX source PX 20 FIELDS 1 f 7");
+        client.ok(&format!("PEXPIREAT source {LATER}"));
+        client.ok("DEBUG SLEEP 0.03");
+        client.ok("RENAME source h");
+        client.ok("DEBUG SET-ACTIVE-EXPIRE 1");
+        wait::eventually("it is gone", || client.text("EXISTS h") == "0");
+        client.ok("HINCRBY h g 1");
+        wait::eventually("the replica has what came then", || there.text("HGETALL h") == "[g, 1]");
+        assert_eq!(there.text("PTTL h"), "-1", "{kind}");
     }
 }
 

@@ -28,6 +28,9 @@ pub trait Sink {
     /// This key is captured whole for want of a better way.
     fn whole(&mut self, db: u32, key: &[u8]);
 
+    /// This key is there and has nothing in it.
+    fn hollow(&mut self, db: u32, key: &[u8]);
+
     /// Takes new elements of a list.
     fn list_push<'v>(&mut self, write: (u32, &[u8]), ttl: TtlNote, end: End, values: impl Iterator<Item = &'v [u8]>);
 
@@ -224,8 +227,7 @@ impl<'a, D: Keyspace, S: Sink> Resolver<'a, D, S> {
         if any {
             self.push(write, TtlNote::None, expire_at.map_or(Op::Persist, |at| Op::Expire { at }));
         } else if self.dataset.kind(db, key) == Some(Kind::Hash) {
-            // All its fields have expired. `COPY` makes a hash of such on Valkey 9.1, which then stays for ever.
-            self.dataset.delete(db, key, ClearReason::Deleted);
+            self.sink.hollow(db, key);
         }
     }
 

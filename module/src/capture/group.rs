@@ -18,6 +18,8 @@ pub struct Group {
     pub before: Before,
     /// Keys captured whole for want of a better way.
     pub whole: Vec<(u32, Box<[u8]>)>,
+    /// Hashes all of whose fields have expired.
+    pub hollow: Vec<(u32, Box<[u8]>)>,
     /// Edits of lists.
     pub drafts: Drafts,
 }
@@ -28,6 +30,7 @@ impl Group {
         self.builder.clear();
         self.before.clear();
         self.whole.clear();
+        self.hollow.clear();
         self.drafts.clear();
     }
 }
@@ -57,6 +60,10 @@ impl Sink for Group {
     #[inline]
     fn list_push<'v>(&mut self, write: (u32, &[u8]), ttl: TtlNote, end: End, values: impl Iterator<Item = &'v [u8]>) {
         self.drafts.push(self.builder.count(), write, ttl, end, values);
+    }
+
+    fn hollow(&mut self, db: u32, key: &[u8]) {
+        self.hollow.push((db, key.into()));
     }
 
     fn guess(&mut self) {

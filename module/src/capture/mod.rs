@@ -53,7 +53,8 @@ pub use published::{set_channels as set_published, set_functions};
 pub use role::Mode;
 pub use touch::flush as flush_touches;
 
-use syncer_shared::effect::{Effect, FlushScope, TtlNote};
+use syncer_shared::effect::{ClearReason, Effect, FlushScope, TtlNote};
+use syncer_shared::keyspace::Keyspace;
 
 use crate::keyspace::{applying, field_ttls};
 use crate::redis::filter::Call;
@@ -440,11 +441,25 @@ impl Capture {
         self.commit(context, &mut ServerDataset::new(context));
     }
 
+    /// Deletes hashes all of whose fields have expired, here and at replicas: they were captured as none. `COPY` makes such on Valkey 9.1, which would
+    /// stay for ever.
+    fn delete_hollow(&mut self, context: &Context, dataset: &mut ServerDataset<'_>) {
+        for (db, key) in self.group.hollow.drain(..) {
+            dataset.delete(db, &key, ClearReason::Deleted);
+            let home = context.db();
+            if replication::needed() && context.select(db) {
+                notify::replicate_del(context, &key);
+                context.select(home);
+            }
+        }
+    }
+
     /// Logs the group that was built. I-1: within the propagation unit of the write.
     fn commit(&mut self, context: &Context, dataset: &mut ServerDataset<'_>) {
         if self.group.builder.is_empty() && self.group.drafts.is_empty() {
             return;
         }
+        self.delete_hollow(context, dataset);
         match state::shard() {
             Ok(mut shard) => {
                 replication::drain(context, &mut shard);
@@ -453,7 +468,7 @@ impl Capture {
                     shard.add_changed(&mut self.group.builder, dataset);
                 }
                 self.coalescing.captured(self.group.builder.body(), now_ms);
-                let Group { builder, before, drafts, whole: _ } = &self.group;
+                let Group { builder, before, drafts, .. } = &self.group;
                 let record = if drafts.is_empty() {
                     shard.commit(builder, before, dataset, now_ms)
                 } else {

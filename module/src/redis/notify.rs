@@ -86,6 +86,14 @@ pub fn replicate_select(context: &Context) {
     unsafe { api!(RedisModule_Replicate)(context.raw(), name, format, c_longlong::from(context.db())) };
 }
 
+/// Sends `DEL key` to replicas and the append-only file, in the database of the context.
+pub fn replicate_del(context: &Context, key: &[u8]) {
+    let (name, format) = (c"DEL".as_ptr(), c"b".as_ptr());
+    let start: *const c_char = key.as_ptr().cast();
+    // SAFETY: the context is valid; format "b" takes an address and a length, whose bytes the server copies.
+    unsafe { api!(RedisModule_Replicate)(context.raw(), name, format, start, key.len()) };
+}
+
 /// Passes the current command on to replicas and the append-only file as it came.
 pub fn replicate_verbatim(context: &Context) {
     // SAFETY: the context is that of a command.

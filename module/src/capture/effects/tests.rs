@@ -41,6 +41,8 @@ impl Sink for Told {
 
     fn whole(&mut self, _: u32, _: &[u8]) {}
 
+    fn hollow(&mut self, _: u32, _: &[u8]) {}
+
     fn list_push<'v>(&mut self, write: (u32, &[u8]), ttl: TtlNote, end: End, values: impl Iterator<Item = &'v [u8]>) {
         let values: Vec<_> = values.map(String::from_utf8_lossy).collect();
         let note = if ttl == TtlNote::None { String::new() } else { format!(" [{ttl:?}]") };
