@@ -304,7 +304,9 @@ fn asserted_beside_an_overwrite(is_lost: bool) -> Result<World, String> {
 #[test]
 fn who_has_seen_what_an_assertion_takes_up_tells_what_had_not_seen_that() -> Check {
     let mut world = asserted_beside_an_overwrite(false)?;
-    world.pull(A, B)?;
+    for source in [C, A] {
+        world.pull(source, B)?;
+    }
     world.command(B, "other", set("1"))?;
     let link = world.link(B, A);
     assert!(world.begin_sync(link)?);
