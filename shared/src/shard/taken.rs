@@ -145,8 +145,14 @@ impl Shard {
             return;
         }
         let mut taken = std::mem::take(&mut self.taken);
-        let clock = self.clock.clone();
-        let merge = self.merge(keyspace);
+        let (clock, stable) = (self.clock.clone(), self.stability.stable().clone());
+        let mut merge = self.merge(keyspace);
+        // What every member has may be pruned, and be in the entry without a dot: that says no less than where it is not (I-12).
+        let is_shown = |own: &&mut TakenUp| {
+            let at = own.effect().and_then(|effect| added_to(effect.op));
+            own.is_settled(&stable) && at.is_some_and(|at| merge.native(key, at).is_some())
+        };
+        let shown: Vec<Dot> = taken.of_mut(key).iter_mut().filter(is_shown).map(|own| own.dot).collect();
         let (origins, meta) = (merge.origins, merge.table.find(key.db, key.name).map(|at| merge.table.meta(at)));
         let is_news =
             |dot: &Dot, own: &Dot| origins.instance(dot.origin) == origins.instance(own.origin) && !dot.is_in(&clock);
@@ -165,6 +171,9 @@ impl Shard {
                 return false;
             }
             let live: Vec<Dot> = path.into_iter().flat_map(|path| &path.assigns).map(|a| a.dot).collect();
+            if live.is_empty() && shown.contains(&own.dot) {
+                return true;
+            }
             let is_known = |dot: &Dot| own.holders.iter().any(|holder| holder.dot == *dot);
             let are_known = live.iter().all(is_known);
             own.holders.retain(|holder| live.contains(&holder.dot));
