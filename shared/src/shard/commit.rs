@@ -140,7 +140,7 @@ impl Shard {
     /// The same of a group that clients have written.
     pub(super) fn encode_captured(&mut self, group: &GroupBuilder, ts: Timestamp, before: &Before) -> usize {
         if let Some(origin) = self.me {
-            self.follow_taken(group.body(), Dot { ts, index: 0, origin }, &Seen::Everything);
+            self.follow_captured(group.body(), Dot { ts, index: 0, origin });
         }
         self.encode_own(group, ts, |record| Record::captured(record, before))
     }

@@ -53,7 +53,7 @@ impl Shard {
                     return Ok(());
                 }
                 let origin = self.follow(&group)?;
-                self.follow_taken(group.body, Dot { ts: group.ts, index: 0, origin }, &Seen::Everything);
+                self.follow_captured(group.body, Dot { ts: group.ts, index: 0, origin });
                 self.changed.clear();
                 self.has_written = true;
                 let waits = before.is_empty() && !group.urgent && self.has_room(group.frame.len());

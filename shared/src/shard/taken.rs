@@ -106,6 +106,21 @@ impl Shard {
         }
     }
 
+    /// Follows a group that clients have written here, before it is logged. While a full sync goes on they count as not having seen what that has
+    /// brought, to everybody.
+    pub(super) fn follow_captured(&mut self, body: &[u8], dot: Dot) {
+        if self.taken.is_empty() {
+            return;
+        }
+        let clock = self.is_syncing().then(|| self.clock.clone());
+        let seen = clock.as_ref().map_or(Seen::Everything, |clock| Seen::Context {
+            clock,
+            group: (dot.origin, dot.ts),
+            lacks: None,
+        });
+        self.follow_taken(body, dot, &seen);
+    }
+
     fn follow_effect(&mut self, effect: &Effect<'_>, dot: Dot, seen: &Seen<'_>) {
         let Self { taken, origins, .. } = self;
         let follows = |own: &mut TakenUp| own.follow(effect, dot, seen, origins);

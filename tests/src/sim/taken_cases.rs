@@ -349,3 +349,19 @@ fn who_lost_what_an_assertion_has_taken_up_is_told() -> Check {
     world.heal()?;
     all_show_field(&mut world, "h", "f", "103")
 }
+
+/// B's client overwrites the field while the snapshot comes in: to everybody else it has not seen what that brings, nor what an assertion in it has taken up.
+#[test]
+fn who_writes_while_a_snapshot_tells_has_not_seen_what_it_tells() -> Check {
+    let mut world = asserted_beside_an_overwrite(true)?;
+    world.pull(B, A)?;
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(B, 1)?;
+    assert!(world.instances[B].shard.is_syncing());
+    assert_eq!(world.instances[B].shard.taken_up(), 1);
+    world.command(B, "h", Command::HSet("f".into(), "7".into()))?;
+    world.step_sync(B, usize::MAX)?;
+    world.heal()?;
+    all_show_field(&mut world, "h", "f", "107")
+}
