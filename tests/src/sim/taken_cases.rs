@@ -2,8 +2,10 @@
 //! has written what only the other one has writes it again.
 
 use syncer_shared::effect::Path;
+use syncer_shared::instance::InstanceId;
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::Rules;
+use syncer_shared::shard::{Restorer, ShardConfig};
 
 use super::cases::{A, B, C, plan, set, world};
 use super::client::Command;
@@ -364,4 +366,23 @@ fn who_writes_while_a_snapshot_tells_has_not_seen_what_it_tells() -> Check {
     world.step_sync(B, usize::MAX)?;
     world.heal()?;
     all_show_field(&mut world, "h", "f", "107")
+}
+
+/// Who begins with the state of another instance, as by a file of the servers' own kind, tells of it like that one: the author may hear of it by a snapshot only.
+#[test]
+fn what_an_assertion_has_taken_up_is_known_to_who_takes_over_the_state() -> Check {
+    let world = asserted_beside_an_overwrite(false)?;
+    let from = &world.instances[A].shard;
+    let config = ShardConfig::new(InstanceId::new(4).ok_or("an id")?);
+    let mut restorer = Restorer::new(config);
+    let mut result = Ok(());
+    from.save(&mut |piece| {
+        if result.is_ok() {
+            result = restorer.push(piece);
+        }
+    });
+    let newcomer = result.and_then(|()| restorer.finish()).map_err(|error| error.to_string())?;
+    assert_eq!(from.snapshot_head().taken.len(), 1);
+    assert_eq!(newcomer.snapshot_head().taken, from.snapshot_head().taken);
+    Ok(())
 }

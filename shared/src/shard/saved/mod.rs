@@ -346,8 +346,6 @@ impl Shard {
     fn adopt(&mut self, from: InstanceId) {
         let me = self.config.instance;
         self.past.clear();
-        // Its author has it in mind.
-        self.taken = super::kept::Kept::default();
         self.peers.remove(&me);
         self.introduced.remove(&me);
         self.stability.forget_reports(me);
