@@ -4,7 +4,7 @@
 //! something that it brings had seen no more than its reign had when the snapshot was taken, nor anything that is later. What an assertion
 //! may have taken up so counts as taken up: written again is only what none that shows can have.
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
 use super::Shard;
 use super::sync::Syncing;
@@ -108,14 +108,17 @@ impl Shard {
                 taken.extend(key, own_parts(key, path, ours, &is_taken, &|of| !goes(of), &holders, origins));
             }
         }
+        // Of a counter there may be tens of thousands.
+        let mut places: HashMap<Dot, usize, foldhash::fast::RandomState> =
+            taken.of_mut(key).iter().enumerate().map(|(at, known)| (known.dot, at)).collect();
         for told in told {
-            let Some(known) = taken.of_mut(key).iter_mut().find(|known| known.dot == told.dot) else {
-                let more = learnt(told.clone(), theirs, ours, (&clock, &syncing.round.clock));
-                taken.extend(key, more.into_iter().collect());
-                continue;
-            };
-            known.holders.retain(|holder| told.holders.iter().all(|of| of.dot != holder.dot));
-            known.holders.extend(&told.holders);
+            if let Some(known) = places.get(&told.dot).and_then(|at| taken.of_mut(key).get_mut(*at)) {
+                known.holders.retain(|holder| told.holders.iter().all(|of| of.dot != holder.dot));
+                known.holders.extend(&told.holders);
+            } else if let Some(more) = learnt(told.clone(), theirs, ours, (&clock, &syncing.round.clock)) {
+                places.insert(more.dot, taken.of_mut(key).len());
+                taken.extend(key, vec![more]);
+            }
         }
         self.taken = taken;
     }
@@ -131,8 +134,8 @@ fn learnt(
     let beside: Vec<Holder> = {
         let path = added_to(told.effect()?.op)?;
         let (ours, theirs) = (ours.and_then(|ours| ours.path(path)), theirs.path(path));
-        let is_live = ours.is_some_and(|ours| ours.dots().any(|dot| *dot == told.dot));
-        if !is_live && told.dot.is_in(here) {
+        let is_live = || ours.is_some_and(|ours| ours.dots().any(|dot| *dot == told.dot));
+        if told.dot.is_in(here) && !is_live() {
             return None;
         }
         let is_theirs = |of: &Dot| theirs.is_some_and(|theirs| theirs.dots().any(|dot| dot == of));
