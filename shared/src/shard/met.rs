@@ -115,7 +115,7 @@ impl Shard {
             if let Some(known) = places.get(&told.dot).and_then(|at| taken.of_mut(key).get_mut(*at)) {
                 known.holders.retain(|holder| told.holders.iter().all(|of| of.dot != holder.dot));
                 known.holders.extend(&told.holders);
-            } else if let Some(more) = learnt(told.clone(), theirs, ours, (&clock, &syncing.round.clock)) {
+            } else if let Some(more) = learnt(told.clone(), theirs, ours, (&clock, &stable, &syncing.round.clock)) {
                 places.insert(more.dot, taken.of_mut(key).len());
                 taken.extend(key, vec![more]);
             }
@@ -129,12 +129,13 @@ fn learnt(
     mut told: TakenUp,
     theirs: &KeyMeta,
     ours: Option<&KeyMeta>,
-    (here, there): (&VectorClock, &VectorClock),
+    (here, stable, there): (&VectorClock, &VectorClock, &VectorClock),
 ) -> Option<TakenUp> {
     let beside: Vec<Holder> = {
         let path = added_to(told.effect()?.op)?;
         let (ours, theirs) = (ours.and_then(|ours| ours.path(path)), theirs.path(path));
-        let is_live = || ours.is_some_and(|ours| ours.dots().any(|dot| *dot == told.dot));
+        // I-12: what is stable may be folded here, and not at a replica.
+        let is_live = || !told.dot.is_in(stable) && ours.is_some_and(|ours| ours.dots().any(|dot| *dot == told.dot));
         if told.dot.is_in(here) && !is_live() {
             return None;
         }
