@@ -127,6 +127,10 @@ fn run(context: &Context, args: Args<'_>, reads: bool) -> Result<(), CallError> 
         None => Given::Reply(passthrough::run(context, inner, run_as)),
     };
     with(|capture| capture.nested = outside);
+    if threads::adds_vector(inner) && !given.is_error() && !given.is_one() && replication::needed() {
+        // Redis 8.2 keeps a new vector of an element that is there to itself: its replicas and its file have the old one.
+        notify::replicate(context, inner);
+    }
     if let Some(before) = before {
         finish(context, inner, before, &given);
     }

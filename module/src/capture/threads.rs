@@ -11,7 +11,7 @@ use crate::redis::{Args, Text};
 /// transactions and scripts, but not where a module calls.
 #[must_use]
 pub fn without(args: Args<'_>) -> Option<SmallVec<[Text<'_>; 8]>> {
-    if !is(args, 0, b"vadd") {
+    if !adds_vector(args) {
         return None;
     }
     let first = options(args)?;
@@ -29,6 +29,12 @@ pub fn without(args: Args<'_>) -> Option<SmallVec<[Text<'_>; 8]>> {
         at += if has_value { 2 } else { 1 };
     }
     (kept.len() < args.len()).then_some(kept)
+}
+
+/// Whether it is `VADD`.
+#[must_use]
+pub fn adds_vector(args: Args<'_>) -> bool {
+    is(args, 0, b"vadd")
 }
 
 /// Where the options begin in `VADD key [REDUCE dim] (FP32 blob | VALUES num value ...) element [option ...]`.

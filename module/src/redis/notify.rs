@@ -1,6 +1,6 @@
 //! Keyspace events and the post-notification job: what changed, and the moment to act on it.
 
-use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_longlong, c_void};
 use std::ptr::{self, NonNull};
 
 use redis_module::raw;
@@ -8,7 +8,7 @@ use redis_module::raw::{RedisModuleCtx, RedisModuleString};
 
 use super::context::Context;
 use super::guard::guard;
-use super::string::Text;
+use super::string::{Args, Text};
 use super::{expiry, ok};
 use crate::capture;
 
@@ -92,6 +92,14 @@ pub fn replicate_del(context: &Context, key: &[u8]) {
     let start: *const c_char = key.as_ptr().cast();
     // SAFETY: the context is valid; format "b" takes an address and a length, whose bytes the server copies.
     unsafe { api!(RedisModule_Replicate)(context.raw(), name, format, start, key.len()) };
+}
+
+/// Sends a command to replicas and the append-only file, in the database of the context.
+pub fn replicate(context: &Context, args: Args<'_>) {
+    let Some(name) = args.bytes(0).and_then(|name| CString::new(name).ok()) else { return };
+    let rest = args.from(1);
+    // SAFETY: the context and the strings are valid; format "v" takes a vector of strings and its length, of which the server keeps its own.
+    unsafe { api!(RedisModule_Replicate)(context.raw(), name.as_ptr(), c"v".as_ptr(), rest.raw(), rest.len()) };
 }
 
 /// Passes the current command on to replicas and the append-only file as it came.

@@ -22,7 +22,7 @@ use syncer_shared::metadata::Payload;
 use syncer_shared::stream::{Part, StreamId};
 
 use crate::keyspace::{ServerKeyspace, with_keyspace};
-use crate::redis::passthrough::{self, As, Outcome};
+use crate::redis::passthrough::{self, As, Leaf, Outcome};
 use crate::redis::{Args, Context, OwnedText, Text};
 
 /// What an operation on a stream is worth knowing before.
@@ -77,6 +77,15 @@ impl Given {
     /// Whether the command failed.
     pub fn is_error(&self) -> bool {
         matches!(self, Self::Reply(outcome) if outcome.is_error())
+    }
+
+    /// Whether it is the number 1.
+    pub fn is_one(&self) -> bool {
+        let mut is_one = false;
+        if let Self::Reply(outcome) = self {
+            outcome.leaves(&mut |leaf| is_one |= leaf == Leaf::Integer(1));
+        }
+        is_one
     }
 
     /// Gives it to the client.
