@@ -356,6 +356,25 @@ on_all_kinds! {
         cluster.converged();
     }
 
+    /// Found by torture: what is not pending any more when it is looked at was not given, it was thought, and the other site would have given it again.
+    fn what_a_blocked_reader_acknowledges_at_once_is_given_nowhere_else(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("XGROUP CREATE x g 0 MKSTREAM");
+        cluster.converged();
+        let (mut reader, mut observer) = (cluster.client(1), cluster.client(1));
+        let mut added = String::new();
+        for _ in 0..5 {
+            reader.block("XREADGROUP GROUP g a BLOCK 0 STREAMS x >", &mut observer);
+            added = one.text("XADD x * f v");
+            reader.receive().expect("entries");
+            assert_eq!(reader.text(&format!("XACK x g {added}")), "1");
+        }
+        wait::eventually("the other site hears how far the group is", || two.text("XINFO GROUPS x").contains(&added));
+        cluster.converged();
+        assert_eq!(read(&mut two, "b", "STREAMS x >"), [""; 0]);
+        assert!(pending(&mut two, "x").is_empty());
+    }
+
     /// Who came back from an old file removes entries that are known everywhere: they are asserted again, older ones after younger ones (2.2 rule 5).
     fn entries_that_are_asserted_again_leave_the_last_id(cluster: 2) {
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));

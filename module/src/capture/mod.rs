@@ -51,6 +51,7 @@ pub use dataset::ServerDataset;
 pub use heartbeat::{go_on, saw_types};
 pub use published::{set_channels as set_published, set_functions};
 pub use role::Mode;
+pub use stream::blocking;
 pub use touch::flush as flush_touches;
 
 use syncer_shared::effect::{ClearReason, Effect, FlushScope, TtlNote};
@@ -131,6 +132,7 @@ crate::redis::server_local! {
 /// Logs what waits to be logged, since somebody is to hear of everything that clients have written.
 pub fn flush(context: &Context) {
     touch::flush(context);
+    blocking::before_remote(context);
     coalesce::flush(context);
 }
 
@@ -188,6 +190,9 @@ pub fn on_event(context: &Context, name: &[u8], key: &[u8]) {
     }
     if matches!(event, Event::HTtl | Event::HExpired | Event::Replaced | Event::Other) {
         field_ttls::saw();
+    }
+    if event == Event::Stream {
+        crate::keyspace::stream::saw_write();
     }
     if event == Event::Del {
         field_ttls::forget_key(context.db(), key);

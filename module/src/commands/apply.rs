@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use syncer_shared::shard::{Applied, Batch, Outcome};
 
 use super::arguments::{Arguments, CommandError};
-use crate::capture::replication;
+use crate::capture::{blocking, replication};
 use crate::keyspace::with_keyspace;
 use crate::redis::config::APPLY_SLICE_US;
 use crate::redis::timer::now_ms;
@@ -50,6 +50,7 @@ impl Run for Apply {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
         let batch = parse(Arguments(args))?;
         crate::capture::flush_touches(context);
+        blocking::before_remote(context);
         let begun = Instant::now();
         let slice = Duration::from_micros(APPLY_SLICE_US.get().unsigned_abs());
         let mut budget = Budget { slice, begun: None, asked: 0 };
@@ -60,6 +61,7 @@ impl Run for Apply {
         let applied =
             with_keyspace(context, |keyspace| shard.apply(&batch, keyspace, now_ms(), &mut || budget.lasts()))?;
         replication::drain(context, &mut shard);
+        blocking::after_remote(context);
         let token = if applied.groups > 0 { shard.clock_token().to_string() } else { String::new() };
         write(context, &applied, begun.elapsed(), &token);
         Ok(())

@@ -9,7 +9,7 @@ mod open;
 mod payload;
 pub mod plain;
 mod server;
-mod stream;
+pub mod stream;
 mod string;
 mod tail;
 mod whole;

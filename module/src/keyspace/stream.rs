@@ -1,5 +1,6 @@
 //! Streams: their parts as the server has them.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::CStr;
 
@@ -12,6 +13,26 @@ use super::event::Event;
 use super::server::ServerKeyspace;
 use super::tail::{LATE_CONSUMER, field};
 use crate::redis::{Element, KeyType, OwnedText, Reply, Text, call};
+
+crate::redis::server_local! {
+    static WRITTEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Streams have been written: who waits for entries may be given some.
+pub fn saw_write() {
+    WRITTEN.set(true);
+}
+
+/// Whether streams have been written since [`forget_writes`].
+#[must_use]
+pub fn saw_writes() -> bool {
+    WRITTEN.get()
+}
+
+/// What was given since was looked at.
+pub fn forget_writes() {
+    WRITTEN.set(false);
+}
 
 /// So many deliveries are asked for at once.
 const DELIVERIES_AT_ONCE: usize = 1000;
@@ -33,6 +54,7 @@ impl ServerKeyspace<'_> {
     /// Whether the server holds it: it keeps no delivery without its entry and its group.
     pub(super) fn put_part(&mut self, db: u32, key: &[u8], name: &[u8], value: Value<'_>) -> bool {
         let (context, expiry) = (self.context, self.expiry);
+        saw_write();
         match (Part::parse(name), value) {
             (Some(Part::Entry(id)), Value::Bytes(fields)) => {
                 self.at(db, key).put_entry(context, expiry, id, fields);

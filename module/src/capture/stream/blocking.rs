@@ -10,7 +10,7 @@ use syncer_shared::stream::StreamId;
 use super::read::{Reading, deliver, keyspace_ids};
 use super::{Changes, last_id, position};
 use crate::capture::{Mode, role, with};
-use crate::keyspace::{ServerKeyspace, with_keyspace};
+use crate::keyspace::{ServerKeyspace, stream, with_keyspace};
 use crate::redis::filter::Call;
 use crate::redis::timer::{self, Tick};
 use crate::redis::{Args, Context, client, detached};
@@ -88,6 +88,42 @@ pub fn watch(command: &Call, client: u64) {
     });
 }
 
+/// Looks at what blocked clients were given, before remote effects are applied: of what these change it cannot be told apart.
+pub fn before_remote(context: &Context) {
+    if stream::saw_writes() && role::mode() == Mode::Primary && WATCHES.with_borrow(|watches| !watches.is_empty()) {
+        let mut watches = WATCHES.take();
+        log_given(context, &mut watches);
+        WATCHES.with_borrow_mut(|all| all.append(&mut watches));
+    }
+    stream::forget_writes();
+}
+
+/// Remote effects have been applied: what groups have delivered now nobody was given here.
+pub fn after_remote(context: &Context) {
+    if stream::saw_writes() {
+        WATCHES.with_borrow_mut(|watches| {
+            for watch in watches.iter_mut() {
+                let now = with_keyspace(context, |keyspace| position(keyspace, watch.db, &watch.key, &watch.group));
+                watch.position = now.unwrap_or(watch.position);
+            }
+        });
+    }
+}
+
+/// What was given and acknowledged since the last look is not pending any more: then only how far its group is is left to tell, by one
+/// of those who wait.
+fn log_given(context: &Context, watches: &mut [Watch]) {
+    let mut told: Vec<usize> = Vec::new();
+    for at in 0..watches.len() {
+        let (before, [watch, ..]) = watches.split_at_mut(at) else { return };
+        let is_told = told.iter().any(|other| before.get(*other).is_some_and(|other| other.is_of_group(watch)));
+        if let Some(changes) = with_keyspace(context, |keyspace| watch.changes(keyspace, is_told)) {
+            with(|capture| capture.log_changes(context, watch.db, &watch.key, &changes));
+            told.push(at);
+        }
+    }
+}
+
 /// Looks at what blocked clients were given.
 struct Look;
 
@@ -97,11 +133,7 @@ impl Tick for Look {
         if role::mode() != Mode::Primary {
             return;
         }
-        for watch in &mut watches {
-            if let Some(changes) = with_keyspace(context, |keyspace| watch.changes(keyspace)) {
-                with(|capture| capture.log_changes(context, watch.db, &watch.key, &changes));
-            }
-        }
+        log_given(context, &mut watches);
         watches.retain(|watch| client::info(watch.client).is_some_and(|info| info.is_blocked));
         WATCHES.with_borrow_mut(|all| {
             all.append(&mut watches);
@@ -113,8 +145,12 @@ impl Tick for Look {
 }
 
 impl Watch {
-    /// What was delivered since the last look. What other sites have delivered, or came late, is not among it.
-    fn changes(&mut self, keyspace: &mut ServerKeyspace<'_>) -> Option<Changes> {
+    fn is_of_group(&self, other: &Self) -> bool {
+        self.db == other.db && self.key == other.key && self.group == other.group
+    }
+
+    /// What was delivered since the last look; nothing if it is but the position, and that is told. What other sites have delivered, or came late, is not among it.
+    fn changes(&mut self, keyspace: &mut ServerKeyspace<'_>, is_told: bool) -> Option<Changes> {
         let after = position(keyspace, self.db, &self.key, &self.group).filter(|after| *after > self.position)?;
         let mut ids = keyspace_ids(keyspace, self.db, &self.key, self.position, after);
         self.position = after;
@@ -124,6 +160,6 @@ impl Watch {
             owner.map(|(_, owner)| owner).as_deref() == wanted
         });
         let last = last_id(keyspace, self.db, &self.key)?;
-        (!ids.is_empty()).then(|| deliver(0, &self.group, wanted, after, &ids, last))
+        (!ids.is_empty() || !is_told).then(|| deliver(0, &self.group, wanted, after, &ids, last))
     }
 }
