@@ -375,6 +375,23 @@ on_all_kinds! {
         assert!(pending(&mut two, "x").is_empty());
     }
 
+    /// Found by torture: who reads again up to where the group was when it began to wait was given nothing, it was thought.
+    fn a_blocked_reader_is_given_again_what_the_group_went_back_before(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("XGROUP CREATE x g 0 MKSTREAM");
+        one.ok("XGROUP CREATE y g 0 MKSTREAM");
+        let added = one.text("XADD x * f v");
+        assert_eq!(read(&mut one, "a", "STREAMS x >"), [added.as_str()]);
+        cluster.converged();
+        let (mut reader, mut observer) = (cluster.client(1), cluster.client(1));
+        reader.block("XREADGROUP GROUP g b BLOCK 0 STREAMS y x > >", &mut observer);
+        one.multi(&["XGROUP SETID x g 0", "XADD y 1-1 f v"]);
+        assert_eq!(reply::items(&reader.receive().expect("entries")).len(), 2);
+        wait::eventually("the other site hears of it", || pending(&mut two, "x").get(&added).is_some_and(|a| a == "b"));
+        cluster.converged();
+        assert_eq!(read(&mut two, "b", "STREAMS x >"), [""; 0]);
+    }
+
     /// Who came back from an old file removes entries that are known everywhere: they are asserted again, older ones after younger ones (2.2 rule 5).
     fn entries_that_are_asserted_again_leave_the_last_id(cluster: 2) {
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));

@@ -5,7 +5,7 @@
 
 use super::looks::{After, Before};
 use super::shape::{Class, Shape};
-use super::stream::Given;
+use super::stream::{Given, blocking};
 use super::{Mode, ServerDataset, replication, role, threads, with};
 use crate::redis::passthrough::{self, As};
 use crate::redis::{Args, Command, CommandResult, Context, Run, client, entry, notify};
@@ -119,6 +119,10 @@ fn run(context: &Context, args: Args<'_>, reads: bool) -> Result<(), CallError> 
     if reads != (shape == Shape::PfCount) {
         return Err(CallError::NotAWrite);
     }
+    let moves_groups = shape == Shape::Stream && name.eq_ignore_ascii_case(b"xgroup");
+    if moves_groups {
+        blocking::before_move(context);
+    }
     let before = begin(context, inner, class, shape);
     let run_as = As { user: client::current_user(context).is_some(), replicated: !reads };
     let outside = with(|capture| capture.nested.replace(context.db())).flatten();
@@ -133,6 +137,9 @@ fn run(context: &Context, args: Args<'_>, reads: bool) -> Result<(), CallError> 
     }
     if let Some(before) = before {
         finish(context, inner, before, &given);
+    }
+    if moves_groups {
+        blocking::after_move(context);
     }
     given.reply(context, inner);
     Ok(())

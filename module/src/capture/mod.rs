@@ -132,7 +132,7 @@ crate::redis::server_local! {
 /// Logs what waits to be logged, since somebody is to hear of everything that clients have written.
 pub fn flush(context: &Context) {
     touch::flush(context);
-    blocking::before_remote(context);
+    blocking::before_move(context);
     coalesce::flush(context);
 }
 

@@ -50,7 +50,7 @@ impl Run for Apply {
     fn run(context: &Context, args: Args<'_>) -> CommandResult {
         let batch = parse(Arguments(args))?;
         crate::capture::flush_touches(context);
-        blocking::before_remote(context);
+        blocking::before_move(context);
         let begun = Instant::now();
         let slice = Duration::from_micros(APPLY_SLICE_US.get().unsigned_abs());
         let mut budget = Budget { slice, begun: None, asked: 0 };
@@ -61,7 +61,7 @@ impl Run for Apply {
         let applied =
             with_keyspace(context, |keyspace| shard.apply(&batch, keyspace, now_ms(), &mut || budget.lasts()))?;
         replication::drain(context, &mut shard);
-        blocking::after_remote(context);
+        blocking::after_move(context);
         let token = if applied.groups > 0 { shard.clock_token().to_string() } else { String::new() };
         write(context, &applied, begun.elapsed(), &token);
         Ok(())

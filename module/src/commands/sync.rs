@@ -203,7 +203,7 @@ fn keys(context: &Context, args: Arguments<'_>) -> CommandResult {
     let mut slice = Slice::begin();
     let used = with_keyspace(context, |keyspace| shard.sync_keys(bytes, keyspace, now_ms(), &mut || slice.lasts()));
     replication::drain(context, &mut shard);
-    crate::capture::blocking::after_remote(context);
+    crate::capture::blocking::after_move(context);
     let used = used?;
     progress::advance(slice.keys, used as u64);
     reply_used(context, used, slice.begun);

@@ -88,8 +88,8 @@ pub fn watch(command: &Call, client: u64) {
     });
 }
 
-/// Looks at what blocked clients were given, before remote effects are applied: of what these change it cannot be told apart.
-pub fn before_remote(context: &Context) {
+/// Looks at what blocked clients were given, before remote effects or `XGROUP` move groups: it could not be told from what these do.
+pub fn before_move(context: &Context) {
     if stream::saw_writes() && role::mode() == Mode::Primary && WATCHES.with_borrow(|watches| !watches.is_empty()) {
         let mut watches = WATCHES.take();
         log_given(context, &mut watches);
@@ -98,8 +98,8 @@ pub fn before_remote(context: &Context) {
     stream::forget_writes();
 }
 
-/// Remote effects have been applied: what groups have delivered now nobody was given here.
-pub fn after_remote(context: &Context) {
+/// Groups have been moved: nobody was given anything by that.
+pub fn after_move(context: &Context) {
     if stream::saw_writes() {
         WATCHES.with_borrow_mut(|watches| {
             for watch in watches.iter_mut() {
