@@ -9,8 +9,9 @@ use crate::wait;
 /// The backlog where faults come: a few large values are more.
 const BACKLOG: &str = "1mb";
 
-/// Elements from which on values are stored as large ones.
-const SMALL: [(&str, &str); 8] = [
+/// Elements from which on values are stored as large ones. Not those of HyperLogLogs: on a stock server a `PFADD` that fails at that, for there are
+/// bytes behind the registers, has changed some all the same, and tells nobody (`hll-sparse-max-bytes`).
+const SMALL: [(&str, &str); 7] = [
     ("hash-max-listpack-entries", "2"),
     ("zset-max-listpack-entries", "2"),
     ("set-max-listpack-entries", "2"),
@@ -18,7 +19,6 @@ const SMALL: [(&str, &str); 8] = [
     ("list-max-listpack-size", "2"),
     ("list-compress-depth", "1"),
     ("stream-node-max-entries", "2"),
-    ("hll-sparse-max-bytes", "40"),
 ];
 
 /// How its sites are set up.
