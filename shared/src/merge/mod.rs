@@ -193,7 +193,7 @@ pub struct KeyRef<'a> {
 
 impl<K: Keyspace> Merge<'_, K> {
     /// The element in the dataset.
-    fn native(&mut self, key: KeyRef<'_>, path: Path<'_>) -> Option<Payload> {
+    pub(crate) fn native(&mut self, key: KeyRef<'_>, path: Path<'_>) -> Option<Payload> {
         let keyspace = &mut *self.keyspace;
         match path {
             Path::String => keyspace.string(key.db, key.name).map(|v| Payload::Bytes(v.into())),
