@@ -89,10 +89,7 @@ pub fn begin_reign(context: &Context) {
             // What its first group says of all reigns could be large.
             with_keyspace(context, |keyspace| shard.take_in_tail(keyspace));
             shard.begin_reign(replid, now_ms);
-            let persistence = Info::section(context, c"persistence");
-            if persistence.number(c"rdb_last_load_keys_expired").is_some_and(|keys| keys > 0) {
-                with_keyspace(context, |keyspace| shard.expire_dropped(keyspace, now_ms));
-            }
+            expire_dropped(context, shard, now_ms);
             format!("after {} at offset {}", before.0, before.1)
         }
         _ => {
@@ -106,6 +103,20 @@ pub fn begin_reign(context: &Context) {
         }
     };
     log::notice(&format!("syncer: instance {} begins replication ID {replid} as a primary, {after}", config.instance));
+}
+
+fn expire_dropped(context: &Context, shard: &mut Shard, now_ms: u64) {
+    let persistence = Info::section(context, c"persistence");
+    if persistence.number(c"rdb_last_load_keys_expired").is_some_and(|keys| keys > 0) {
+        with_keyspace(context, |keyspace| shard.expire_dropped(keyspace, now_ms));
+    }
+}
+
+/// The server has loaded its own file again, and its reign goes on (`DEBUG RELOAD`).
+pub fn reloaded(context: &Context) {
+    if let Ok(mut shard) = shard() {
+        expire_dropped(context, &mut shard, timer::now_ms());
+    }
 }
 
 /// Takes the shard away.

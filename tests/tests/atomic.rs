@@ -190,3 +190,32 @@ fn a_new_vector_of_an_element_is_the_same_at_a_replica_and_out_of_a_file() {
     primary.restart();
     assert_eq!(dataset::digest(&mut primary.client()), written, "out of its file");
 }
+
+/// Found by torture: a server that loads a file drops keys that have expired meanwhile.
+#[test]
+fn what_was_extended_elsewhere_while_it_was_dropped_is_there_again() {
+    for kind in ServerKind::ALL {
+        for reload in ["DEBUG RELOAD", "DEBUG RELOAD NOSAVE"] {
+            let cluster = Cluster::new(&[kind, kind]);
+            let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+            two.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+            one.ok("RPUSH l a b c");
+            one.ok("PEXPIRE l 500");
+            one.ok("SET s v PX 500");
+            cluster.converged();
+            two.ok("SAVE");
+            cluster.cut(1, 2);
+            one.ok("PERSIST l");
+            one.ok("PERSIST s");
+            two.ok("DEBUG SLEEP 0.6");
+            two.ok(reload);
+            cluster.heal();
+            cluster.settled();
+            one.ok("LINSERT l AFTER b x");
+            two.ok("DEBUG SET-ACTIVE-EXPIRE 1");
+            cluster.converged();
+            assert_eq!(two.text("LRANGE l 0 -1"), "[a, b, x, c]", "{kind}");
+            assert_eq!(two.text("GET s"), "v", "{kind}");
+        }
+    }
+}

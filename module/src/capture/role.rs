@@ -57,6 +57,8 @@ pub fn try_begin() -> bool {
         if let Ok(shard) = state::shard() {
             refuse::recheck(&shard);
         }
+    } else {
+        state::reloaded(context);
     }
     MODE.set(Mode::Primary);
     true

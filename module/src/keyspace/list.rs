@@ -30,6 +30,8 @@ impl ServerKeyspace<'_> {
     pub(super) fn insert_into_list(&mut self, db: u32, name: &[u8], index: usize, value: &[u8]) {
         let key = self.key(db, name);
         let len = length(key);
+        // A server that loads a file drops what has expired meanwhile; one that is to insert behind what is not there ends.
+        let index = index.min(len);
         let is_in = key.insert_element(index, OwnedText::new(value).text());
         if index > 0 && index < len {
             self.release();
