@@ -152,6 +152,9 @@ fn what_goes_to_another_database_is_the_same_at_a_replica_and_out_of_a_file() {
         "COPY a b DB 1",
         "EVAL \"redis.call('COPY', 'a', 'e', 'DB', '1') redis.call('SET', 'f', '1') return redis.call('MOVE', 'f', 1)\" 0",
         "SET g 1",
+        // The last one counts.
+        "COPY a o DB 0 DB 1",
+        "SET p 1",
     ];
     for kind in ServerKind::ALL {
         let options = |server: ServerOptions| server.config("appendonly", "yes").config("appendfsync", "always");
@@ -163,7 +166,7 @@ fn what_goes_to_another_database_is_the_same_at_a_replica_and_out_of_a_file() {
         client.ok("SELECT 1");
         client.multi(&["SET l 1", "COPY l m DB 0", "SET n 1"]);
         let written = dataset::digest(&mut client);
-        assert_eq!([client.text("DBSIZE"), client.text("SELECT 0"), client.text("DBSIZE")], ["8", "OK", "7"], "{kind}");
+        assert_eq!([client.text("DBSIZE"), client.text("SELECT 0"), client.text("DBSIZE")], ["9", "OK", "8"], "{kind}");
         let mut there = replica.client();
         wait::eventually("the replica has the same", || dataset::digest(&mut there) == written);
         primary.restart();

@@ -333,7 +333,10 @@ impl Unit {
         let args = self.args(last);
         let at = match self.stages[last].shape {
             Shape::Move => 2,
-            Shape::Copy => (3..args.len()).find(|at| args.get(*at).is_some_and(|a| a.eq_ignore_ascii_case(b"db")))? + 1,
+            // The last one counts.
+            Shape::Copy => {
+                (3..args.len()).rfind(|at| args.get(*at).is_some_and(|a| a.eq_ignore_ascii_case(b"db")))? + 1
+            }
             _ => return None,
         };
         std::str::from_utf8(args.get(at)?).ok()?.parse().ok()
