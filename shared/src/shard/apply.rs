@@ -321,6 +321,13 @@ impl Shard {
             self.close_record(record, batch, batch.from);
             self.capture_changed(keyspace, now_ms);
         }
+        if self.dropped.is_some() {
+            let gone = self.unheard_of(group.body, keyspace);
+            if !gone.is_empty() {
+                self.close_record(record, batch, batch.from);
+                self.author_expiry(gone.into_iter(), keyspace, now_ms);
+            }
+        }
         self.update_stream(group, origin);
         if self.is_regressed(origin) && self.config.rules.regressed_reassert {
             let at_risk: Vec<_> = {

@@ -13,7 +13,7 @@ use crate::keyspace::Keyspace;
 use crate::list::{Ranges, wire};
 use crate::membership::Membership;
 use crate::merge::{Aside, AtRisk, Element, Revival, StableTtl};
-use crate::metadata::{KeyMeta, Payload};
+use crate::metadata::Payload;
 use crate::origin::Origin;
 use crate::record::Record;
 use crate::stream::{LAST_NAME, Part, StreamId};
@@ -92,19 +92,6 @@ impl Shard {
         push_elements(&mut group, revival.db, &revival.name, &revival.elements, TtlNote::None);
         let op = revival.expire_at.map_or(Op::Persist, |at| Op::Expire { at });
         group.push(&Effect { db: revival.db, key: &revival.name, ttl: TtlNote::None, op });
-        self.author(group, keyspace, now_ms);
-    }
-
-    /// Keys that a server dropped as it loaded its file, for their TTL had passed: that is their expiry, and nobody was told.
-    pub fn expire_dropped<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
-        let is_due = |meta: &KeyMeta| !meta.kinds.is_empty() && has_passed(meta.ttl.view(), now_ms);
-        let due = self.table(keyspace).iter().filter(|(_, _, meta)| is_due(meta));
-        let due: Vec<(u32, Vec<u8>)> = due.map(|(db, name, _)| (db, name.to_vec())).collect();
-        let mut group = GroupBuilder::new();
-        for (db, name) in due.iter().filter(|(db, name)| keyspace.kind(*db, name).is_none()) {
-            let op = Op::Clear { reason: ClearReason::Expired };
-            group.push(&Effect { db: *db, key: name, ttl: TtlNote::None, op });
-        }
         self.author(group, keyspace, now_ms);
     }
 
@@ -194,7 +181,7 @@ fn kept_ttl<K: Keyspace>(keyspace: &mut K, db: u32, key: &[u8]) -> TtlNote {
     keyspace.expire_at(db, key).map_or(TtlNote::None, TtlNote::Kept)
 }
 
-fn has_passed(at: Option<UnixMs>, now_ms: u64) -> bool {
+pub(super) fn has_passed(at: Option<UnixMs>, now_ms: u64) -> bool {
     at.is_some_and(|at| u64::try_from(at).is_ok_and(|at| at <= now_ms))
 }
 

@@ -9,6 +9,7 @@ mod behind;
 mod changed;
 mod commit;
 mod compare;
+mod dropped;
 mod edit;
 mod handshake;
 mod join;
@@ -196,6 +197,8 @@ pub struct Shard {
     /// Where the backlog ended at the last full sync: a position before says nothing of what came with the snapshot.
     gap: Option<u64>,
     aside: Vec<Aside>,
+    /// Keys that the server has dropped as it loaded its file.
+    dropped: Option<Box<dropped::Dropped>>,
     /// Writes that a re-assertion has taken up.
     taken: kept::Kept,
     /// A full sync that goes on or was broken off.
@@ -252,6 +255,7 @@ impl Shard {
             lacking: None,
             gap: None,
             aside: Vec::new(),
+            dropped: None,
             taken: kept::Kept::default(),
             syncing: None,
             compared: None,

@@ -302,6 +302,11 @@ impl Shard {
                 from = used;
                 continue;
             }
+            if self.dropped.is_some() && self.is_unheard_of(name, &key.state, keyspace) {
+                self.record_keys(&keys[from..used]);
+                from = used;
+                self.author_expiry(std::iter::once(name), keyspace, now_ms);
+            }
             if let Some(at_risk) = self.endangered_by(&key.state, name, keyspace) {
                 // In this order on replicas, too.
                 self.record_keys(&keys[from..used]);

@@ -10,6 +10,8 @@ mod backup_cases;
 mod cases;
 pub mod chaos;
 pub mod client;
+#[cfg(test)]
+mod dropped_cases;
 pub mod follower;
 pub mod instance;
 #[cfg(test)]

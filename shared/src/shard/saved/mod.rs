@@ -72,6 +72,7 @@ impl Shard {
             has_pruned,
             changed,
             compared: _,
+            dropped: _,
             has_written: _,
             joining,
             told_out: _,
