@@ -74,7 +74,7 @@ impl Shard {
         let mut found = Vec::new();
         for effect in group::effects(body).filter(|effect| dropped.is_extended(effect)) {
             let key = KeyRef { db: effect.db, name: effect.key };
-            if !is_known(&table, key) {
+            if !is_known(table, key) {
                 found.push(key);
             }
         }
@@ -90,7 +90,7 @@ impl Shard {
         let lacks =
             |ttl: &&crate::metadata::TtlDot| name(ttl.dot.origin).is_some_and(|at| !self.clock.has(*at, ttl.dot.ts));
         let is_extended = theirs.ttl.dots.iter().filter(|ttl| ttl.strong).any(|ttl| lacks(&ttl));
-        let is_gone = is_extended && !is_known(&self.table(keyspace), key) && keyspace.kind(key.db, key.name).is_none();
+        let is_gone = is_extended && !is_known(self.table(keyspace), key) && keyspace.kind(key.db, key.name).is_none();
         let is_news = is_gone && dropped.is_news(key);
         self.dropped = Some(dropped);
         is_news

@@ -302,16 +302,14 @@ impl Shard {
                 from = used;
                 continue;
             }
-            if self.dropped.is_some() && self.is_unheard_of(name, &key.state, keyspace) {
-                self.record_keys(&keys[from..used]);
-                from = used;
-                self.author_expiry(std::iter::once(name), keyspace, now_ms);
-            }
-            if let Some(at_risk) = self.endangered_by(&key.state, name, keyspace) {
+            let is_unheard_of = self.dropped.is_some() && self.is_unheard_of(name, &key.state, keyspace);
+            let at_risk = self.endangered_by(&key.state, name, keyspace);
+            if is_unheard_of || at_risk.is_some() {
                 // In this order on replicas, too.
                 self.record_keys(&keys[from..used]);
                 from = used;
-                self.reassert_at_risk(&[at_risk], keyspace, now_ms);
+                self.author_expiry(is_unheard_of.then_some(name).into_iter(), keyspace, now_ms);
+                self.reassert_at_risk(at_risk.as_slice(), keyspace, now_ms);
             }
             if let Err(error) = self.merge_key(name, hash, key.state, keyspace) {
                 break Err(error);
