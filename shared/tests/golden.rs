@@ -2,46 +2,21 @@
 //! by every later version, and this one must write exactly it.
 
 use syncer_shared::context::StreamContext;
-use syncer_shared::dot::Dot;
 use syncer_shared::effect::{ClearReason, Effect, FlushScope, Op, Path, TtlNote, Value};
 use syncer_shared::group::{self, Frame, GroupBuilder, GroupView};
-use syncer_shared::instance::{InstanceId, InstanceSet};
+use syncer_shared::instance::InstanceSet;
 use syncer_shared::memory::MemoryKeyspace;
 use syncer_shared::number::Number;
-use syncer_shared::origin::Origin;
 use syncer_shared::record::{Before, Record};
-use syncer_shared::replid::ReplId;
 use syncer_shared::report::{self, MemberReport};
 use syncer_shared::shard::{Hello, PROTOCOL, Restorer, Shard, ShardConfig, Standing, Start};
-use syncer_shared::snapshot::{Holder, SnapshotHead, SnapshotReign, TakenUp};
 use syncer_shared::timestamp::Timestamp;
 use syncer_shared::token::ClockToken;
 use syncer_shared::wire::Reader;
 
-fn instance(id: u8) -> InstanceId {
-    InstanceId::new(id).expect("in range")
-}
+mod golden_bytes;
 
-fn replid(byte: u8) -> ReplId {
-    ReplId::from_bytes([byte; 20])
-}
-
-fn ts(ms: u64, counter: u64) -> Timestamp {
-    Timestamp::from_bits(ms << 16 | counter)
-}
-
-/// Bytes of a file: hexadecimal, `#` begins a comment.
-fn bytes(file: &str) -> Vec<u8> {
-    let digits: String =
-        file.lines().flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace()).collect();
-    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal");
-    (0..digits.len()).step_by(2).map(byte).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
-    bytes.chunks(24).map(line).collect::<Vec<_>>().join("\n")
-}
+use golden_bytes::{assert_golden, bytes, instance, replid, ts};
 
 /// Every effect there is, in every form.
 fn every_effect() -> Vec<Effect<'static>> {
@@ -115,10 +90,6 @@ fn second(context: &mut StreamContext) -> Vec<u8> {
 
 fn clock() -> ClockToken {
     [(replid(0x33), instance(3), ts(2, 0)), (replid(0x22), instance(2), ts(1_700_000_000_000, 3))].into_iter().collect()
-}
-
-fn assert_golden(written: &[u8], file: &str) {
-    assert_eq!(hex(written), hex(&bytes(file)), "the bytes of a released format have changed");
 }
 
 #[test]
@@ -258,43 +229,6 @@ fn founded_record() {
         let read = Record::parse(&bytes).expect("valid");
         assert!(matches!(read, Record::Founded { start: s, frame } if s == start && *frame == *group));
     }
-}
-
-/// Added later: what the source of a snapshot keeps in mind of what re-assertions have taken up.
-#[test]
-fn snapshot_head_with_what_was_taken_up() {
-    let reign = |byte, id| SnapshotReign {
-        replid: replid(byte),
-        instance: instance(id),
-        applied: ts(1_700_000_003_000, 1),
-        stable: ts(2, 0),
-        start: ts(1, 0),
-        context: StreamContext::EMPTY_CHANGE.to_vec(),
-        had: None,
-    };
-    let dot = |reign, index| Dot { ts: ts(1_700_000_002_000, 7), index, origin: Origin::from_index(reign) };
-    let mut group = GroupBuilder::new();
-    let op = Op::Increment { path: Path::Field(b"f"), delta: Number::Integer(100) };
-    group.push(&Effect { db: 3, key: b"k", ttl: TtlNote::None, op });
-    let holders = vec![
-        Holder { dot: dot(0, 1), reasserted: true, has: true },
-        Holder { dot: dot(1, 300), reasserted: false, has: false },
-    ];
-    let head = SnapshotHead {
-        instance: instance(1),
-        replid: replid(0x11),
-        offset: 99,
-        reigns: vec![reign(0x11, 1), reign(0x22, 2)],
-        joins: vec![(instance(2), dot(0, 0))],
-        forgotten: Vec::new(),
-        frozen: Vec::new(),
-        taken: vec![TakenUp { dot: dot(1, 2), effect: group.body().to_vec(), holders }],
-    };
-    let mut out = Vec::new();
-    head.encode(&mut out);
-    let file = include_str!("../../tests/fixtures/wire-v1/head-taken.hex");
-    assert_golden(&out, file);
-    assert_eq!(SnapshotHead::decode(&bytes(file)), Ok(head));
 }
 
 /// A small state with one of most things: a member, a key with metadata, a past reign.
