@@ -235,14 +235,16 @@ fn a_copy_of_a_hash_whose_fields_have_all_expired_is_none() {
         let cluster = Cluster::new(&kinds);
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));
         // Else the other site may expire the field first.
-        [&mut one, &mut two].map(|client| client.ok("DEBUG SET-ACTIVE-EXPIRE 0"));
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        two.ok("DEBUG SET-ACTIVE-EXPIRE 0");
         two.ok("HSET copy before 1");
         one.ok("HSETEX source PX 20 FIELDS 1 f 7");
         cluster.settled();
         one.ok("DEBUG SLEEP 0.03");
         one.ok("COPY source copy REPLACE");
         one.ok("COPY source copy DB 1");
-        [&mut one, &mut two].map(|client| client.ok("DEBUG SET-ACTIVE-EXPIRE 1"));
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 1");
+        two.ok("DEBUG SET-ACTIVE-EXPIRE 1");
         wait::eventually("the source is gone", || one.text("EXISTS source") == "0");
         cluster.converged();
         assert_eq!((one.text("EXISTS copy"), two.text("EXISTS copy")), ("0".into(), "0".into()), "{kinds:?}");
@@ -256,7 +258,8 @@ fn what_is_written_to_a_hash_that_was_renamed_with_nothing_but_expired_fields() 
         let cluster = Cluster::new(&kinds);
         let (mut one, mut two) = (cluster.client(1), cluster.client(2));
         // Else the other site may expire the field first.
-        [&mut one, &mut two].map(|client| client.ok("DEBUG SET-ACTIVE-EXPIRE 0"));
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 0");
+        two.ok("DEBUG SET-ACTIVE-EXPIRE 0");
         one.ok("HSET h before 1");
         one.ok("HSETEX source PX 20 FIELDS 1 f 7");
         one.ok(&format!("PEXPIREAT source {LATER}"));
@@ -267,7 +270,8 @@ fn what_is_written_to_a_hash_that_was_renamed_with_nothing_but_expired_fields() 
         two.ok("HSET h g 1");
         cluster.heal();
         cluster.settled();
-        [&mut one, &mut two].map(|client| client.ok("DEBUG SET-ACTIVE-EXPIRE 1"));
+        one.ok("DEBUG SET-ACTIVE-EXPIRE 1");
+        two.ok("DEBUG SET-ACTIVE-EXPIRE 1");
         cluster.converged();
         for client in [&mut one, &mut two] {
             assert_eq!((client.text("HGETALL h"), client.text("PTTL h")), ("[g, 1]".into(), "-1".into()), "{kinds:?}");
