@@ -12,7 +12,7 @@ use crate::effect::{ClearReason, Effect, Kind, Op, TtlNote};
 use crate::group::{self, GroupBuilder};
 use crate::keyspace::Keyspace;
 use crate::merge::KeyRef;
-use crate::metadata::{KeyMeta, Table};
+use crate::metadata::{KeyMeta, Table, TtlDot};
 use crate::origin::Origin;
 
 /// What is known of a file whose keys had expired in part. Not saved: the next file lacks these keys, and does not say so.
@@ -69,31 +69,24 @@ impl Shard {
 
     /// Which keys of a remote group, which has yet to be applied, were there, and were dropped here.
     pub(super) fn unheard_of<'a, K: Keyspace>(&mut self, body: &'a [u8], keyspace: &mut K) -> Vec<KeyRef<'a>> {
-        let Some(mut dropped) = self.dropped.take() else { return Vec::new() };
-        let table = self.table(keyspace);
-        let mut found = Vec::new();
-        for effect in group::effects(body).filter(|effect| dropped.is_extended(effect)) {
-            let key = KeyRef { db: effect.db, name: effect.key };
-            if !is_known(table, key) {
-                found.push(key);
-            }
-        }
-        found.retain(|key| keyspace.kind(key.db, key.name).is_none() && dropped.is_news(*key));
-        self.dropped = Some(dropped);
+        let Some(dropped) = &self.dropped else { return Vec::new() };
+        let extended = group::effects(body).filter(|effect| dropped.is_extended(effect));
+        let mut found: Vec<_> = extended.map(|effect| KeyRef { db: effect.db, name: effect.key }).collect();
+        found.retain(|key| !is_known(self.table(keyspace), *key) && keyspace.kind(key.db, key.name).is_none());
+        found.retain(|key| self.dropped.as_mut().is_some_and(|dropped| dropped.is_news(*key)));
         found
     }
 
     /// The same of a key of a snapshot, `theirs` with origins of the snapshot: its TTL was set when this instance did not hear of it.
     pub(super) fn is_unheard_of<K: Keyspace>(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, keyspace: &mut K) -> bool {
-        let (Some(mut dropped), Some(syncing)) = (self.dropped.take(), &self.syncing) else { return false };
-        let name = |origin: Origin| syncing.names.get(origin.index());
-        let lacks =
-            |ttl: &&crate::metadata::TtlDot| name(ttl.dot.origin).is_some_and(|at| !self.clock.has(*at, ttl.dot.ts));
-        let is_extended = theirs.ttl.dots.iter().filter(|ttl| ttl.strong).any(|ttl| lacks(&ttl));
-        let is_gone = is_extended && !is_known(self.table(keyspace), key) && keyspace.kind(key.db, key.name).is_none();
-        let is_news = is_gone && dropped.is_news(key);
-        self.dropped = Some(dropped);
-        is_news
+        let Some(syncing) = self.syncing.as_ref().filter(|_| self.dropped.is_some()) else { return false };
+        let here = |origin: Origin| syncing.names.get(origin.index());
+        let is_news = |ttl: &TtlDot| here(ttl.dot.origin).is_some_and(|origin| !self.clock.has(*origin, ttl.dot.ts));
+        let is_extended = theirs.ttl.dots.iter().any(|ttl| ttl.strong && is_news(ttl));
+        is_extended
+            && !is_known(self.table(keyspace), key)
+            && keyspace.kind(key.db, key.name).is_none()
+            && self.dropped.as_mut().is_some_and(|dropped| dropped.is_news(key))
     }
 
     /// Says that keys have expired which are not here.

@@ -45,10 +45,11 @@ impl Shard {
         const BYTES_MAX: usize = 4 << 20;
         let mut bytes = 0;
         let is_told = |taken: &&TakenUp| {
-            bytes += taken.bytes();
-            bytes <= BYTES_MAX
+            let fits = bytes + taken.bytes() <= BYTES_MAX;
+            bytes += if fits { taken.bytes() } else { 0 };
+            fits
         };
-        self.taken.iter().take_while(is_told).cloned().collect()
+        self.taken.iter().filter(is_told).cloned().collect()
     }
 
     fn context_change(&self, origin: Origin) -> Vec<u8> {

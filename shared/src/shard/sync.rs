@@ -302,7 +302,7 @@ impl Shard {
                 from = used;
                 continue;
             }
-            let is_unheard_of = self.dropped.is_some() && self.is_unheard_of(name, &key.state, keyspace);
+            let is_unheard_of = self.is_unheard_of(name, &key.state, keyspace);
             let at_risk = self.endangered_by(&key.state, name, keyspace);
             if is_unheard_of || at_risk.is_some() {
                 // In this order on replicas, too.

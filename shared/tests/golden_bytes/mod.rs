@@ -1,5 +1,4 @@
 //! What the golden files of the formats are made of.
-#![allow(dead_code)]
 
 use syncer_shared::instance::InstanceId;
 use syncer_shared::replid::ReplId;
@@ -25,7 +24,7 @@ pub fn bytes(file: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(byte).collect()
 }
 
-pub fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &[u8]) -> String {
     let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
     bytes.chunks(24).map(line).collect::<Vec<_>>().join("\n")
 }

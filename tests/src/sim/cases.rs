@@ -45,6 +45,15 @@ pub(super) fn set(value: &str) -> Command {
 }
 
 impl World {
+    /// A whole full sync.
+    pub(super) fn sync(&mut self, source: usize, target: usize) -> Check {
+        let link = self.link(source, target);
+        if !self.begin_sync(link)? {
+            return Err("no full sync begins".into());
+        }
+        self.step_sync(target, usize::MAX)
+    }
+
     /// Everybody gets everything, and tells everybody, until all is stable.
     pub(super) fn settle(&mut self) -> Check {
         for _ in 0..3 {

@@ -368,9 +368,7 @@ fn m4_who_joins_may_still_bring_effects_of_who_was_forgotten() -> Check {
 #[test]
 fn m4_who_joins_is_known_by_a_snapshot_too() -> Check {
     let mut world = newcomer_of_both_halves()?;
-    let link = world.link(A, B);
-    assert!(world.begin_sync(link)?);
-    world.step_sync(B, usize::MAX)?;
+    world.sync(A, B)?;
     world.step_sync(B, usize::MAX)?;
     assert!(!world.instances[B].shard.is_syncing());
     assert!(!world.has_settled(B, C));

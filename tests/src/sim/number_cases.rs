@@ -156,9 +156,7 @@ fn of_two_removals_each_takes_what_the_other_has_left() -> Check {
         for site in [A, B] {
             world.prune(site, usize::MAX)?;
         }
-        let link = world.link(B, A);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(A, usize::MAX)?;
+        world.sync(B, A)?;
         world.heal()?;
         for instance in &mut world.instances {
             let keyspace = &mut instance.keyspace;

@@ -119,9 +119,7 @@ fn a_snapshot_tells_that_a_write_had_not_seen_what_is_below_it() -> Check {
     world.fail_over(B, backup)?;
     world.command(B, "k", set("007"))?;
     world.pull(A, B)?;
-    let link = world.link(B, A);
-    assert!(world.begin_sync(link)?);
-    world.step_sync(A, usize::MAX)?;
+    world.sync(B, A)?;
     world.heal()
 }
 

@@ -65,9 +65,7 @@ fn m10_who_has_emptied_itself_to_join_has_lost_nothing() -> Check {
     world.settle()?;
     assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
     world.command(B, "k", Command::Del)?;
-    let link = world.link(F, A);
-    assert!(world.begin_sync(link)?);
-    world.step_sync(A, usize::MAX)?;
+    world.sync(F, A)?;
     assert_eq!(world.instances[A].shard.counters().reasserted, 0);
     world.heal()
 }
@@ -110,9 +108,7 @@ fn m12_an_entry_that_is_written_again_brings_no_delivery_of_another() -> Check {
     world.command(A, "x", Command::Stream(StreamCommand::Delete(0)))?;
     world.heal()?;
     assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
-    let link = world.link(A, F);
-    assert!(world.begin_sync(link)?);
-    world.step_sync(F, usize::MAX)?;
+    world.sync(A, F)?;
     // Healing compares what is pending, and with what is to be.
     world.heal()
 }
@@ -187,9 +183,7 @@ fn m10_who_joins_reads_nobody_whom_its_sponsor_does_not_know() {
 fn m10_who_joins_takes_a_snapshot_of_whom_its_sponsor_does_not_know() -> Check {
     for has_joined in [false, true] {
         let mut world = by_who_is_forgotten(Rules::default(), has_joined)?;
-        let link = world.link(F, A);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(A, usize::MAX)?;
+        world.sync(F, A)?;
         world.heal()?;
         assert!(world.group().starts_with(&[A, B, C]), "{:?}", world.group());
         for member in [A, B, C] {

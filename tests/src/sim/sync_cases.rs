@@ -23,9 +23,7 @@ fn a5_a_snapshot_with_pruned_elements_meets_their_dots() {
         world.prune(B, usize::MAX)?;
         world.command(A, "k", Command::IncrBy(10))?;
         world.command(B, "k", Command::IncrBy(100))?;
-        let link = world.link(B, A);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(A, usize::MAX)?;
+        world.sync(B, A)?;
         world.shows(A, "k", Some("116"))?;
         assert_eq!(world.instances[A].keyspace.field(0, b"h", b"f").as_deref(), Some(&b"v"[..]), "the field is lost");
         world.heal()?;
@@ -45,9 +43,7 @@ fn l8_the_dot_of_an_element_is_never_pruned() {
         world.pull(A, B)?;
         world.tell(B, A)?;
         world.prune(A, usize::MAX)?;
-        let link = world.link(A, B);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(B, usize::MAX)?;
+        world.sync(A, B)?;
         if world.instances[B].keyspace.list_get(0, b"l", 0).as_deref() != Some(b"x") {
             return Err("the element is lost".into());
         }
@@ -207,9 +203,7 @@ fn increments_that_only_the_target_has_folded_survive_a_full_sync() -> Check {
         world.instances[instance].shard.advance_stability();
         world.prune(instance, usize::MAX)?;
     }
-    let link = world.link(A, B);
-    assert!(world.begin_sync(link)?);
-    world.step_sync(B, usize::MAX)?;
+    world.sync(A, B)?;
     let all = 5 + MANY * 1001;
     for element in ELEMENTS {
         let keyspace = &mut world.instances[B].keyspace;
@@ -259,9 +253,7 @@ fn what_was_removed_and_incremented_again_stays_removed_in_a_full_sync() -> Chec
     world.settle()?;
     world.command(B, "h", Command::HDel("f".into()))?;
     world.command(B, "h", Command::HIncrBy("f".into(), 1))?;
-    let link = world.link(A, B);
-    assert!(world.begin_sync(link)?);
-    world.step_sync(B, usize::MAX)?;
+    world.sync(A, B)?;
     assert_eq!(world.instances[B].keyspace.field(0, b"h", b"f").as_deref(), Some(&b"1"[..]));
     world.heal()
 }
@@ -276,9 +268,7 @@ fn what_an_old_backup_increments_without_having_it_is_added_in_a_full_sync() -> 
     for field in ["other", "f"] {
         world.command(B, "h", Command::HIncrBy(field.into(), 1))?;
     }
-    let link = world.link(A, B);
-    assert!(world.begin_sync(link)?);
-    world.step_sync(B, usize::MAX)?;
+    world.sync(A, B)?;
     assert_eq!(world.instances[B].keyspace.field(0, b"h", b"f").as_deref(), Some(&b"6"[..]));
     world.heal()
 }
@@ -325,9 +315,7 @@ fn what_an_old_backup_removed_and_a_snapshot_lacks_is_asserted_again() -> Check 
         if let Some(change) = change {
             world.command(B, "k", change)?;
         }
-        let link = world.link(A, B);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(B, usize::MAX)?;
+        world.sync(A, B)?;
         world.heal()?;
     }
     Ok(())
@@ -349,9 +337,7 @@ fn what_two_targets_add_outlives_a_source_from_an_old_backup() -> Check {
             world.command(target, "k", add.clone())?;
         }
         for target in [A, B] {
-            let link = world.link(C, target);
-            assert!(world.begin_sync(link)?);
-            world.step_sync(target, usize::MAX)?;
+            world.sync(C, target)?;
         }
         world.heal()?;
         world.all_show("k", Some(shown))?;
@@ -375,9 +361,7 @@ fn what_an_old_backup_removed_in_part_is_asserted_again() -> Check {
     world.pull(C, A)?;
     world.shows(A, "k", Some("23"))?;
     for target in [B, C] {
-        let link = world.link(A, target);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(target, usize::MAX)?;
+        world.sync(A, target)?;
         world.shows(target, "k", Some("x23"))?;
     }
     world.heal()?;

@@ -8,15 +8,6 @@ use super::client::Command;
 use super::{Check, World};
 
 impl World {
-    /// A whole full sync.
-    fn sync(&mut self, source: usize, target: usize) -> Check {
-        let link = self.link(source, target);
-        if !self.begin_sync(link)? {
-            return Err("no full sync begins".into());
-        }
-        self.step_sync(target, usize::MAX)
-    }
-
     fn has_member(&mut self, instance: usize, key: &str, member: &str, wanted: bool) -> Check {
         match self.instances[instance].keyspace.has_member(0, key.as_bytes(), member.as_bytes()) {
             has if has == wanted => Ok(()),

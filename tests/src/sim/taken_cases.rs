@@ -103,9 +103,7 @@ fn what_was_written_again_by_a_reign_that_is_lost_and_a_snapshot_brings_counts_o
     for (index, site) in [A, B].into_iter().enumerate().filter(|(index, _)| before[*index] != again[*index]) {
         world.fail_over(site, logged[index])?;
         assert!(world.instances[site].shard.taken_up() > 0);
-        let link = world.link(C, site);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(site, usize::MAX)?;
+        world.sync(C, site)?;
     }
     world.heal()?;
     world.all_show("k", Some("1125"))
@@ -121,9 +119,7 @@ fn what_is_settled_outlives_a_snapshot_that_finds_the_assertions_pruned() -> Che
     for (source, target) in [(A, B), (B, A)] {
         // Else the key is the same there.
         world.command(source, "k", Command::IncrBy(1))?;
-        let link = world.link(source, target);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(target, usize::MAX)?;
+        world.sync(source, target)?;
     }
     assert_eq!(kept, [A, B].map(|site| world.instances[site].shard.taken_up()));
     world.check_all()?;
@@ -200,9 +196,7 @@ fn what_two_targets_add_outlives_a_snapshot_without_it() -> Check {
     world.command(A, "k", Command::IncrBy(10))?;
     world.command(B, "k", Command::IncrBy(100))?;
     for target in [A, B] {
-        let link = world.link(C, target);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(target, usize::MAX)?;
+        world.sync(C, target)?;
         assert_eq!(world.instances[target].shard.counters().reasserted, 1);
     }
     world.heal()?;
@@ -227,9 +221,7 @@ fn what_an_assertion_has_taken_up_outlives_what_the_same_snapshot_brings() -> Ch
     world.command(B, "h", set("f", "3"))?;
     world.pull(A, C)?;
     world.pull(B, C)?;
-    let link = world.link(C, A);
-    assert!(world.begin_sync(link)?);
-    world.step_sync(A, usize::MAX)?;
+    world.sync(C, A)?;
     assert_eq!(world.instances[A].shard.counters().reasserted, 1);
     world.heal()?;
     all_show_field(&mut world, "h", "f", "13")
@@ -250,14 +242,10 @@ fn what_an_assertion_in_a_snapshot_has_taken_up_is_written_again() -> Check {
         world.pull(C, A)?;
         // Else the snapshot has no news.
         world.command(C, "other", set("1"))?;
-        let link = world.link(C, A);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(A, usize::MAX)?;
+        world.sync(C, A)?;
         world.command(overwrites, "h", Command::HSet("f".into(), "3".into()))?;
         world.pull(B, A)?;
-        let back = world.link(A, C);
-        assert!(world.begin_sync(back)?);
-        world.step_sync(C, usize::MAX)?;
+        world.sync(A, C)?;
         assert_eq!(world.instances[C].shard.taken_up(), usize::from(overwrites == B));
         world.heal()?;
         all_show_field(&mut world, "h", "f", shown)?;
@@ -285,9 +273,7 @@ fn what_an_assertion_has_taken_up_is_in_the_next_one_of_the_same_instance() -> C
     world.write(C, &unit.map(|command| (0, b"h".to_vec(), command)))?;
     world.pull(C, A)?;
     assert_eq!(world.instances[A].shard.taken_up(), 1);
-    let link = world.link(B, A);
-    assert!(world.begin_sync(link)?);
-    world.step_sync(A, usize::MAX)?;
+    world.sync(B, A)?;
     assert_eq!(world.instances[A].shard.taken_up(), 1);
     world.heal()?;
     all_show_field(&mut world, "h", "f", "103")
@@ -330,9 +316,7 @@ fn who_has_seen_what_an_assertion_takes_up_tells_what_had_not_seen_that() -> Che
         world.pull(source, B)?;
     }
     world.command(B, "other", set("1"))?;
-    let link = world.link(B, A);
-    assert!(world.begin_sync(link)?);
-    world.step_sync(A, usize::MAX)?;
+    world.sync(B, A)?;
     assert_eq!(world.instances[A].shard.taken_up(), 1);
     world.heal()?;
     all_show_field(&mut world, "h", "f", "103")
@@ -344,9 +328,7 @@ fn who_has_seen_what_an_assertion_takes_up_tells_what_had_not_seen_that() -> Che
 fn who_lost_what_an_assertion_has_taken_up_is_told() -> Check {
     let mut world = asserted_beside_an_overwrite(true)?;
     world.pull(B, A)?;
-    let link = world.link(A, B);
-    assert!(world.begin_sync(link)?);
-    world.step_sync(B, usize::MAX)?;
+    world.sync(A, B)?;
     assert_eq!(world.instances[B].shard.taken_up(), 1);
     world.heal()?;
     all_show_field(&mut world, "h", "f", "103")

@@ -27,9 +27,7 @@ fn what_an_old_backup_removed_before_it_got_back_the_rest_is_asserted_again() ->
     world.links[back].want(InstanceSet::ALL);
     world.pull(B, A)?;
     world.shows(A, "k", Some("23"))?;
-    let link = world.link(A, B);
-    assert!(world.begin_sync(link)?);
-    world.step_sync(B, usize::MAX)?;
+    world.sync(A, B)?;
     world.heal()?;
     world.all_show("k", Some("x23"))
 }
@@ -59,9 +57,7 @@ fn what_an_old_backup_removed_and_incremented_again_is_asserted_again() -> Check
     // It gets back what it had lost.
     world.pull(A, B)?;
     for target in [A, C] {
-        let link = world.link(B, target);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(target, usize::MAX)?;
+        world.sync(B, target)?;
     }
     world.heal()?;
     for instance in &mut world.instances {
@@ -95,9 +91,7 @@ fn what_a_target_has_overwritten_is_not_torn_at_the_source() -> Check {
         // The snapshot has news of something else.
         world.command(A, "l", set("y"))?;
         for target in [B, C] {
-            let link = world.link(A, target);
-            assert!(world.begin_sync(link)?);
-            world.step_sync(target, usize::MAX)?;
+            world.sync(A, target)?;
             assert_eq!(world.instances[target].shard.counters().reasserted, 0);
         }
         world.heal()?;
@@ -141,9 +135,7 @@ fn what_a_target_has_deleted_and_folded_since_is_not_torn_at_the_source() -> Che
         (0..restarts).try_for_each(|_| world.restart(A))?;
         world.prune(B, usize::MAX)?;
         world.command(A, "l", set("y"))?;
-        let link = world.link(A, B);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(B, usize::MAX)?;
+        world.sync(A, B)?;
         assert_eq!(world.instances[B].shard.counters().reasserted, 0, "{promoted:?} was promoted, {restarts} restarts");
         world.command(A, "h", Command::Del)?;
         world.heal()?;

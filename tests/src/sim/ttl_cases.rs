@@ -290,9 +290,7 @@ fn a_snapshot_of_who_came_back_brings_no_ttl_to_a_key_that_has_none() -> Check {
     assert!(world.instances[C].shard.clock_token().covers(&stable), "it has caught up");
     assert_eq!(world.instances[C].keyspace.expire_at(0, b"k"), None);
     for target in [A, B] {
-        let link = world.link(C, target);
-        assert!(world.begin_sync(link)?);
-        world.step_sync(target, usize::MAX)?;
+        world.sync(C, target)?;
         assert_eq!(world.instances[target].keyspace.expire_at(0, b"k"), None);
     }
     world.heal()
