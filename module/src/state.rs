@@ -109,6 +109,8 @@ fn expire_dropped(context: &Context, shard: &mut Shard, now_ms: u64) {
     let persistence = Info::section(context, c"persistence");
     if persistence.number(c"rdb_last_load_keys_expired").is_some_and(|keys| keys > 0) {
         with_keyspace(context, |keyspace| shard.expire_dropped(keyspace, now_ms));
+    } else {
+        with_keyspace(context, |keyspace| shard.expire_dropped_again(keyspace, now_ms));
     }
 }
 

@@ -96,6 +96,13 @@ pub enum Record<'a> {
         /// One group, those that are; none if none has to be.
         frame: Option<&'a [u8]>,
     },
+    /// The server has dropped keys whose TTL had passed, as it loaded its file.
+    Dropped {
+        /// When, Unix ms.
+        at_ms: u64,
+        /// One group: the expiry of those that it knew of, which replicas may still have. None if there is none.
+        frame: Option<&'a [u8]>,
+    },
     /// M4: every member has the `Forget` of this instance.
     Settled {
         /// Who was forgotten.
@@ -118,6 +125,7 @@ const JOINS: u8 = 17;
 const RENEWED: u8 = 18;
 const CHANGED: u8 = 19;
 const DECIDED: u8 = 20;
+const DROPPED: u8 = 21;
 
 /// Where `Applied` has its offset: behind version, code, peer and replication ID.
 const APPLIED_OFFSET_AT: usize = 1 + 1 + 1 + ReplId::LEN;
@@ -227,6 +235,12 @@ impl<'a> Record<'a> {
         out.extend_from_slice(&[VERSION, DECIDED]);
     }
 
+    /// [`Record::Dropped`] without a frame, in an empty buffer; one may be appended.
+    pub fn dropped(out: &mut Vec<u8>, at_ms: u64) {
+        out.extend_from_slice(&[VERSION, DROPPED]);
+        writer::u64(out, at_ms);
+    }
+
     /// [`Record::Settled`].
     pub fn settled(out: &mut Vec<u8>, instance: InstanceId) {
         out.extend_from_slice(&[VERSION, SETTLED]);
@@ -294,6 +308,11 @@ impl<'a> Record<'a> {
             }
             DECIDED if reader.is_empty() => Ok(Record::Decided { frame: None }),
             DECIDED => Ok(Record::Decided { frame: Some(one_group(reader.rest())?) }),
+            DROPPED => {
+                let at_ms = reader.u64("when keys were dropped")?;
+                let frame = (!reader.is_empty()).then(|| one_group(reader.rest())).transpose()?;
+                Ok(Record::Dropped { at_ms, frame })
+            }
             SETTLED => {
                 let instance = reader.instance("settled instance")?;
                 reader.finish()?;

@@ -23,7 +23,7 @@ pub use local::write_list_base;
 pub use meet::{Meeting, Side};
 pub use reassert::{Aside, Revival};
 pub use regressed::{AtRisk, StableTtl};
-pub(crate) use whole::winner;
+pub(crate) use whole::{is_there, winner};
 
 use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};

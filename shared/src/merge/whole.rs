@@ -224,6 +224,15 @@ pub(super) fn remove_seen(kind: &mut KindMeta, seen: &Seen<'_>) {
     drop_stray_late(kind);
 }
 
+/// Whether a key of which this is known is there.
+pub(crate) fn is_there(meta: &KeyMeta) -> bool {
+    let has = |kind: &KindMeta| match &kind.paths {
+        Paths::List(list) => list.shown_len() > 0,
+        paths => paths.iter().any(|(name, _)| makes_type(kind.kind, name)),
+    };
+    meta.kinds.iter().any(has)
+}
+
 /// Whether an element alone makes the key one of its type.
 fn makes_type(kind: Kind, name: &[u8]) -> bool {
     kind != Kind::Stream || !matches!(Part::parse(name), Some(Part::Delivery { .. } | Part::Consumer { .. }))

@@ -46,6 +46,8 @@ impl Shard {
         keyspace: &mut K,
         now_ms: u64,
     ) -> &[u8] {
+        let anew = self.with_expiries(group, before);
+        let (group, before) = anew.as_ref().map_or((group, before), |(group, before)| (group, before));
         let with_ttls = self.with_unseen_ttls(group, keyspace);
         let group = with_ttls.as_ref().unwrap_or(group);
         let ts = self.hlc.tick(now_ms);
@@ -139,10 +141,20 @@ impl Shard {
 
     /// The same of a group that clients have written.
     pub(super) fn encode_captured(&mut self, group: &GroupBuilder, ts: Timestamp, before: &Before) -> usize {
+        self.encode_captured_as(group, ts, |record| Record::captured(record, before))
+    }
+
+    /// The same, in a record of this kind.
+    pub(super) fn encode_captured_as(
+        &mut self,
+        group: &GroupBuilder,
+        ts: Timestamp,
+        header: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
         if let Some(origin) = self.me {
             self.follow_captured(group.body(), Dot { ts, index: 0, origin });
         }
-        self.encode_own(group, ts, |record| Record::captured(record, before))
+        self.encode_own(group, ts, header)
     }
 
     /// The context of an own group is the clock before it; the frame carries what changed since the last own group.

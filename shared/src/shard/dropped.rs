@@ -2,20 +2,24 @@
 //!
 //! Of those whose TTL this instance still has dots of it says so at once. Of the rest it knows nothing, not even the names. If another site had extended
 //! one meanwhile, that shows when its effects come: the key is not here, and it was there. Then this instance says that the key has expired, before it takes
-//! the effect, and who had extended it writes it again (MERGE_RULES T6, T7).
+//! the effect, and who had extended it writes it again (MERGE_RULES T6, T7). So it is with a key that a client makes anew here: elsewhere the one that
+//! was dropped may still be there, due or extended, and what it had is not what the client saw.
 
 use hashbrown::HashSet;
 
 use super::Shard;
 use super::author::has_passed;
-use crate::effect::{ClearReason, Effect, Kind, Op, TtlNote};
+use crate::effect::{ClearReason, Effect, Op, TtlNote};
 use crate::group::{self, GroupBuilder};
 use crate::keyspace::Keyspace;
-use crate::merge::KeyRef;
+use crate::list::Drafts;
+use crate::merge::{KeyRef, is_there};
 use crate::metadata::{KeyMeta, Table, TtlDot};
 use crate::origin::Origin;
+use crate::record::{Before, Record};
 
-/// What is known of a file whose keys had expired in part. Not saved: the next file lacks these keys, and does not say so.
+/// What is known of a file whose keys had expired in part. The next file lacks these keys, and does not say so: this is saved, and
+/// replicas are told.
 #[derive(Debug)]
 pub(super) struct Dropped {
     /// When it was loaded.
@@ -24,12 +28,20 @@ pub(super) struct Dropped {
     told: HashSet<u64, foldhash::fast::RandomState>,
 }
 
+/// So long it is kept in mind at least: in this time every server will have deleted what was due.
+const KEPT_MS: u64 = 24 * 3600 * 1000;
+
 /// So many keys are remembered as told of.
 const TOLD_MAX: usize = 1 << 20;
 
 impl Dropped {
     fn new(at_ms: u64) -> Self {
         Self { at_ms, told: HashSet::default() }
+    }
+
+    /// When the file was loaded, Unix ms.
+    pub fn at_ms(&self) -> u64 {
+        self.at_ms
     }
 
     /// Whether a remote effect says that its key was there, and may have been extended.
@@ -54,17 +66,57 @@ impl Dropped {
 impl Shard {
     /// The server has loaded a file, and dropped keys.
     pub fn expire_dropped<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
-        self.dropped = Some(Box::new(Dropped::new(now_ms)));
-        // The positions of a list are known as long as it lives: without dots of a TTL it had one that all knew.
-        let is_list =
-            |meta: &KeyMeta| meta.ttl.dots.is_empty() && meta.kinds.iter().any(|kind| kind.kind == Kind::List);
-        let has_expired = |meta: &KeyMeta| has_passed(meta.ttl.view(), now_ms) || is_list(meta);
-        let is_due = |meta: &KeyMeta| !meta.kinds.is_empty() && has_expired(meta);
-        let due = self.table(keyspace).iter().filter(|(_, _, meta)| is_due(meta));
+        self.has_dropped(now_ms);
+        self.tell_dropped(now_ms, keyspace, now_ms);
+    }
+
+    /// A reign begins: a replica that takes over may know more of the keys that its primary had dropped than that did.
+    pub fn expire_dropped_again<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
+        if let Some(at_ms) = self.dropped.as_ref().map(|dropped| dropped.at_ms) {
+            self.tell_dropped(at_ms, keyspace, now_ms);
+        }
+    }
+
+    /// Those that this instance knows of, and that have expired by `at_ms`.
+    fn tell_dropped<K: Keyspace>(&mut self, at_ms: u64, keyspace: &mut K, now_ms: u64) {
+        // Without dots of a TTL it may have had one that all knew: then it should be there, and is not.
+        let had_ttl = |meta: &KeyMeta| meta.ttl.is_empty() && is_there(meta);
+        let has_expired = |meta: &KeyMeta| has_passed(meta.ttl.view(), at_ms) || had_ttl(meta);
+        let due = self.table(keyspace).iter().filter(|(_, _, meta)| has_expired(meta));
         let due: Vec<(u32, Vec<u8>)> = due.map(|(db, name, _)| (db, name.to_vec())).collect();
         let due = due.into_iter().filter(|(db, name)| keyspace.kind(*db, name).is_none());
-        let due: Vec<_> = due.collect();
-        self.author_expiry(due.iter().map(|(db, name)| KeyRef { db: *db, name }), keyspace, now_ms);
+        let group = expiry(due.into_iter());
+        if group.is_empty() {
+            let mut record = Vec::new();
+            Record::dropped(&mut record, at_ms);
+            self.records.push(record);
+            return;
+        }
+        // As if the server had expired them one by one: of what a snapshot has brought, a part stays that this does not count as seen.
+        let ts = self.hlc.tick(now_ms);
+        self.encode_captured_as(&group, ts, |record| Record::dropped(record, at_ms));
+        self.records.push(self.frame.clone());
+        self.absorb_own(group.body(), &Before::new(), ts, keyspace);
+        keyspace.finish();
+    }
+
+    /// At this time keys were dropped: here, or by the primary whose state this is.
+    pub(super) fn has_dropped(&mut self, at_ms: u64) {
+        if let Some(syncing) = &mut self.syncing {
+            // How many keys there are says nothing of which any more.
+            syncing.present = None;
+        }
+        self.dropped = Some(Box::new(Dropped::new(at_ms)));
+    }
+
+    /// Every member has what this instance wrote when the TTL of the keys had passed by anyone's clock, and S says that everything of theirs from before
+    /// is here: nothing unheard of can come any more. A server may still take its time to delete what is due.
+    pub(super) fn forget_dropped(&mut self) {
+        let Some(dropped) = &self.dropped else { return };
+        let all_know = self.me.map(|me| self.stability.stable().get(me).ms()).unwrap_or_default();
+        if all_know > dropped.at_ms.saturating_add(self.config.drift_ms_max.max(KEPT_MS)) {
+            self.dropped = None;
+        }
     }
 
     /// Which keys of a remote group, which has yet to be applied, were there, and were dropped here.
@@ -77,16 +129,45 @@ impl Shard {
         found
     }
 
-    /// The same of a key of a snapshot, `theirs` with origins of the snapshot: its TTL was set when this instance did not hear of it.
+    /// The same of a key of a snapshot, `theirs` with origins of the snapshot: its TTL was set, or was there, when this instance did not hear of it.
     pub(super) fn is_unheard_of<K: Keyspace>(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, keyspace: &mut K) -> bool {
-        let Some(syncing) = self.syncing.as_ref().filter(|_| self.dropped.is_some()) else { return false };
+        let (Some(syncing), Some(dropped)) = (&self.syncing, &self.dropped) else { return false };
         let here = |origin: Origin| syncing.names.get(origin.index());
         let is_news = |ttl: &TtlDot| here(ttl.dot.origin).is_some_and(|origin| !self.clock.has(*origin, ttl.dot.ts));
-        let is_extended = theirs.ttl.dots.iter().any(|ttl| ttl.strong && is_news(ttl));
+        let says = |ttl: &TtlDot| ttl.strong || has_passed(ttl.at, dropped.at_ms);
+        let is_extended = theirs.ttl.dots.iter().any(|ttl| says(ttl) && is_news(ttl));
         is_extended
             && !is_known(self.table(keyspace), key)
             && keyspace.kind(key.db, key.name).is_none()
             && self.dropped.as_mut().is_some_and(|dropped| dropped.is_news(key))
+    }
+
+    /// Keys that a local unit has made where there was none, as far as this instance knows for it has dropped them, and that it has not told of yet.
+    pub(super) fn made_anew(&mut self, group: &GroupBuilder, drafts: &Drafts) -> Vec<(u32, Vec<u8>)> {
+        if self.dropped.is_none() {
+            return Vec::new();
+        }
+        let effects = group::effects(group.body()).map(|effect| (effect.db, effect.key, effect.ttl));
+        let edits = drafts.iter().map(|draft| (draft.db, draft.key, draft.ttl));
+        let made = effects.chain(edits).filter(|(.., ttl)| *ttl == TtlNote::Created);
+        let mut made: Vec<_> = made.map(|(db, name, _)| KeyRef { db, name }).collect();
+        made.retain(|key| self.dropped.as_mut().is_some_and(|dropped| dropped.is_news(*key)));
+        // What the tail of the backlog knows besides was made since, and told of then.
+        made.retain(|key| !is_known(self.metadata.before_tail(), *key));
+        made.into_iter().map(|key| (key.db, key.name.to_vec())).collect()
+    }
+
+    /// The group with the expiry of such keys before all else, as if the server had found them due; `None` if there is none.
+    pub(super) fn with_expiries(&mut self, group: &GroupBuilder, before: &Before) -> Option<(GroupBuilder, Before)> {
+        let expired = self.made_anew(group, &Drafts::default());
+        if expired.is_empty() {
+            return None;
+        }
+        let mut whole = expiry(expired.into_iter());
+        let first = whole.count();
+        group::effects(group.body()).for_each(|effect| whole.push(&effect));
+        let before = before.iter().map(|(index, value)| (index + first, value.clone())).collect();
+        Some((whole, before))
     }
 
     /// Says that keys have expired which are not here.
@@ -96,13 +177,18 @@ impl Shard {
         keyspace: &mut K,
         now_ms: u64,
     ) {
-        let mut group = GroupBuilder::new();
-        for KeyRef { db, name } in keys {
-            let op = Op::Clear { reason: ClearReason::Expired };
-            group.push(&Effect { db, key: name, ttl: TtlNote::None, op });
-        }
-        self.author(group, keyspace, now_ms);
+        self.author(expiry(keys.map(|key| (key.db, key.name))), keyspace, now_ms);
     }
+}
+
+/// That these keys have expired.
+fn expiry(keys: impl Iterator<Item = (u32, impl AsRef<[u8]>)>) -> GroupBuilder {
+    let mut group = GroupBuilder::new();
+    for (db, key) in keys {
+        let op = Op::Clear { reason: ClearReason::Expired };
+        group.push(&Effect { db, key: key.as_ref(), ttl: TtlNote::None, op });
+    }
+    group
 }
 
 /// Whether anything of a key has a dot here: then its own rules hold.

@@ -43,7 +43,8 @@ impl Shard {
         let ts = self.hlc.tick(now_ms);
         let Some(me) = self.me else { return &[] };
         self.take_in_tail(keyspace);
-        if self.commit_end(group, drafts, keyspace, ts) {
+        let expired = self.made_anew(group, drafts);
+        if expired.is_empty() && self.commit_end(group, drafts, keyspace, ts) {
             return &self.frame;
         }
         let reign = Reign { instance: self.config.instance, replid: self.replid };
@@ -61,6 +62,10 @@ impl Shard {
             untold: Vec::new(),
             ranges: std::mem::take(&mut self.ranges),
         };
+        for (db, key) in &expired {
+            let op = Op::Clear { reason: ClearReason::Expired };
+            self.take(&Effect { db: *db, key, ttl: TtlNote::None, op }, None, &mut editing, keyspace);
+        }
         let mut edits = drafts.iter().peekable();
         for (index, effect) in (0_u32..).zip(group::effects(group.body())) {
             while edits.peek().is_some_and(|draft| draft.place <= index) {

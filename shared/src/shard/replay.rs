@@ -4,12 +4,13 @@ use super::commit::correct_registers;
 use super::join::Joining;
 use super::{Shard, Start, SyncError};
 use crate::dot::{Dot, Seen};
+use crate::effect::{ClearReason, Op};
 use crate::group::{self, GroupView};
 use crate::keyspace::Keyspace;
 use crate::merge::KeyRef;
 use crate::merge::registers;
 use crate::origin::{Origin, OriginError};
-use crate::record::Record;
+use crate::record::{Before, Record};
 use crate::replid::ReplId;
 use crate::snapshot::{SnapshotKey, key};
 use crate::timestamp::Timestamp;
@@ -101,6 +102,16 @@ impl Shard {
             Record::Stable { clock } => {
                 let stable = self.known_clock(&clock);
                 self.stability.set_stable(&stable);
+                self.forget_dropped();
+            }
+            Record::Dropped { at_ms, frame } => {
+                self.has_dropped(at_ms);
+                if let Some(frame) = frame {
+                    let (group, _) = GroupView::parse(frame)?;
+                    if !self.is_known(&group)? {
+                        self.follow_dropped(&group, keyspace)?;
+                    }
+                }
             }
             Record::SyncBegins { head } => self.follow_sync(head)?,
             Record::SyncKeys { keys } => {
@@ -151,6 +162,20 @@ impl Shard {
         let origin = self.follow(group)?;
         self.take_in_tail(keyspace);
         self.apply_authored(group.body, group.ts, origin, keyspace);
+        self.log_followed(group, origin);
+        Ok(())
+    }
+
+    /// The expiry of keys that the primary has dropped.
+    fn follow_dropped<K: Keyspace>(&mut self, group: &GroupView<'_>, keyspace: &mut K) -> Result<(), ReplayError> {
+        let origin = self.follow(group)?;
+        self.follow_captured(group.body, Dot { ts: group.ts, index: 0, origin });
+        self.has_written = true;
+        self.take_in_tail(keyspace);
+        for effect in group::effects(group.body).filter(|effect| matches!(effect.op, Op::Clear { .. })) {
+            keyspace.delete(effect.db, effect.key, ClearReason::Expired);
+        }
+        self.absorb_captured(group.body, &Before::new(), group.ts, origin, keyspace);
         self.log_followed(group, origin);
         Ok(())
     }

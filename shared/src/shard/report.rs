@@ -179,6 +179,7 @@ impl Shard {
             Record::stable(&mut record, &self.token(self.stability.stable()));
             self.records.push(record);
         }
+        self.forget_dropped();
     }
 
     /// How many other members have applied everything up to this own timestamp (`SYNCER.WAIT`).

@@ -23,6 +23,7 @@ pub(super) fn plan(instances: u8, rules: Rules) -> Plan {
         patches: false,
         hot: false,
         short_lived: false,
+        drops: false,
         seed: 0,
         instances,
         steps: 0,

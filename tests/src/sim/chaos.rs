@@ -72,6 +72,7 @@ impl World {
                 self.go_on_joining(instance)?;
             }
             88..90 if self.plan.clock_jumps => self.jump(instance),
+            90..93 if self.plan.drops && self.random.bool() => self.reload(instance)?,
             90..93 if self.plan.ttl => self.expire(instance)?,
             93 => self.random_failover(instance)?,
             94 if self.plan.forgets && self.random.bool() => self.random_forget(instance)?,
@@ -327,11 +328,13 @@ impl World {
         }
         self.converge()?;
         self.tick(TTL_MS_MAX * 20);
-        for instance in 0..self.instances.len() {
-            self.expire(instance)?;
-        }
+        self.expire_all()?;
         self.converge()?;
         self.check_settled()
+    }
+
+    fn expire_all(&mut self) -> Check {
+        (0..self.instances.len()).try_for_each(|instance| self.expire(instance))
     }
 
     /// Everybody pulls from everybody until all have the same.
@@ -341,6 +344,10 @@ impl World {
                 if self.instances[instance].shard.superseded_by().is_some() {
                     self.restart(instance)?;
                 }
+            }
+            if self.plan.drops {
+                // Who has dropped a key does not say so, and the others find it due at last.
+                self.expire_all()?;
             }
             for link in 0..self.links.len() {
                 let (source, target) = (self.links[link].source, self.links[link].target);
@@ -372,6 +379,7 @@ impl World {
         let is_done = |i: &super::instance::Instance| {
             Some(&i.applied) == first
                 && !i.shard.is_syncing()
+                && !(self.plan.drops && i.has_due(self.now_ms))
                 && i.shard.renewals_left().is_none()
                 && i.shard.taken_up() == 0
         };
@@ -417,10 +425,7 @@ impl World {
         for index in group {
             let instance = &mut self.instances[index];
             let status = instance.shard.status();
-            let due = |(_, entry): (_, &syncer_shared::memory::Entry)| {
-                entry.expire_at.is_some_and(|at| at <= self.now_ms as i64)
-            };
-            if instance.keyspace.entries().iter().any(due) {
+            if instance.has_due(self.now_ms) {
                 return Err(format!("{} shows a key whose TTL has passed", instance.id));
             }
             let (stable, clock) = (instance.shard.stability().stable().clone(), instance.shard.clock().clone());

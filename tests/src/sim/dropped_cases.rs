@@ -1,7 +1,7 @@
 //! The cases of keys that a server has dropped as it loaded its file (`shard/dropped.rs`), like [`super::cases`].
 
-use syncer_shared::effect::ClearReason;
 use syncer_shared::keyspace::Keyspace;
+use syncer_shared::list::End;
 use syncer_shared::merge::Rules;
 
 use super::cases::{A, B, world};
@@ -24,13 +24,6 @@ fn extended_at_one_site(extend: impl Fn(i64) -> Command) -> Result<World, String
     Ok(world)
 }
 
-/// A's server has loaded its file.
-fn drop_it(world: &mut World) {
-    let (now_ms, instance) = (world.wall(A), &mut world.instances[A]);
-    instance.keyspace.delete(0, b"h", ClearReason::Deleted);
-    instance.shard.expire_dropped(&mut instance.keyspace, now_ms);
-}
-
 fn both_have_it(world: &mut World, expires: Option<i64>) -> Check {
     for site in [A, B] {
         let keyspace = &mut world.instances[site].keyspace;
@@ -46,11 +39,11 @@ fn both_have_it(world: &mut World, expires: Option<i64>) -> Check {
 fn what_was_extended_elsewhere_while_it_was_dropped_comes_back() -> Check {
     let mut world = extended_at_one_site(|at| Command::ExpireAt(at + 1_000_000))?;
     let expires = world.instances[B].keyspace.expire_at(0, b"h");
-    drop_it(&mut world);
+    world.reload(A)?;
     world.settle()?;
     both_have_it(&mut world, expires)?;
     let mut world = extended_at_one_site(|_| Command::Persist)?;
-    drop_it(&mut world);
+    world.reload(A)?;
     world.settle()?;
     both_have_it(&mut world, None)
 }
@@ -60,7 +53,7 @@ fn what_was_extended_elsewhere_while_it_was_dropped_comes_back_after_a_full_sync
     let mut world = extended_at_one_site(|_| Command::Persist)?;
     let link = world.link(B, A);
     assert!(world.begin_sync(link)?);
-    drop_it(&mut world);
+    world.reload(A)?;
     while world.instances[A].shard.is_syncing() {
         world.step_sync(A, usize::MAX)?;
     }
@@ -72,11 +65,100 @@ fn what_was_extended_elsewhere_while_it_was_dropped_comes_back_after_a_full_sync
 #[test]
 fn what_was_not_extended_is_gone() -> Check {
     let mut world = extended_at_one_site(|_| Command::HSet("e".into(), "0".into()))?;
-    drop_it(&mut world);
+    world.reload(A)?;
     world.expire(B)?;
     world.settle()?;
     for site in [A, B] {
         assert_eq!(world.instances[site].keyspace.kind(0, b"h"), None, "at {}", site + 1);
     }
     Ok(())
+}
+
+/// That keys were dropped outlives a restart, and a replica that takes over knows it.
+#[test]
+fn what_was_dropped_is_known_after_a_restart_and_a_failover() -> Check {
+    for fails_over in [false, true] {
+        let mut world = extended_at_one_site(|_| Command::Persist)?;
+        world.reload(A)?;
+        if fails_over {
+            let all = world.instances[A].logged();
+            world.fail_over(A, all)?;
+        } else {
+            world.restart(A)?;
+        }
+        world.settle()?;
+        both_have_it(&mut world, None)?;
+    }
+    Ok(())
+}
+
+/// A key that all have, for so long that nobody keeps anything in mind of it but its TTL, which has passed.
+fn due(make: &[Command]) -> Result<World, String> {
+    let mut world = world(2, Rules::default());
+    let at = world.now_ms as i64 + LATER_MS as i64 / 2;
+    for command in make {
+        world.command(A, "k", command.clone())?;
+    }
+    world.command(A, "k", Command::ExpireAt(at))?;
+    world.settle()?;
+    (0..2).for_each(|site| world.persist(site));
+    world.report(A, B)?;
+    world.report(B, A)?;
+    world.report(A, B)?;
+    for site in [A, B] {
+        world.prune(site, usize::MAX)?;
+    }
+    world.tick(LATER_MS);
+    Ok(world)
+}
+
+fn both_show_the_same(world: &mut World) -> Check {
+    world.settle()?;
+    world.check_equal()
+}
+
+/// Found by the simulation (30064771234 and others): a client makes a key anew where it was dropped. Elsewhere it is due, and still there: it would have
+/// had the old elements, too, and no TTL.
+#[test]
+fn a_key_made_anew_where_it_was_dropped_has_nothing_of_the_old_one() -> Check {
+    let made: [(&[Command], Command); 3] = [
+        (&[Command::HSet("f".into(), "1".into())], Command::HSet("g".into(), "2".into())),
+        (&[Command::Push(End::Tail, vec!["a".into()])], Command::Push(End::Tail, vec!["b".into()])),
+        (&[Command::IncrBy(100)], Command::IncrBy(1)),
+    ];
+    for (old, new) in made {
+        let mut world = due(old)?;
+        world.reload(A)?;
+        world.command(A, "k", new)?;
+        both_show_the_same(&mut world)?;
+        let entry = world.instances[B].keyspace.entries().get(&(0, b"k".to_vec())).cloned();
+        assert_eq!(entry.map(|entry| (entry.elements.len(), entry.expire_at)), Some((1, None)));
+    }
+    Ok(())
+}
+
+/// The same where another site had extended it: both count.
+#[test]
+fn a_key_made_anew_where_it_was_dropped_and_extended_elsewhere_has_both() -> Check {
+    let mut world = extended_at_one_site(|_| Command::Persist)?;
+    world.reload(A)?;
+    world.command(A, "h", Command::HSet("e".into(), "3".into()))?;
+    world.settle()?;
+    both_have_it(&mut world, None)?;
+    assert_eq!(world.instances[A].keyspace.field(0, b"h", b"e"), Some(b"3".to_vec()));
+    Ok(())
+}
+
+/// Found by the simulation (30064781759): the TTL was known to all, and something of the key was not.
+#[test]
+fn what_is_dropped_of_several_types_is_told_of() -> Check {
+    let mut world = world(3, Rules::default());
+    let at = world.now_ms as i64 + LATER_MS as i64 / 2;
+    world.command(A, "k", Command::Set("1".into(), Some(at)))?;
+    world.command(B, "k", Command::HSet("f".into(), "1".into()))?;
+    world.settle()?;
+    world.tick(LATER_MS);
+    world.reload(A)?;
+    world.command(A, "k", Command::IncrBy(1))?;
+    both_show_the_same(&mut world)
 }

@@ -1,8 +1,8 @@
 //! One simulated instance: the production shard, a dataset, the oracle beside it, and its replication stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use syncer_shared::effect::FlushScope;
+use syncer_shared::effect::{ClearReason, FlushScope};
 use syncer_shared::group::{self, Frame, GroupBuilder, GroupView};
 use syncer_shared::instance::InstanceId;
 use syncer_shared::keyspace::Keyspace;
@@ -48,6 +48,8 @@ pub struct Instance {
     pub syncing: Option<SnapshotHead>,
     /// Those that came.
     pub synced: Vec<super::sync::Synced>,
+    /// Keys that its server has dropped as it loaded its file, and nobody has told of.
+    dropped: BTreeSet<(u32, Vec<u8>)>,
     history: Vec<Logged>,
     /// The highest that it has ever reported, or may have.
     reported: Context,
@@ -84,6 +86,7 @@ impl Instance {
             has_regressed: false,
             syncing: None,
             synced: Vec::new(),
+            dropped: BTreeSet::new(),
             history,
             reported: Context::new(),
             follower: None,
@@ -155,10 +158,14 @@ impl Instance {
     fn note(&mut self, logged: Logged, author: Option<&mut Registry>, known: Option<&Registry>) -> Check {
         let record = logged.record.clone();
         let parsed = Record::parse(&record).map_err(|error| format!("an own record: {error}"))?;
+        if matches!(parsed, Record::Dropped { .. }) {
+            self.note_dropped(logged.written.as_ref());
+        }
         match (parsed, author) {
             (
                 parsed @ (Record::Captured { frame, .. }
                 | Record::Authored { frame }
+                | Record::Dropped { frame: Some(frame), .. }
                 | Record::Decided { frame: Some(frame) }
                 | Record::Founded { frame, .. }),
                 author,
@@ -166,7 +173,7 @@ impl Instance {
                 let (group, _) = GroupView::parse(frame).map_err(|error| error.to_string())?;
                 let registry = match author {
                     Some(registry) => {
-                        let is_captured = matches!(parsed, Record::Captured { .. });
+                        let is_captured = matches!(parsed, Record::Captured { .. } | Record::Dropped { .. });
                         registry.author(&group, is_captured, !self.has_all(&self.reported))?;
                         Some(&*registry)
                     }
@@ -224,7 +231,8 @@ impl Instance {
                 | Record::Decided { frame: None }
                 | Record::Position { .. }
                 | Record::Settled { .. }
-                | Record::Changed { .. },
+                | Record::Changed { .. }
+                | Record::Dropped { frame: None, .. },
                 _,
             ) => {}
         }
@@ -247,6 +255,9 @@ impl Instance {
         }
         let (ts, instance, replid) = (group.ts, group.instance, group.replid);
         for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
+            if instance == self.id {
+                self.dropped.remove(&(effect.db, effect.key.to_vec()));
+            }
             self.oracle.apply(&effect, DotName { ts, instance, replid, index }, &authored.context);
         }
         self.applied.insert(replid, ts);
@@ -285,7 +296,7 @@ impl Instance {
             let clock: Context = clock().collect();
             return Err(format!("the clock of {} is {clock:?}, but it has applied {:?}", self.id, self.applied));
         }
-        match self.oracle.difference(&self.keyspace) {
+        match self.oracle.difference(&self.keyspace, &self.dropped) {
             None => Ok(()),
             Some(_) if self.has_regressed => Ok(()),
             Some(difference) => {
@@ -394,9 +405,50 @@ impl Instance {
         self.begin_reign(now_ms, registry)
     }
 
+    /// The server has loaded a file, and drops what is due.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn drop_expired(&mut self, now_ms: u64, registry: &mut Registry) -> Check {
+        let due =
+            self.keyspace.entries().iter().filter(|(_, entry)| entry.expire_at.is_some_and(|at| at <= now_ms as i64));
+        let due: Vec<_> = due.map(|(name, _)| name.clone()).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        for (db, key) in &due {
+            self.keyspace.delete(*db, key, ClearReason::Expired);
+        }
+        self.shard.expire_dropped(&mut self.keyspace, now_ms);
+        for record in self.shard.take_records() {
+            let is_it = matches!(Record::parse(&record), Ok(Record::Dropped { .. }));
+            let written = is_it.then(|| self.keyspace.clone());
+            self.note(Logged { written, record }, Some(registry), None)?;
+        }
+        self.check()
+    }
+
+    /// Whether a key is there whose TTL has passed.
+    pub fn has_due(&self, now_ms: u64) -> bool {
+        self.keyspace.entries().values().any(|entry| entry.expire_at.is_some_and(|at| at <= now_ms as i64))
+    }
+
+    /// Whether a key is not there, and nobody has said so.
+    pub fn has_dropped(&self) -> bool {
+        !self.dropped.is_empty()
+    }
+
+    /// What is shown without a key that is not there.
+    fn note_dropped(&mut self, written: Option<&MemoryKeyspace>) {
+        let Some(written) = written else { return };
+        let names = self.oracle.shown().map(|(name, _)| name);
+        self.dropped.extend(names.filter(|name| !written.entries().contains_key(name)).cloned());
+    }
+
     fn begin_reign(&mut self, now_ms: u64, registry: &mut Registry) -> Check {
         self.reigns += 1;
         self.shard.begin_reign(replid(self.id, self.reigns), now_ms);
+        self.shard.expire_dropped_again(&mut self.keyspace, now_ms);
         self.take_records(registry)?;
         self.durable_clock = self.durable_clock.lower(&self.shard.clock_token());
         self.shard.set_durable(Some(self.durable_clock.clone()));
@@ -413,6 +465,7 @@ impl Instance {
         let history: Vec<Logged> = self.history.drain(..).take(len).collect();
         (self.shard, self.keyspace, self.follower) = (follower.shard, follower.keyspace, None);
         (self.oracle, self.applied, self.syncing) = (Oracle::default(), BTreeMap::new(), None);
+        self.dropped.clear();
         for logged in history {
             self.note(logged, None, Some(registry))?;
         }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, Value};
+use syncer_shared::effect::{ClearReason, Effect, FlushScope, Kind, Op, Path, TtlNote, UnixMs, Value};
 use syncer_shared::group;
 use syncer_shared::memory::{Entry, MemoryKeyspace};
 use syncer_shared::metadata::Payload;
@@ -43,6 +43,8 @@ struct Doubts {
 /// Where instances may have `come_back` from old states while snapshots came in, others rightly assert what those lack of counters and strings, too; a removal
 /// that had not seen that leaves it, so more shows than what lives. What an assertion has taken up is not missed then.
 ///
+/// What is due and not shown may have been `dropped_at` that time by all, which nobody tells.
+///
 /// # Errors
 /// What is lost.
 pub fn check(
@@ -51,6 +53,7 @@ pub fn check(
     oracle: &Oracle,
     native: &MemoryKeyspace,
     come_back: bool,
+    dropped_at: Option<UnixMs>,
 ) -> Check {
     let (mut ideal, mut doubts) = (Oracle::default(), Doubts::default());
     for (me, authored) in registry.survivors(applied) {
@@ -76,6 +79,10 @@ pub fn check(
             continue;
         }
         let shown = native.entries().get(name);
+        let is_due = expected.expire_at.zip(dropped_at).is_some_and(|(at, now)| at <= now);
+        if shown.is_none() && is_due {
+            continue;
+        }
         // Where its instance has all that lives, and shows it, there may be more: what came back.
         let followed = oracle.shown().find(|(other, _)| *other == name).map(|(_, entry)| entry.into_owned());
         let follows = followed.as_ref() == shown;

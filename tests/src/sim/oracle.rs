@@ -213,14 +213,15 @@ impl Oracle {
 
     /// Where a dataset differs, for people.
     #[must_use]
-    pub fn difference(&self, native: &MemoryKeyspace) -> Option<String> {
+    pub fn difference(&self, native: &MemoryKeyspace, dropped: &BTreeSet<(u32, Vec<u8>)>) -> Option<String> {
         if self.shown().eq(streams::shown(native)) {
             return None;
         }
         let (expected, native): (BTreeMap<_, _>, BTreeMap<_, _>) =
             (self.shown().collect(), streams::shown(native).collect());
         let names = expected.keys().chain(native.keys());
-        let name = names.copied().find(|name| expected.get(name) != native.get(name))?;
+        let is_dropped = |name: &(u32, Vec<u8>)| !native.contains_key(name) && dropped.contains(name);
+        let name = names.copied().find(|name| expected.get(name) != native.get(name) && !is_dropped(name))?;
         Some(format!(
             "key {:?} of db {}:\n  shows    {:?}\n  expected {:?}\n  live dots {:#?}",
             String::from_utf8_lossy(&name.1),

@@ -23,6 +23,8 @@ pub struct Plan {
     pub hot: bool,
     /// Keys that always have a TTL, besides.
     pub short_lived: bool,
+    /// Servers load files and drop what is due (`shard/dropped.rs`). Clocks agree then: what a clock ahead of the others' drops is in need of no one.
+    pub drops: bool,
     /// `FLUSHALL`, `FLUSHDB`.
     pub flush: bool,
     /// Primaries fail over to replicas that lag.
@@ -63,10 +65,14 @@ pub const WITH_HOT_FROM: u64 = 1 << 33;
 pub const WITH_REJOINS_FROM: u64 = 3 << 32;
 /// From this seed on there are late comers and full syncs besides.
 pub const WITH_MORE_FORGETS_FROM: u64 = 4 << 32;
-/// These seeds write keys that never show without a TTL, and all from [`NEW_SEEDS_FROM`] on.
+/// These seeds write keys that never show without a TTL, and all that come later.
 pub const WITH_SHORT_LIVED: std::ops::Range<u64> = 6 << 32..7 << 32;
+/// In these servers drop keys as they load their files, and in all from [`NEW_SEEDS_FROM`] on.
+pub const WITH_DROPS: std::ops::Range<u64> = 7 << 32..8 << 32;
+/// Where CI took new seeds from before that.
+const SHORT_LIVED_FROM: u64 = 1 << 52;
 /// Where CI takes new seeds from; what was found before keeps its meaning.
-pub const NEW_SEEDS_FROM: u64 = 1 << 52;
+pub const NEW_SEEDS_FROM: u64 = 1 << 53;
 
 impl Plan {
     /// Everything that can happen, by chance.
@@ -83,7 +89,8 @@ impl Plan {
             streams: seed % 4 == 3,
             patches: seed >= WITH_PATCHES_FROM,
             hot: seed >= WITH_HOT_FROM && seed.is_multiple_of(3),
-            short_lived: WITH_SHORT_LIVED.contains(&seed) || seed >= NEW_SEEDS_FROM,
+            short_lived: WITH_SHORT_LIVED.contains(&seed) || WITH_DROPS.contains(&seed) || seed >= SHORT_LIVED_FROM,
+            drops: false,
             flush: random.u8(0..4) == 0,
             failover: match random.u8(0..6) {
                 0 => Failover::LosesAnything,
@@ -109,6 +116,8 @@ impl Plan {
         // Nor do late comers and who joins again meet.
         plan.rejoins = plan.forgets && seed >= WITH_REJOINS_FROM && plan.joins_after.is_none();
         plan.lists = random.bool();
+        let may_drop = WITH_DROPS.contains(&seed) || seed >= NEW_SEEDS_FROM;
+        plan.drops = may_drop && plan.ttl && !plan.clock_jumps;
         plan
     }
 

@@ -302,7 +302,17 @@ impl World {
         let now_ms = self.wall(instance);
         self.instances[instance].restart(now_ms, &mut self.registry)?;
         self.gone(instance);
-        Ok(())
+        if self.plan.drops { self.reload(instance) } else { Ok(()) }
+    }
+
+    /// The server of an instance loads its own file, and drops what is due.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn reload(&mut self, instance: usize) -> Check {
+        self.say(|| format!("{} drops what is due", instance + 1));
+        let now_ms = self.wall(instance);
+        self.instances[instance].drop_expired(now_ms, &mut self.registry)
     }
 
     /// Its connections are.
@@ -351,7 +361,8 @@ impl World {
         let group = self.group();
         let Some(first) = group.first().map(|index| &self.instances[*index]) else { return Ok(()) };
         let come_back = self.plan.failover == Failover::LosesAnything && self.plan.forces_full_syncs();
-        losses::check(&self.registry, &first.applied, &first.oracle, &first.keyspace, come_back)
+        let dropped_at = self.plan.drops.then_some(self.now_ms as i64);
+        losses::check(&self.registry, &first.applied, &first.oracle, &first.keyspace, come_back, dropped_at)
     }
 
     /// I-5: instances that have applied the same show the same. Checks every instance, and their replicas.
@@ -365,7 +376,9 @@ impl World {
         }
         for a in &self.instances {
             for b in &self.instances {
-                let comparable = !a.shard.is_syncing() && !b.shard.is_syncing() && !a.has_regressed && !b.has_regressed;
+                let tells =
+                    |of: &super::instance::Instance| !of.shard.is_syncing() && !of.has_regressed && !of.has_dropped();
+                let comparable = tells(a) && tells(b);
                 if comparable && a.applied == b.applied && streams::shown(&a.keyspace).ne(streams::shown(&b.keyspace)) {
                     return Err(format!("I-5: {} and {} have applied the same and show different data", a.id, b.id));
                 }

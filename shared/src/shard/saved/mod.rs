@@ -72,7 +72,7 @@ impl Shard {
             has_pruned,
             changed,
             compared: _,
-            dropped: _,
+            dropped,
             has_written: _,
             joining,
             told_out: _,
@@ -135,6 +135,9 @@ impl Shard {
         }
         for own in taken.iter() {
             pieces.item(Tag::Taken, |out| own.encode(out));
+        }
+        if let Some(dropped) = dropped {
+            pieces.item(Tag::Dropped, |out| writer::u64(out, dropped.at_ms()));
         }
         if let Some(syncing) = syncing {
             syncing::save(&mut pieces, syncing);
@@ -263,6 +266,7 @@ fn take(
             shard.changed.push((db, reader.take(reader.rest().len(), "key")?.into()));
         }
         Tag::Taken => taken::decode(reader, shard)?,
+        Tag::Dropped => shard.has_dropped(reader.u64("when keys were dropped")?),
         Tag::SyncHead => syncing::decode_head(reader, shard)?,
         Tag::SyncRound => syncing::decode_round(reader, shard)?,
         Tag::SyncMerged => syncing::decode_merged(reader, shard)?,

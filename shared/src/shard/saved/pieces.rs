@@ -34,11 +34,12 @@ pub(super) enum Tag {
     Changed = 21,
     Taken = 22,
     Had = 23,
+    Dropped = 24,
     End = 127,
 }
 
 impl Tag {
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 25] = [
         Self::Head,
         Self::Reign,
         Self::Clocks,
@@ -62,6 +63,7 @@ impl Tag {
         Self::Changed,
         Self::Taken,
         Self::Had,
+        Self::Dropped,
         Self::End,
     ];
 
