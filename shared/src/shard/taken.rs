@@ -11,6 +11,8 @@
 //! It is saved, and replicas follow it. Who begins a reign does not know whether its predecessor has written again already, which it lost: so it waits until
 //! every member has the new reign. All that any of them has of the earlier ones is here then (rule 3), and what they have written again says so ([`Op::Again`]).
 
+use hashbrown::HashSet;
+
 use super::Shard;
 use crate::clock::VectorClock;
 use crate::dot::{Dot, Seen};
@@ -153,13 +155,15 @@ impl Shard {
     }
 
     /// A snapshot has changed a key, nobody knows by which effects: what it brought is known as far as it told ([`super::met`]). Beyond that, or where it took the
-    /// last assertion away, nothing can be told any more. The same of a lost reign of this instance may be what that has written again: once too rarely is
-    /// better than twice.
+    /// last assertion away, nothing can be told any more. The same of a lost reign of this instance, if it is later, may be what that has written again: once too
+    /// rarely is better than twice. Not where the source still keeps in mind that it has to be.
     pub(super) fn meet_taken<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) {
         if self.taken.of_mut(key).is_empty() {
             return;
         }
         let mut taken = std::mem::take(&mut self.taken);
+        let told = self.syncing.as_ref().map_or(&[][..], |syncing| syncing.told.of(key));
+        let told: HashSet<Dot, foldhash::fast::RandomState> = told.iter().map(|told| told.dot).collect();
         let (clock, stable) = (self.clock.clone(), self.stability.stable().clone());
         let mut merge = self.merge(keyspace);
         // What every member has may be pruned, and be in the entry without a dot: that says no less than where it is not (I-12).
@@ -180,8 +184,9 @@ impl Shard {
             if path.is_some_and(|path| path.dots().any(|dot| *dot == own.dot)) {
                 return false;
             }
-            let is_again = |dot: &Dot| is_news(dot, &own.dot) && !again.contains(dot);
-            if let Some(dot) = path.and_then(|path| find_same(path, effect.op, &is_again)) {
+            let is_again = |dot: &Dot| dot.ts > own.dot.ts && is_news(dot, &own.dot) && !again.contains(dot);
+            let same = path.filter(|_| !told.contains(&own.dot)).and_then(|p| find_same(p, effect.op, &is_again));
+            if let Some(dot) = same {
                 again.push(dot);
                 return false;
             }
@@ -277,15 +282,18 @@ pub(super) fn own_parts(
     taken
 }
 
-/// What adds the same to a path, and is `wanted`.
+/// The first that adds the same to a path, and is `wanted`.
 fn find_same(path: &PathMeta, op: Op<'_>, wanted: &dyn Fn(&Dot) -> bool) -> Option<Dot> {
+    let at = |dot: &Dot| (dot.ts, dot.index);
     match op {
         Op::Increment { delta, .. } => {
-            path.increments().iter().find(|i| i.delta == delta && wanted(&i.dot)).map(|i| i.dot)
+            let same = path.increments().iter().filter(|i| i.delta == delta).map(|i| i.dot);
+            same.filter(wanted).min_by_key(at)
         }
         Op::Patch { patch, .. } => {
-            let mut parts = path.patches().into_iter().flat_map(Patches::parts);
-            parts.find(|(dot, part)| part.patch() == patch && wanted(dot)).map(|(dot, _)| dot)
+            let parts = path.patches().into_iter().flat_map(Patches::parts);
+            let same = parts.filter(|(_, part)| part.patch() == patch).map(|(dot, _)| dot);
+            same.filter(wanted).min_by_key(at)
         }
         _ => None,
     }

@@ -334,6 +334,46 @@ fn who_lost_what_an_assertion_has_taken_up_is_told() -> Check {
     all_show_field(&mut world, "h", "f", "103")
 }
 
+/// Seed 26107006770: of what A had added and lost a snapshot brings back one that adds as much as what A has to write again. It was taken for that, written again by a reign that
+/// was lost; but it is older (`is_later`: or the source, which had it by then, has not heard that anything was written again).
+#[test]
+fn what_adds_as_much_as_what_an_assertion_has_taken_up_is_not_taken_for_that() -> Check {
+    for is_later in [false, true] {
+        let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+        let mut world = World::new(&plan, false);
+        let add = |by| Command::HIncrBy("f".into(), by);
+        world.command(A, "h", Command::HSet("f".into(), "5".into()))?;
+        world.settle()?;
+        let backup = world.instances[C].logged();
+        world.command(A, "h", add(20))?;
+        world.settle()?;
+        world.fail_over(C, backup)?;
+        world.command(B, "h", Command::HSet("f".into(), "3".into()))?;
+        let mut logged = world.instances[A].logged();
+        if !is_later {
+            world.command(A, "h", add(100))?;
+            world.pull(A, B)?;
+            world.fail_over(A, logged)?;
+        }
+        world.command(A, "h", add(100))?;
+        world.command(C, "h", Command::HDel("f".into()))?;
+        world.pull(C, A)?;
+        if is_later {
+            logged = world.instances[A].logged();
+            world.command(A, "h", add(100))?;
+            world.pull(C, B)?;
+            world.pull(A, B)?;
+            world.fail_over(A, logged)?;
+        }
+        assert_eq!(world.instances[A].shard.taken_up(), 1);
+        world.sync(B, A)?;
+        assert_eq!(world.instances[A].shard.taken_up(), 1, "{is_later}");
+        world.heal()?;
+        all_show_field(&mut world, "h", "f", "203")?;
+    }
+    Ok(())
+}
+
 /// B's client overwrites the field while the snapshot comes in: to everybody else it has not seen what that brings, nor what an assertion in it has taken up.
 #[test]
 fn who_writes_while_a_snapshot_tells_has_not_seen_what_it_tells() -> Check {
