@@ -125,8 +125,8 @@ pub enum Op<'a> {
         /// Who leaves.
         instance: InstanceId,
     },
-    /// 2.2 rule 5: the next effect is this write of the same instance again, which no assertion that shows has taken up. No data: a later reign of that
-    /// instance that still has the write in mind knows by it that it is done.
+    /// 2.2 rule 5: of this write of the same instance, which an assertion has taken up, is decided: if no assertion that shows has it, the next effect is that write again. No data:
+    /// whoever still has the write in mind, a later reign of that instance too, knows by it that it is done.
     Again {
         /// The reign that had written it.
         replid: ReplId,

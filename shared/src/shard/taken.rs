@@ -6,7 +6,8 @@
 //! again, as a new write. Every write has one author, so it counts once.
 //!
 //! Everybody keeps it in mind, of whoever, and tells it in snapshots ([`super::met`]): the author may have lost what it wrote, or hear of all this by a snapshot only,
-//! and others had what the assertion took up beside what had not seen that. Only the author writes again.
+//! and others had what the assertion took up beside what had not seen that. Only the author writes again, and says what it has decided of ([`Op::Again`]); until then the
+//! others keep what nothing that shows has: it may lose that, and hear of it from them.
 //!
 //! It is saved, and replicas follow it. Who begins a reign does not know whether its predecessor has written again already, which it lost: so it waits until
 //! every member has the new reign. All that any of them has of the earlier ones is here then (rule 3), and what they have written again says so ([`Op::Again`]).
@@ -27,6 +28,8 @@ use crate::record::Record;
 use crate::replid::ReplId;
 use crate::snapshot::{Holder, TakenUp, added_to};
 use crate::timestamp::Timestamp;
+
+type Dots = HashSet<Dot, foldhash::fast::RandomState>;
 
 /// The last that shows.
 fn top<'a>(holders: impl Iterator<Item = &'a Holder>, origins: &Origins) -> Option<&'a Holder> {
@@ -76,6 +79,16 @@ impl TakenUp {
     /// Whether every member has what decides over it.
     fn is_settled(&self, stable: &VectorClock) -> bool {
         self.holders.iter().all(|holder| holder.dot.is_in(stable))
+    }
+
+    /// Whether what shows has not taken it up.
+    fn is_lost(&self, origins: &Origins) -> bool {
+        top(self.holders.iter(), origins).is_some_and(|top| !top.has)
+    }
+
+    /// Whether others may keep it in mind until its author has decided.
+    fn is_contested(&self) -> bool {
+        self.holders.iter().any(|holder| !holder.has)
     }
 }
 
@@ -162,21 +175,34 @@ impl Shard {
             return;
         }
         let mut taken = std::mem::take(&mut self.taken);
-        let told = self.syncing.as_ref().map_or(&[][..], |syncing| syncing.told.of(key));
-        let told: HashSet<Dot, foldhash::fast::RandomState> = told.iter().map(|told| told.dot).collect();
+        let syncing = self.syncing.as_ref();
+        let told = syncing.map_or(&[][..], |syncing| syncing.told.of(key));
+        let told: Dots = told.iter().map(|told| told.dot).collect();
+        let (source, stable_there) =
+            syncing.map(|syncing| (syncing.round.clock.clone(), syncing.round.stable.clone())).unwrap_or_default();
         let (clock, stable) = (self.clock.clone(), self.stability.stable().clone());
+        let here = self.config.instance;
         let mut merge = self.merge(keyspace);
         // What every member has may be pruned, and be in the entry without a dot: that says no less than where it is not (I-12).
         let is_shown = |own: &&mut TakenUp| {
             let at = own.effect().and_then(|effect| added_to(effect.op));
-            own.is_settled(&stable) && at.is_some_and(|at| merge.native(key, at).is_some())
+            let is_settled = own.is_settled(&stable) || (told.contains(&own.dot) && own.is_settled(&stable_there));
+            is_settled && at.is_some_and(|at| merge.native(key, at).is_some())
         };
-        let shown: Vec<Dot> = taken.of_mut(key).iter_mut().filter(is_shown).map(|own| own.dot).collect();
+        let shown: Dots = taken.of_mut(key).iter_mut().filter(is_shown).map(|own| own.dot).collect();
         let (origins, meta) = (merge.origins, merge.table.find(key.db, key.name).map(|at| merge.table.meta(at)));
         let is_news =
             |dot: &Dot, own: &Dot| origins.instance(dot.origin) == origins.instance(own.origin) && !dot.is_in(&clock);
+        // The source has heard what the author has decided.
+        let is_over = |own: &TakenUp| {
+            let has_all = || own.dot.is_in(&source) && own.is_settled(&source);
+            origins.instance(own.dot.origin) != here && own.is_settled(&stable) && !told.contains(&own.dot) && has_all()
+        };
         let mut again: Vec<Dot> = Vec::new();
         taken.retain_of(key, |own| {
+            if is_over(own) {
+                return false;
+            }
             let Some((effect, at)) = own.effect().and_then(|effect| Some((effect, added_to(effect.op)?))) else {
                 return false;
             };
@@ -220,15 +246,14 @@ impl Shard {
         settled.sort_by(|a, b| a.dot.effect_order(&b.dot, origins));
         let mut group = GroupBuilder::new();
         let is_own = |own: &&TakenUp| origins.instance(own.dot.origin) == self.config.instance;
-        for own in settled.iter().filter(is_own) {
-            let is_lost = top(own.holders.iter(), origins).is_some_and(|top| !top.has);
-            let Some(effect) = own.effect().filter(|_| is_lost) else { continue };
+        for own in settled.iter().filter(is_own).filter(|own| own.is_contested()) {
+            let Dot { ts, index, origin } = own.dot;
+            let op = Op::Again { replid: origins.replid(origin), ts, index };
+            group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op });
+            let Some(effect) = own.effect().filter(|_| own.is_lost(origins)) else { continue };
             // Against another type it would take that away.
             if keyspace.kind(effect.db, effect.key) == added_to(effect.op).map(|path| path.kind()) {
                 let ttl = keyspace.expire_at(effect.db, effect.key).map_or(TtlNote::None, TtlNote::Kept);
-                let Dot { ts, index, origin } = own.dot;
-                let op = Op::Again { replid: self.origins.replid(origin), ts, index };
-                group.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op });
                 group.push(&Effect { ttl, ..effect });
             }
         }
@@ -241,17 +266,30 @@ impl Shard {
         }
     }
 
-    /// It was written again, by a reign of which this one may have lost that.
+    /// Its author has decided over it: a reign of which this one may have lost that, or another instance.
     pub(super) fn forget_taken(&mut self, replid: ReplId, ts: Timestamp, index: u32) {
         if let Some(origin) = self.origins.find(&replid) {
             self.taken.retain(|own| own.dot != Dot { ts, index, origin });
         }
     }
 
-    /// What every member has decided over, on replicas too.
+    /// What can be decided over, on replicas too. Of what others have to write again so much is kept until they say so.
     pub(super) fn extract_settled(&mut self) -> Vec<TakenUp> {
-        let Self { taken, stability, .. } = self;
-        taken.extract(|own| own.is_settled(stability.stable()))
+        const KEPT_BYTES_MAX: usize = 1 << 20;
+        let Self { taken, stability, origins, membership, config, .. } = self;
+        let is_awaited = |of: Dot| {
+            let author = origins.instance(of.origin);
+            author != config.instance && membership.contains(author)
+        };
+        let mut bytes = 0;
+        taken.extract(|own| {
+            if !own.is_settled(stability.stable()) {
+                return false;
+            }
+            let waits = is_awaited(own.dot) && own.is_lost(origins);
+            bytes += if waits { own.bytes() } else { 0 };
+            !waits || bytes > KEPT_BYTES_MAX
+        })
     }
 }
 

@@ -408,3 +408,48 @@ fn what_an_assertion_has_taken_up_is_known_to_who_takes_over_the_state() -> Chec
     assert_eq!(newcomer.snapshot_head().taken, from.snapshot_head().taken);
     Ok(())
 }
+
+/// Found by a review: the others know that every member has the assertion, and the author, which has heard less, has not decided yet. It falls back to a state from before it
+/// wrote, and gets all back by a snapshot only, with the metadata, and without.
+#[test]
+fn who_has_not_written_it_is_not_done_with_it_before_its_author() -> Check {
+    for prunes in [false, true] {
+        let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+        let mut world = World::new(&plan, false);
+        let add = |by| Command::HIncrBy("f".into(), by);
+        world.command(A, "h", Command::HSet("f".into(), "5".into()))?;
+        world.settle()?;
+        let backup = world.instances[C].logged();
+        world.command(A, "h", add(20))?;
+        world.settle()?;
+        world.fail_over(C, backup)?;
+        let old = world.instances[A].logged();
+        world.command(A, "h", add(100))?;
+        world.command(B, "h", Command::HSet("f".into(), "3".into()))?;
+        world.command(C, "h", Command::HDel("f".into()))?;
+        world.pull(C, A)?;
+        for _ in 0..3 {
+            for link in 0..world.links.len() {
+                world.pull(world.links[link].source, world.links[link].target)?;
+            }
+            for (from, to) in [(A, B), (C, B), (A, C), (B, C)] {
+                world.tell(from, to)?;
+            }
+        }
+        for site in [B, C] {
+            world.go_on_joining(site)?;
+            if prunes {
+                world.prune(site, usize::MAX)?;
+            }
+        }
+        assert_eq!(world.instances[A].shard.taken_up(), 1);
+        world.fail_over(A, old)?;
+        world.sync(B, A)?;
+        world.heal()?;
+        all_show_field(&mut world, "h", "f", "103")?;
+        for instance in &world.instances {
+            assert!(instance.shard.snapshot_head().taken.is_empty(), "{} still keeps it in mind", instance.id);
+        }
+    }
+    Ok(())
+}
