@@ -81,6 +81,12 @@ impl TakenUp {
         self.holders.iter().all(|holder| holder.dot.is_in(stable))
     }
 
+    /// What writes it again comes later than it, and the assertion that has taken it up.
+    fn may_be(&self, again: Dot) -> bool {
+        let has = self.holders.iter().filter(|holder| holder.has || !self.holders.iter().any(|other| other.has));
+        again.ts > self.dot.ts && has.map(|holder| holder.dot.ts).min().is_none_or(|taken| again.ts > taken)
+    }
+
     /// Whether what shows has not taken it up.
     fn is_lost(&self, origins: &Origins) -> bool {
         top(self.holders.iter(), origins).is_some_and(|top| !top.has)
@@ -168,7 +174,7 @@ impl Shard {
     }
 
     /// A snapshot has changed a key, nobody knows by which effects: what it brought is known as far as it told ([`super::met`]). Beyond that, or where it took the
-    /// last assertion away, nothing can be told any more. The same of a lost reign of this instance, if it is later, may be what that has written again: once too
+    /// last assertion away, nothing can be told any more. The same of a lost reign of this instance may be what that has written again, if it is later: once too
     /// rarely is better than twice. Not where the source still keeps in mind that it has to be.
     pub(super) fn meet_taken<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K) {
         if self.taken.of_mut(key).is_empty() {
@@ -210,7 +216,7 @@ impl Shard {
             if path.is_some_and(|path| path.dots().any(|dot| *dot == own.dot)) {
                 return false;
             }
-            let is_again = |dot: &Dot| dot.ts > own.dot.ts && is_news(dot, &own.dot) && !again.contains(dot);
+            let is_again = |dot: &Dot| own.may_be(*dot) && is_news(dot, &own.dot) && !again.contains(dot);
             let same = path.filter(|_| !told.contains(&own.dot)).and_then(|p| find_same(p, effect.op, &is_again));
             if let Some(dot) = same {
                 again.push(dot);
