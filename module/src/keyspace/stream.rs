@@ -226,6 +226,12 @@ impl ServerKeyspace<'_> {
         names
     }
 
+    /// The groups of a stream.
+    pub fn group_names(&mut self, db: u32, key: &[u8]) -> Vec<Vec<u8>> {
+        let context = self.context;
+        self.at(db, key).groups(context).into_iter().map(|(name, _)| name).collect()
+    }
+
     /// What is pending in a group: of one entry or of all, for one consumer or for all.
     pub fn pending(
         &mut self,

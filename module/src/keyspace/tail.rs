@@ -25,6 +25,9 @@ pub struct Tail {
 
 type Late = BTreeMap<StreamId, Vec<u8>>;
 
+/// What is pending for a consumer already, an earlier entry of the same id, is not taken from it: nobody was idle for so long.
+const NEVER_IDLE: &[u8] = b"9223372036854775807";
+
 /// The lowest id of an entry.
 const LOWEST: StreamId = StreamId { ms: 0, seq: 1 };
 
@@ -157,7 +160,7 @@ impl OpenKey {
             }
             let ids: Vec<String> = new.iter().filter(|id| **id <= position).map(ToString::to_string).collect();
             let options: [&[u8]; 2] = [b"FORCE", b"JUSTID"];
-            let before: [&[u8]; 3] = [&group, LATE_CONSUMER, b"0"];
+            let before: [&[u8]; 3] = [&group, LATE_CONSUMER, NEVER_IDLE];
             let args: Vec<OwnedText> =
                 before.into_iter().chain(ids.iter().map(String::as_bytes)).chain(options).map(OwnedText::new).collect();
             self.call_with(context, c"XCLAIM", &args);

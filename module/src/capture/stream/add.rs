@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use syncer_shared::effect::{Op, StreamOp, Value};
 use syncer_shared::keyspace::Keyspace;
+use syncer_shared::metadata::Payload;
 use syncer_shared::stream::{Lane, Part, StreamId, push_field};
 
 use super::{Changes, is, last_id};
@@ -102,6 +103,31 @@ fn above(now_ms: u64, last: StreamId, lane: Lane) -> Option<StreamId> {
     StreamId::generate(ms, last, lane).or_else(|| StreamId::generate(ms.checked_add(1)?, last, lane))
 }
 
+/// Whether no entry ever had this id, for it was generated of the time.
+fn is_new(args: Args<'_>, id: StreamId) -> bool {
+    matches!(args.bytes(id_at(args)).and_then(wanted), Some(Wanted::Any)) && GENERATED.get() == id
+}
+
+/// An entry with this id may have been delivered and deleted before (after an `XSETID` to a lower one). Who still has that delivery depends on what each
+/// server held, and what is pruned: so the author says what there is from now on, here none. Returns the groups where it is pending, and for whom.
+fn forget_deliveries(
+    keyspace: &mut ServerKeyspace<'_>,
+    db: u32,
+    key: &[u8],
+    id: StreamId,
+    changes: &mut Changes,
+) -> Vec<(Vec<u8>, Box<[u8]>)> {
+    let mut owners = Vec::new();
+    for group in keyspace.group_names(db, key) {
+        let delivery = Part::Delivery { group: &group, id };
+        match keyspace.stream_part(db, key, delivery) {
+            Some(Payload::Owner(owner)) => owners.push((group, owner)),
+            _ => changes.remove(delivery),
+        }
+    }
+    owners
+}
+
 impl Trimming {
     /// Looks.
     pub fn look(keyspace: &mut ServerKeyspace<'_>, db: u32, args: Args<'_>) -> Self {
@@ -132,9 +158,13 @@ impl Trimming {
         if self.sparing {
             return Some(changes);
         }
+        let owners = if is_new(args, id) { Vec::new() } else { forget_deliveries(keyspace, db, key, id, &mut changes) };
         let mut fields = Vec::new();
         args.from(id_at(args) + 1).iter().for_each(|field| push_field(&mut fields, field.as_bytes()));
         changes.assign(Part::Entry(id), Value::Bytes(&fields));
+        for (group, owner) in &owners {
+            changes.assign(Part::Delivery { group, id }, Value::Owner(owner));
+        }
         if let Some(before) = self.first {
             let below = keyspace.first_entry(db, key).unwrap_or(StreamId::MAX);
             if before.unwrap_or(id) < below && keyspace.kind(db, key).is_some() {

@@ -1,0 +1,77 @@
+//! What is pending of a stream's entries whose ids come again, and what a claim leaves of a stream (DESIGN 2.3).
+
+use std::collections::BTreeMap;
+
+use redis::Value;
+
+use syncer_tests::client::Client;
+use syncer_tests::{on_all_kinds, reply};
+
+/// What is pending in group `g` of stream `x`: who has which entry.
+fn pending(client: &mut Client) -> BTreeMap<String, String> {
+    let all = client.cmd("XPENDING x g - + 1000");
+    let one = |entry: &Value| {
+        let entry = reply::items(entry);
+        (reply::text(&entry[0]), reply::text(&entry[1]))
+    };
+    reply::items(&all).iter().map(one).collect()
+}
+
+fn of_alice() -> BTreeMap<String, String> {
+    BTreeMap::from([("5-1".to_owned(), "alice".to_owned())])
+}
+
+/// The last id goes back, which servers refuse below what `XDEL` removed.
+const BACK: &str = "XSETID x 3-0 ENTRIESADDED 1 MAXDELETEDID 1-0";
+
+on_all_kinds! {
+    /// Found by `./run torture --seed 26027`: pending at the site that still had the first delivery.
+    fn an_entry_whose_id_comes_again_is_pending_as_its_author_shows_it(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("XADD x 5-1 f v");
+        one.ok("XGROUP CREATE x g 0");
+        one.ok("XREADGROUP GROUP g alice STREAMS x >");
+        one.ok("XTRIM x MAXLEN 0");
+        cluster.converged();
+        // A claim of what is gone drops it, at this server.
+        assert_eq!(two.text("XCLAIM x g bob 0 5-1"), "[]");
+        two.ok(BACK);
+        two.ok("XADD x 5-1 f again");
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(client.text("XRANGE x - +"), "[[5-1, [f, again]]]");
+            assert_eq!(pending(client), BTreeMap::new());
+        }
+        one.ok("XGROUP SETID x g 0");
+        one.ok("XREADGROUP GROUP g alice STREAMS x >");
+        one.ok("XTRIM x MAXLEN 0");
+        cluster.converged();
+        assert_eq!(two.text("XCLAIM x g bob 0 5-1"), "[]");
+        one.ok(BACK);
+        one.ok("XADD x 5-1 f third");
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(pending(client), of_alice(), "as on a stock server");
+        }
+    }
+
+    fn a_delivery_stays_whose_it_is_when_its_entry_comes_again_below_others(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("XADD x 5-1 f v");
+        one.ok("XGROUP CREATE x g 0");
+        cluster.converged();
+        cluster.cut(1, 2);
+        one.ok("XREADGROUP GROUP g alice STREAMS x >");
+        one.ok("XTRIM x MAXLEN 0");
+        one.ok("XADD x 9-1 f v");
+        two.ok("XTRIM x MAXLEN 0");
+        two.ok(BACK);
+        two.ok("XADD x 5-1 f again");
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            assert_eq!(client.text("XRANGE x - +"), "[[5-1, [f, again]], [9-1, [f, v]]]");
+            assert_eq!(pending(client), of_alice());
+        }
+    }
+}
