@@ -74,4 +74,21 @@ on_all_kinds! {
             assert_eq!(pending(client), of_alice());
         }
     }
+
+    /// Found by `./run torture --seed 26092`: the group outlived the stream, and where it did not the last id was 0-0.
+    fn a_claim_that_moves_a_group_keeps_the_last_id_too(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("XADD x 5-1 f v");
+        one.ok("XGROUP CREATE x g 0");
+        cluster.converged();
+        cluster.cut(1, 2);
+        one.ok("XCLAIM x g alice 0 9-9 LASTID 5-0");
+        two.ok("DEL x");
+        cluster.heal();
+        cluster.converged();
+        for client in [&mut one, &mut two] {
+            let info = client.text("XINFO STREAM x");
+            assert!(info.contains("last-generated-id, 5-1"), "{info}");
+        }
+    }
 }

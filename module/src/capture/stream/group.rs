@@ -104,6 +104,8 @@ fn claimed(keyspace: &mut ServerKeyspace<'_>, db: u32, args: Args<'_>, outcome: 
     });
     if (5..args.len()).any(|at| is(args, at, b"lastid")) {
         changes.assign(Part::Group(group), Value::Id(position(keyspace, db, key, group)?));
+        // As with `XGROUP SETID`.
+        changes.assign(Part::Last, Value::Id(last_id(keyspace, db, key)?));
     }
     some(changes)
 }
