@@ -116,6 +116,12 @@ impl Board {
     }
 }
 
+/// Asks a server for its clock. What it has put off logging stays put off: agents ask every second.
+pub const LOGGED_CLOCK: [&[u8]; 2] = [b"SYNCER.CLOCK", b"LOGGED"];
+
+/// The same of a server that does not know that word yet.
+pub const ANY_CLOCK: [&[u8]; 1] = [b"SYNCER.CLOCK"];
+
 /// A clock token off the wire.
 #[must_use]
 pub fn parse_clock(text: &[u8]) -> Option<ClockToken> {

@@ -10,7 +10,7 @@ use syncer_shared::report;
 use tracing::{info, warn};
 
 use crate::backoff::Backoff;
-use crate::board::{Board, LocalServer};
+use crate::board::{ANY_CLOCK, Board, LOGGED_CLOCK, LocalServer};
 use crate::config::{Config, Endpoint};
 use crate::connection::{Connection, ConnectionError, within};
 use crate::denied::Denied;
@@ -197,7 +197,11 @@ impl LocalTask {
     }
 
     async fn fetch_clock(&self, server: &mut Server) -> Result<(), LocalError> {
-        if let Reply::Bulk(clock) | Reply::Status(clock) = server.call(&[b"SYNCER.CLOCK"]).await? {
+        let mut reply = server.call(&LOGGED_CLOCK).await?;
+        if matches!(reply, Reply::Error(_)) {
+            reply = server.call(&ANY_CLOCK).await?;
+        }
+        if let Reply::Bulk(clock) | Reply::Status(clock) = reply {
             self.board.set_local_clock(clock, Instant::now());
         }
         Ok(())

@@ -80,6 +80,30 @@ fn a_write_that_changes_nothing_is_not_captured_later_either() {
     assert_eq!((number(&mut one, "backlog_end_offset"), number(&mut one, "writes_coalesced")), (end, 0));
 }
 
+/// Agents ask for the clock every second: found as `who_is_promoted_captures_it` failed now and then.
+#[test]
+fn what_agents_ask_captures_nothing_early() {
+    let cluster = patient();
+    let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+    large(&mut one);
+    cluster.converged();
+    let end = number(&mut one, "backlog_end_offset");
+    one.ok(&add("later"));
+    let asked = calls(&mut one);
+    // One second's questions may have been under way.
+    wait::eventually("both agents have asked again", || calls(&mut one) >= asked + 6);
+    assert_eq!((number(&mut one, "backlog_end_offset"), two.text("VCARD v")), (end, ELEMENTS.to_string()));
+    cluster.converged();
+    assert_eq!(two.text("VCARD v"), (ELEMENTS + 1).to_string());
+}
+
+/// How often the server was asked for its clock.
+fn calls(client: &mut Client) -> u64 {
+    let stats = client.text("INFO commandstats");
+    let calls = stats.split("cmdstat_syncer.clock:calls=").nth(1).and_then(|rest| rest.split(',').next());
+    calls.and_then(|calls| calls.parse().ok()).unwrap_or_default()
+}
+
 /// Causality: whoever sees the later write sees the earlier one.
 #[test]
 fn no_later_write_overtakes_it_and_no_transaction_is_seen_in_part() {

@@ -9,7 +9,7 @@ use syncer_shared::instance::InstanceId;
 use tokio::sync::Notify;
 
 use crate::backoff::Backoff;
-use crate::board::{Board, parse_clock};
+use crate::board::{ANY_CLOCK, Board, LOGGED_CLOCK, parse_clock};
 use crate::config::{Endpoint, Settings};
 use crate::connection::{Connection, ConnectionError, within};
 use crate::denied::Denied;
@@ -65,7 +65,10 @@ impl Control<'_> {
             }
             if clock_due {
                 clock_asked = Some(now);
-                let reply = self.call(&mut connection, &mut denied, &[b"SYNCER.CLOCK"]).await?;
+                let mut reply = self.call(&mut connection, &mut denied, &LOGGED_CLOCK).await?;
+                if matches!(reply, Reply::Error(_)) {
+                    reply = self.call(&mut connection, &mut denied, &ANY_CLOCK).await?;
+                }
                 if let Reply::Bulk(text) | Reply::Status(text) = reply
                     && let Some(clock) = parse_clock(&text)
                 {

@@ -1,20 +1,20 @@
 //! `SYNCER.CLOCK` and `SYNCER.AWAIT`: read your writes at another site.
 
-use super::arguments::{Arguments, may_block};
+use super::arguments::{Arguments, CommandError, may_block};
 use super::waiters::{self, Condition};
 use crate::redis::{Args, Command, CommandResult, Context, Run, entry};
 use crate::state;
 
-/// `SYNCER.CLOCK`.
+/// `SYNCER.CLOCK [LOGGED]`.
 pub const CLOCK: Command = Command {
     name: c"syncer.clock",
     entry: entry::<Clock>(),
     flags: c"readonly fast",
     categories: c"read fast",
-    arity: 1,
+    arity: -1,
     keys: (0, 0, 0),
-    summary: c"Gives a token of everything applied here, for SYNCER.AWAIT at another instance.",
-    usage: "",
+    summary: c"Gives a token of everything applied here, for SYNCER.AWAIT at another instance; LOGGED: as far as it is logged.",
+    usage: "[LOGGED]",
     complexity: c"O(N) with N replication IDs known",
 };
 
@@ -35,8 +35,18 @@ struct Clock;
 struct Await;
 
 impl Run for Clock {
-    fn run(context: &Context, _: Args<'_>) -> CommandResult {
-        crate::capture::flush(context);
+    fn run(context: &Context, args: Args<'_>) -> CommandResult {
+        let args = Arguments(args);
+        match args.0.len() {
+            1 => crate::capture::flush(context),
+            // Agents ask every second: that must not end the wait of a large value that is written again and again.
+            2 if args.bytes(1)?.eq_ignore_ascii_case(b"LOGGED") => {}
+            2 => {
+                let word = args.text(1)?.into();
+                return Err(CommandError::Word { name: "option", word, known: "LOGGED" }.into());
+            }
+            _ => return Err(CommandError::Arity.into()),
+        }
         let token = state::shard()?.clock_token();
         context.reply().text(&token.to_string());
         Ok(())
