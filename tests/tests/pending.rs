@@ -91,4 +91,21 @@ on_all_kinds! {
             assert!(info.contains("last-generated-id, 5-1"), "{info}");
         }
     }
+
+    /// Found by torture: where a consumer, or what became of an entry, was all that was new, an empty stream stayed.
+    fn a_stream_that_ended_elsewhere_goes_by_a_full_sync_whatever_was_said_of_its_groups(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        for what in ["XGROUP CREATECONSUMER x g c", "XACK x g 5-1", "XGROUP DELCONSUMER x g alice", "XCLAIM x g c 0 5-1"] {
+            one.multi(&["XADD x 5-1 f v", "XADD x 6-1 f v", "XGROUP CREATE x g 0"]);
+            one.ok("XREADGROUP GROUP g alice COUNT 1 STREAMS x >");
+            cluster.converged();
+            cluster.cut(1, 2);
+            one.ok("DEL x");
+            two.ok(what);
+            two.ok("SYNCER.RESYNC 1");
+            cluster.heal();
+            cluster.converged();
+            assert_eq!((one.text("EXISTS x"), two.text("EXISTS x")), ("0".to_owned(), "0".to_owned()), "{what}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! A full sync, key by key: a snapshot of another instance is merged into the dataset while both go on writing.
 
 use super::meet::{Dots, Meeting};
+use super::stream::LAST;
 use super::{KeyRef, Merge, view};
 use crate::effect::{ClearReason, Kind, Path};
 use crate::keyspace::Keyspace;
@@ -30,7 +31,9 @@ impl<K: Keyspace> Merge<'_, K> {
         let native = self.keyspace.kind(key.db, key.name);
         let winner = self.winner(&met);
         let shown = winner.and_then(|at| met.kinds.get(at)).map(|kind| kind.kind);
-        if native != shown {
+        // No server takes the last id out of a stream that stays.
+        let ends = native == Some(Kind::Stream) && met.path(LAST).is_none();
+        if native != shown || ends {
             if native.is_some() {
                 self.keyspace.delete(key.db, key.name, ClearReason::Deleted);
             }
