@@ -1,11 +1,12 @@
-//! The bytes of the heads of snapshots, like `golden.rs`.
+//! The bytes of what was added later, like `golden.rs`: the heads of snapshots, records of what servers have dropped.
 
 use syncer_shared::context::StreamContext;
 use syncer_shared::dot::Dot;
-use syncer_shared::effect::{Effect, Op, Path, TtlNote};
-use syncer_shared::group::GroupBuilder;
+use syncer_shared::effect::{ClearReason, Effect, Op, Path, TtlNote};
+use syncer_shared::group::{self, GroupBuilder};
 use syncer_shared::number::Number;
 use syncer_shared::origin::Origin;
+use syncer_shared::record::Record;
 use syncer_shared::snapshot::{Holder, SnapshotHead, SnapshotReign, TakenUp};
 
 mod golden_bytes;
@@ -47,4 +48,23 @@ fn snapshot_head_with_what_was_taken_up() {
     let file = include_str!("../../tests/fixtures/wire-v1/head-taken.hex");
     assert_golden(&out, file);
     assert_eq!(SnapshotHead::decode(&bytes(file)), Ok(head));
+}
+
+/// Added later: a server has dropped keys as it loaded its file.
+#[test]
+fn record_of_what_was_dropped() {
+    let mut builder = GroupBuilder::new();
+    let op = Op::Clear { reason: ClearReason::Expired };
+    builder.push(&Effect { db: 0, key: b"key", ttl: TtlNote::None, op });
+    let (mut change, mut nothing) = (Vec::new(), Vec::new());
+    StreamContext::new().encode_change([].into_iter(), &mut change);
+    Record::dropped(&mut nothing, 1_700_000_000_000);
+    let mut some = nothing.clone();
+    let (prev, at) = (ts(1_600_000_000_000, 0), ts(1_700_000_000_000, 7));
+    group::encode_frame(&mut some, instance(2), &replid(0x33), prev, at, &change, builder.body());
+    let frame = &some[nothing.len()..];
+    assert_golden(&nothing, include_str!("../../tests/fixtures/wire-v1/record-dropped-nothing.hex"));
+    assert_golden(&some, include_str!("../../tests/fixtures/wire-v1/record-dropped.hex"));
+    assert!(matches!(Record::parse(&nothing), Ok(Record::Dropped { at_ms: 1_700_000_000_000, frame: None })));
+    assert!(matches!(Record::parse(&some), Ok(Record::Dropped { frame: Some(of), .. }) if of == frame));
 }
