@@ -1,11 +1,12 @@
 //! What is pending of a stream's entries whose ids come again, and what a claim leaves of a stream (DESIGN 2.3).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use redis::Value;
 
 use syncer_tests::client::Client;
-use syncer_tests::{on_all_kinds, reply};
+use syncer_tests::{on_all_kinds, reply, wait};
 
 /// What is pending in group `g` of stream `x`: who has which entry.
 fn pending(client: &mut Client) -> BTreeMap<String, String> {
@@ -107,5 +108,40 @@ on_all_kinds! {
             cluster.converged();
             assert_eq!((one.text("EXISTS x"), two.text("EXISTS x")), ("0".to_owned(), "0".to_owned()), "{what}");
         }
+    }
+
+    /// Found by torture: nobody looked any more at what who waits is given.
+    fn who_waits_while_a_file_is_loaded_is_heard_of(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        one.ok("XGROUP CREATE x g $ MKSTREAM");
+        cluster.converged();
+        let (mut reader, mut observer) = (cluster.client(1), cluster.client(1));
+        reader.block("XREADGROUP GROUP g alice BLOCK 0 STREAMS x >", &mut observer);
+        // No command comes before the next look: that is after 10 ms.
+        cluster.sites().iter().for_each(|site| site.agent.process().pause());
+        one.ok("DEBUG RELOAD");
+        std::thread::sleep(Duration::from_millis(50));
+        cluster.sites().iter().for_each(|site| site.agent.process().resume());
+        two.ok("XADD x 5-1 f v");
+        assert_eq!(reply::text(&reader.receive().expect("entries")), "[[x, [[5-1, [f, v]]]]]");
+        wait::eventually("the other site hears of the delivery", || pending(&mut two) == of_alice());
+        cluster.converged();
+    }
+
+    /// Found by torture: what was given behind where the group was when it began to wait was looked for, and its stream had another's place.
+    fn who_waits_for_a_stream_that_another_is_copied_over_is_heard_of(cluster: 2) {
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        for (key, id) in [("x", "9-1"), ("y", "3-1")] {
+            one.ok(&format!("XADD {key} {id} f v"));
+            one.ok(&format!("XGROUP CREATE {key} g $"));
+        }
+        cluster.converged();
+        let (mut reader, mut observer) = (cluster.client(1), cluster.client(1));
+        reader.block("XREADGROUP GROUP g alice BLOCK 0 STREAMS x >", &mut observer);
+        one.ok("COPY y x REPLACE");
+        one.ok("XADD x 5-1 f v");
+        assert_eq!(reply::text(&reader.receive().expect("entries")), "[[x, [[5-1, [f, v]]]]]");
+        wait::eventually("the other site hears of the delivery", || pending(&mut two) == of_alice());
+        cluster.converged();
     }
 }

@@ -482,6 +482,8 @@ impl Capture {
                 if replication::needed() {
                     notify::replicate_log(context, record);
                 }
+                drop(shard);
+                blocking::after_unit(context, self.group.builder.body());
             }
             Err(error) => {
                 self.counters.lost += 1;

@@ -5,6 +5,8 @@
 
 use std::cell::RefCell;
 
+use syncer_shared::effect::{Effect, Op};
+use syncer_shared::group;
 use syncer_shared::stream::StreamId;
 
 use super::read::{Reading, deliver, keyspace_ids};
@@ -101,13 +103,20 @@ pub fn before_move(context: &Context) {
 /// Groups have been moved: nobody was given anything by that.
 pub fn after_move(context: &Context) {
     if stream::saw_writes() {
-        WATCHES.with_borrow_mut(|watches| {
-            for watch in watches.iter_mut() {
-                let now = with_keyspace(context, |keyspace| position(keyspace, watch.db, &watch.key, &watch.group));
-                watch.position = now.unwrap_or(watch.position);
-            }
-        });
+        WATCHES.with_borrow_mut(|watches| watches.iter_mut().for_each(|watch| watch.look_again(context)));
     }
+}
+
+/// A unit has been logged. Where it says all of a stream (`COPY`, `RESTORE`, `SWAPDB`), groups are where the new value says, also further back: nobody was given
+/// anything by that, but may be now.
+pub fn after_unit(context: &Context, body: &[u8]) {
+    WATCHES.with_borrow_mut(|watches| {
+        let is_replaced = |watch: &Watch| group::effects(body).any(|effect| watch.is_replaced(&effect));
+        for watch in watches.iter_mut().filter(|watch| is_replaced(watch)) {
+            watch.look_again(context);
+            stream::saw_write();
+        }
+    });
 }
 
 /// What was given and acknowledged since the last look is not pending any more: then only how far its group is is left to tell, by one
@@ -130,11 +139,16 @@ struct Look;
 impl Tick for Look {
     fn tick(context: &Context) {
         let mut watches = WATCHES.take();
-        if role::mode() != Mode::Primary {
-            return;
+        match role::mode() {
+            // Nobody waits any more.
+            Mode::Replica => return,
+            // Who waited when a file was loaded waits still.
+            Mode::Waiting | Mode::Loading => {}
+            Mode::Primary => {
+                log_given(context, &mut watches);
+                watches.retain(|watch| client::info(watch.client).is_some_and(|info| info.is_blocked));
+            }
         }
-        log_given(context, &mut watches);
-        watches.retain(|watch| client::info(watch.client).is_some_and(|info| info.is_blocked));
         WATCHES.with_borrow_mut(|all| {
             all.append(&mut watches);
             if !all.is_empty() {
@@ -145,6 +159,19 @@ impl Tick for Look {
 }
 
 impl Watch {
+    fn look_again(&mut self, context: &Context) {
+        let now = with_keyspace(context, |keyspace| position(keyspace, self.db, &self.key, &self.group));
+        self.position = now.unwrap_or(self.position);
+    }
+
+    fn is_replaced(&self, effect: &Effect<'_>) -> bool {
+        match effect.op {
+            Op::Clear { .. } => effect.db == self.db && *effect.key == *self.key,
+            Op::Flush { scope } => scope.includes(self.db),
+            _ => false,
+        }
+    }
+
     fn is_of_group(&self, other: &Self) -> bool {
         self.db == other.db && self.key == other.key && self.group == other.group
     }
