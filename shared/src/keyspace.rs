@@ -58,6 +58,9 @@ pub trait Keyspace {
     /// Visits the ids of the entries of a stream from `from` to `to`, both included, in order.
     fn stream_entries(&mut self, db: u32, key: &[u8], from: StreamId, to: StreamId, visit: &mut dyn FnMut(StreamId));
 
+    /// Visits deliveries whose entry is gone, by name, and whose they are: the dataset may still hold them, and they are no elements.
+    fn lone_deliveries(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]));
+
     /// Removes a consumer group with its consumers and deliveries.
     fn take_group(&mut self, db: u32, key: &[u8], group: &[u8]);
 

@@ -152,6 +152,15 @@ impl Keyspace for MemoryKeyspace {
         self.entry_ids(db, key, from, to).into_iter().for_each(visit);
     }
 
+    fn lone_deliveries(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) {
+        let Some(entry) = self.get(db, key) else { return };
+        for (name, payload) in entry.elements.iter().filter(|(name, _)| entry.is_lone_delivery(name)) {
+            if let Payload::Owner(owner) = payload {
+                visit(name, owner);
+            }
+        }
+    }
+
     fn take_group(&mut self, db: u32, key: &[u8], group: &[u8]) {
         let Some(entry) = self.keys.get_mut(&(db, key.to_vec())) else { return };
         entry.take_group(group);

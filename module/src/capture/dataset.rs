@@ -93,6 +93,10 @@ impl Keyspace for ServerDataset<'_> {
         self.with(|keyspace| keyspace.stream_entries(db, key, from, to, visit));
     }
 
+    fn lone_deliveries(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) {
+        self.look(|keyspace| keyspace.lone_deliveries(db, key, visit));
+    }
+
     fn take_group(&mut self, db: u32, key: &[u8], group: &[u8]) {
         self.with(|keyspace| keyspace.take_group(db, key, group));
     }

@@ -247,6 +247,10 @@ impl Keyspace for ServerKeyspace<'_> {
         self.visit_entries(db, key, from, to, visit);
     }
 
+    fn lone_deliveries(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) {
+        self.visit_lone(db, key, visit);
+    }
+
     fn take_group(&mut self, db: u32, key: &[u8], group: &[u8]) {
         self.destroy_group(db, key, group);
     }

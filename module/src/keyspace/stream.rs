@@ -217,6 +217,20 @@ impl ServerKeyspace<'_> {
         }
     }
 
+    /// What is pending of entries that were deleted.
+    pub(super) fn visit_lone(&mut self, db: u32, key: &[u8], visit: &mut dyn FnMut(&[u8], &[u8])) {
+        let mut ids = HashSet::new();
+        self.visit_entries(db, key, StreamId::MIN, StreamId::MAX, &mut |id| {
+            ids.insert(id);
+        });
+        for group in self.group_names(db, key) {
+            let pending = self.pending(db, key, &group, None, None).into_iter();
+            for (id, owner) in pending.filter(|(id, owner)| !ids.contains(id) && owner != LATE_CONSUMER) {
+                visit(&Part::Delivery { group: &group, id }.name(), &owner);
+            }
+        }
+    }
+
     fn consumers(&mut self, db: u32, key: &[u8], group: &[u8]) -> Vec<Vec<u8>> {
         let reply = self.call_sub(db, key, c"XINFO", b"CONSUMERS", &[group]);
         let mut names = Vec::new();

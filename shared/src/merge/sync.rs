@@ -5,7 +5,8 @@ use super::stream::LAST;
 use super::{KeyRef, Merge, view};
 use crate::effect::{ClearReason, Kind, Path};
 use crate::keyspace::Keyspace;
-use crate::metadata::{KeyMeta, Paths, Payload, TtlMeta, path_of};
+use crate::metadata::{KeyMeta, PathMeta, Paths, Payload, TtlMeta, path_of};
+use crate::stream::{Part, entry_id, entry_name};
 
 impl<K: Keyspace> Merge<'_, K> {
     /// All that is known of a key, complete and explicit, for a snapshot.
@@ -25,6 +26,7 @@ impl<K: Keyspace> Merge<'_, K> {
 
     pub(super) fn meet_by_dots(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, meeting: &Meeting<'_>) {
         let mut before = self.exposed(key);
+        self.expose_lone(key, &mut before, theirs);
         let mut met = meeting.key(theirs, &before);
         self.queue_new(key, &before, &met);
         self.queue_list(key, &met);
@@ -67,6 +69,26 @@ impl<K: Keyspace> Merge<'_, K> {
         }
         self.keep_met(key, met);
         self.late_after_meeting(key, &before, meeting);
+    }
+
+    /// Deliveries of entries that are gone here, and that the other side has again: where they have no dots only the dataset knows of them.
+    fn expose_lone(&mut self, key: KeyRef<'_>, before: &mut KeyMeta, theirs: &KeyMeta) {
+        let (Some(ours), Some(theirs)) = (before.kind(Kind::Stream), theirs.kind(Kind::Stream)) else { return };
+        let is_again = |name: &[u8]| ours.paths.get(Path::Stream(name)).is_none();
+        if !theirs.paths.iter().any(|(name, _)| entry_id(name).is_some() && is_again(name)) {
+            return;
+        }
+        let mut lone: Vec<(Box<[u8]>, Payload)> = Vec::new();
+        self.keyspace.lone_deliveries(key.db, key.name, &mut |name, owner| {
+            let Some(Part::Delivery { id, .. }) = Part::parse(name) else { return };
+            if theirs.paths.get(Path::Stream(&entry_name(id))).is_some() && is_again(name) {
+                lone.push((name.into(), Payload::Owner(owner.into())));
+            }
+        });
+        let paths = &mut before.kind_or_insert(Kind::Stream).paths;
+        for (name, payload) in lone {
+            *paths.get_or_insert(Path::Stream(&name)) = PathMeta::stable(Some(payload));
+        }
     }
 
     fn meet_lists(&mut self, key: KeyRef<'_>, before: &mut KeyMeta, met: &mut KeyMeta) {
