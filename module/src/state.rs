@@ -77,8 +77,8 @@ pub fn config() -> Option<ShardConfig> {
 }
 
 /// The server is a primary and has its dataset: a reign begins (I-7: at every start and every promotion). What it logs of its own
-/// accord is left in the shard's records.
-pub fn begin_reign(context: &Context) {
+/// accord is left in the shard's records. Whether it `has_loaded` a file just before, of which keys may be missing.
+pub fn begin_reign(context: &Context, has_loaded: bool) {
     let Ok(mut state) = state() else { return };
     let replid = ReplId::from_bytes(random_bytes());
     let now_ms = timer::now_ms();
@@ -89,7 +89,9 @@ pub fn begin_reign(context: &Context) {
             // What its first group says of all reigns could be large.
             with_keyspace(context, |keyspace| shard.take_in_tail(keyspace));
             shard.begin_reign(replid, now_ms);
-            expire_dropped(context, shard, now_ms);
+            if has_loaded {
+                expire_dropped(context, shard, now_ms);
+            }
             format!("after {} at offset {}", before.0, before.1)
         }
         _ => {
@@ -109,8 +111,6 @@ fn expire_dropped(context: &Context, shard: &mut Shard, now_ms: u64) {
     let persistence = Info::section(context, c"persistence");
     if persistence.number(c"rdb_last_load_keys_expired").is_some_and(|keys| keys > 0) {
         with_keyspace(context, |keyspace| shard.expire_dropped(keyspace, now_ms));
-    } else {
-        with_keyspace(context, |keyspace| shard.expire_dropped_again(keyspace, now_ms));
     }
 }
 

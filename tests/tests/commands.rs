@@ -42,7 +42,8 @@ fn each_kind(scenario: impl Fn(Server)) {
 }
 
 /// Forms of commands whose number of arguments depends on the first of them: one more is too many.
-const FORMS: [&str; 25] = [
+const FORMS: [&str; 26] = [
+    "CLOCK LOGGED",
     "DIGEST SLOTS 1",
     "DIGEST KEYS 1 2 3",
     "DIGEST KEY 0 k",
@@ -50,7 +51,7 @@ const FORMS: [&str; 25] = [
     "PEER 2 INFO",
     "PEER 2 POSITION REPLID 1",
     "PEER 2 STATE down cause",
-    "PSYNC 1 * 2 REPLID * ? -1 CLOCK alone",
+    "PSYNC 1 * 2 REPLID * ? -1 TOKEN alone",
     "REPORT 2 report",
     "REFUSED",
     "REFUSED.AS",
@@ -104,7 +105,7 @@ fn every_command_is_documented_and_checks_its_arguments() {
                     let runs = word.starts_with("call");
                     assert!(runs || !forms.is_empty(), "{name} takes any number of arguments, and has no form here");
                     for form in forms {
-                        let form = form.replace("REPLID", &"a".repeat(40)).replace("CLOCK", "clock1");
+                        let form = form.replace("REPLID", &"a".repeat(40)).replace("TOKEN", "clock1");
                         let answer = client.text(&format!("SYNCER.{form} more"));
                         assert!(answer.starts_with('-') || form == "REFUSED", "SYNCER.{form} more: {answer}");
                         let by_number = answer.contains("wrong number of arguments");

@@ -1,7 +1,7 @@
 //! What is pending of a stream's entries whose ids come again, and what a claim leaves of a stream (DESIGN 2.3).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 
@@ -121,7 +121,8 @@ on_all_kinds! {
         // No command comes before the next look: that is after 10 ms.
         cluster.sites().iter().for_each(|site| site.agent.process().pause());
         one.ok("DEBUG RELOAD");
-        std::thread::sleep(Duration::from_millis(50));
+        let loaded = Instant::now();
+        wait::eventually("a look is over", || loaded.elapsed() > Duration::from_millis(50));
         cluster.sites().iter().for_each(|site| site.agent.process().resume());
         two.ok("XADD x 5-1 f v");
         assert_eq!(reply::text(&reader.receive().expect("entries")), "[[x, [[5-1, [f, v]]]]]");

@@ -1,6 +1,8 @@
 //! Values that the module knows nothing of: vector sets of Redis 8, which Valkey cannot read. Whole, last writer wins, and a
 //! site that cannot show one keeps it and passes it on.
 
+use std::time::{Duration, Instant};
+
 use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
 use syncer_tests::server::ServerKind::{Redis8, Valkey9};
@@ -123,4 +125,29 @@ fn values_survive_restarts_where_they_are_kept_and_where_they_are_read() {
     cluster.client(1).ok("DEL v");
     cluster.converged();
     assert_eq!(figure(&mut cluster.client(2), "payloads_unknown"), "0");
+}
+
+/// A value that this server cannot hold is not in the dataset: as it loads a file and drops a key, that is no sign that it has expired.
+#[test]
+fn a_value_that_a_site_cannot_read_is_not_taken_for_dropped() {
+    let mut cluster = Cluster::new(&[Redis8, Valkey9]);
+    let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+    one.ok(ADD);
+    two.ok("SET due 1 PX 1000");
+    cluster.caught_up(1, 2);
+    wait::eventually("it is kept, and nobody keeps in mind how it came", || {
+        two.text("SYNCER.KEY v").contains("ttls, []")
+    });
+    two.ok("SAVE");
+    cluster.site_mut(2).server.kill();
+    let killed = Instant::now();
+    wait::eventually("the other key's time has passed", || killed.elapsed() > Duration::from_millis(1000));
+    cluster.site_mut(2).server.restart();
+    let mut two = cluster.client(2);
+    let persistence = two.text("INFO persistence");
+    assert!(persistence.contains("rdb_last_load_keys_expired:1"), "{persistence}");
+    two.ok("SET k v");
+    cluster.caught_up(2, 1);
+    assert_eq!(figure(&mut two, "payloads_unknown"), "1");
+    assert_eq!((one.text("VCARD v"), one.text("GET k")), ("1".to_owned(), "v".to_owned()));
 }

@@ -26,6 +26,8 @@ crate::redis::server_local! {
     static MODE: Cell<Mode> = const { Cell::new(Mode::Waiting) };
     /// Whether the shard's reign is this server's.
     static REIGNS: Cell<bool> = const { Cell::new(false) };
+    /// Whether a file was loaded, and the shard was not told yet.
+    static LOADED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What the server is doing.
@@ -50,14 +52,16 @@ pub fn try_begin() -> bool {
         changed(context, false);
         return false;
     }
+    // Once: what the server says of its last file stays when it is promoted again.
+    let has_loaded = LOADED.replace(false);
     if !REIGNS.replace(true) {
         aof::require(context);
-        state::begin_reign(context);
+        state::begin_reign(context, has_loaded);
         // The command that this is for may be a write already.
         if let Ok(shard) = state::shard() {
             refuse::recheck(&shard);
         }
-    } else {
+    } else if has_loaded {
         state::reloaded(context);
     }
     MODE.set(Mode::Primary);
@@ -104,6 +108,9 @@ pub fn loading(load: Load) {
     match (load, MODE.get()) {
         (_, Mode::Replica) | (Load::Swap, _) => {}
         (Load::Begins { .. }, _) => MODE.set(Mode::Loading),
-        (Load::Ends { .. }, _) => MODE.set(Mode::Waiting),
+        (Load::Ends { .. }, _) => {
+            LOADED.set(true);
+            MODE.set(Mode::Waiting);
+        }
     }
 }

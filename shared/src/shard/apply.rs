@@ -376,6 +376,7 @@ impl Shard {
         let seen = Seen::Context { clock: &context, group: (origin, itself), lacks: lacks.as_ref() };
         let mut revivals = Vec::new();
         let mut count = 0;
+        self.forget_taken(group.body);
         for (index, effect) in (0_u32..).zip(group::effects(group.body)) {
             let dot = Dot { ts: group.ts, index, origin };
             self.drop_revived(&effect, &seen);

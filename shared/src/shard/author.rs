@@ -130,6 +130,7 @@ impl Shard {
         origin: Origin,
         keyspace: &mut K,
     ) {
+        self.forget_taken(body);
         for (index, effect) in (0_u32..).zip(group::effects(body)) {
             let dot = Dot { ts, index, origin };
             self.drop_revived(&effect, &Seen::Everything);

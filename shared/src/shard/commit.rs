@@ -267,7 +267,6 @@ impl Shard {
             }
             Op::Join { instance } => self.join_applied(instance, dot, seen),
             Op::Forget { instance } => self.membership.forget(instance, dot, seen),
-            Op::Again { replid, ts, index } => self.forget_taken(replid, ts, index),
             _ => {}
         }
     }

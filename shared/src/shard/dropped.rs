@@ -9,7 +9,7 @@ use hashbrown::HashSet;
 
 use super::Shard;
 use super::author::has_passed;
-use crate::effect::{ClearReason, Effect, Op, TtlNote};
+use crate::effect::{ClearReason, Effect, FUNCTIONS_DB, Op, TtlNote};
 use crate::group::{self, GroupBuilder};
 use crate::keyspace::Keyspace;
 use crate::list::Drafts;
@@ -27,6 +27,9 @@ pub(super) struct Dropped {
     /// Keys that were told of, so that each is written again once; by hash.
     told: HashSet<u64, foldhash::fast::RandomState>,
 }
+
+/// The expiry of so many keys goes into one group.
+const GROUP_KEYS_MAX: usize = 1000;
 
 /// So long it is kept in mind at least: in this time every server will have deleted what was due.
 const KEPT_MS: u64 = 24 * 3600 * 1000;
@@ -67,37 +70,52 @@ impl Shard {
     /// The server has loaded a file, and dropped keys.
     pub fn expire_dropped<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
         self.has_dropped(now_ms);
-        self.tell_dropped(now_ms, keyspace, now_ms);
-    }
-
-    /// A reign begins: a replica that takes over may know more of the keys that its primary had dropped than that did.
-    pub fn expire_dropped_again<K: Keyspace>(&mut self, keyspace: &mut K, now_ms: u64) {
-        if let Some(at_ms) = self.dropped.as_ref().map(|dropped| dropped.at_ms) {
-            self.tell_dropped(at_ms, keyspace, now_ms);
+        let mut due = self.gone(now_ms, keyspace);
+        // Many, in several groups: what comes of a snapshot is not told apart then.
+        while due.len() > GROUP_KEYS_MAX && !self.is_syncing() {
+            let some = due.split_off(due.len() - GROUP_KEYS_MAX);
+            self.author(expiry(some.into_iter()), keyspace, now_ms);
         }
-    }
-
-    /// Those that this instance knows of, and that have expired by `at_ms`.
-    fn tell_dropped<K: Keyspace>(&mut self, at_ms: u64, keyspace: &mut K, now_ms: u64) {
-        // Without dots of a TTL it may have had one that all knew: then it should be there, and is not.
-        let had_ttl = |meta: &KeyMeta| meta.ttl.is_empty() && is_there(meta);
-        let has_expired = |meta: &KeyMeta| has_passed(meta.ttl.view(), at_ms) || had_ttl(meta);
-        let due = self.table(keyspace).iter().filter(|(_, _, meta)| has_expired(meta));
-        let due: Vec<(u32, Vec<u8>)> = due.map(|(db, name, _)| (db, name.to_vec())).collect();
-        let due = due.into_iter().filter(|(db, name)| keyspace.kind(*db, name).is_none());
         let group = expiry(due.into_iter());
         if group.is_empty() {
             let mut record = Vec::new();
-            Record::dropped(&mut record, at_ms);
+            Record::dropped(&mut record, now_ms);
             self.records.push(record);
             return;
         }
         // As if the server had expired them one by one: of what a snapshot has brought, a part stays that this does not count as seen.
         let ts = self.hlc.tick(now_ms);
-        self.encode_captured_as(&group, ts, |record| Record::dropped(record, at_ms));
+        self.encode_captured_as(&group, ts, |record| Record::dropped(record, now_ms));
         self.records.push(self.frame.clone());
         self.absorb_own(group.body(), &Before::new(), ts, keyspace);
         keyspace.finish();
+    }
+
+    /// A replica's primary has dropped keys, and told of those in `body`. Of others it may have less in mind than this server, which forgets them.
+    pub(super) fn follow_drop<K: Keyspace>(&mut self, at_ms: u64, body: &[u8], keyspace: &mut K) {
+        self.has_dropped(at_ms);
+        let told: HashSet<(u32, &[u8]), foldhash::fast::RandomState> =
+            group::effects(body).map(|effect| (effect.db, effect.key)).collect();
+        for (db, name) in
+            self.gone(at_ms, keyspace).into_iter().filter(|(db, name)| !told.contains(&(*db, name.as_slice())))
+        {
+            let table = self.merge(keyspace).table;
+            if let Some(id) = table.find(db, &name) {
+                table.remove(id);
+            }
+        }
+    }
+
+    /// Keys of which something is known, that have expired by `at_ms`, and are not there.
+    fn gone<K: Keyspace>(&mut self, at_ms: u64, keyspace: &mut K) -> Vec<(u32, Vec<u8>)> {
+        // Without dots of a TTL it may have had one that all knew: then it should be there, and is not.
+        let had_ttl = |meta: &KeyMeta| meta.ttl.is_empty() && is_there(meta);
+        let has_expired = |meta: &KeyMeta| has_passed(meta.ttl.view(), at_ms) || had_ttl(meta);
+        // What the dataset cannot hold was not there before, either.
+        let is_held = |db: u32, meta: &KeyMeta| db != FUNCTIONS_DB && !meta.keeps_unknown();
+        let due = self.table(keyspace).iter().filter(|(db, _, meta)| is_held(*db, meta) && has_expired(meta));
+        let due: Vec<(u32, Vec<u8>)> = due.map(|(db, name, _)| (db, name.to_vec())).collect();
+        due.into_iter().filter(|(db, name)| keyspace.kind(*db, name).is_none()).collect()
     }
 
     /// At this time keys were dropped: here, or by the primary whose state this is.
@@ -113,7 +131,9 @@ impl Shard {
     /// is here: nothing unheard of can come any more. A server may still take its time to delete what is due.
     pub(super) fn forget_dropped(&mut self) {
         let Some(dropped) = &self.dropped else { return };
-        let all_know = self.me.map(|me| self.stability.stable().get(me).ms()).unwrap_or_default();
+        // Also on a replica, which has no reign of its own.
+        let own = self.origins.find(&self.replid);
+        let all_know = own.map(|own| self.stability.stable().get(own).ms()).unwrap_or_default();
         if all_know > dropped.at_ms.saturating_add(self.config.drift_ms_max.max(KEPT_MS)) {
             self.dropped = None;
         }
@@ -144,7 +164,8 @@ impl Shard {
 
     /// Keys that a local unit has made where there was none, as far as this instance knows for it has dropped them, and that it has not told of yet.
     pub(super) fn made_anew(&mut self, group: &GroupBuilder, drafts: &Drafts) -> Vec<(u32, Vec<u8>)> {
-        if self.dropped.is_none() {
+        // Who is alone has nobody to tell.
+        if self.dropped.is_none() || self.membership.members().len() < 2 {
             return Vec::new();
         }
         let effects = group::effects(group.body()).map(|effect| (effect.db, effect.key, effect.ttl));
@@ -168,6 +189,17 @@ impl Shard {
         group::effects(group.body()).for_each(|effect| whole.push(&effect));
         let before = before.iter().map(|(index, value)| (index + first, value.clone())).collect();
         Some((whole, before))
+    }
+
+    /// A key that a snapshot lacks is due here. Its source may have dropped it, which it does not say: then this instance does.
+    pub(super) fn expire_absent<K: Keyspace>(&mut self, key: KeyRef<'_>, keyspace: &mut K, now_ms: u64) {
+        self.take_in_tail(keyspace);
+        let table = self.metadata.before_tail();
+        let known = table.find(key.db, key.name).map(|id| table.meta(id));
+        let is_seen = known.is_none_or(|meta| meta.dots().all(|dot| dot.is_in(&self.clock)));
+        if is_seen && has_passed(keyspace.expire_at(key.db, key.name), now_ms) {
+            self.author_expiry(std::iter::once(key), keyspace, now_ms);
+        }
     }
 
     /// Says that keys have expired which are not here.

@@ -1,10 +1,11 @@
 //! Replicas and the AOF: the same records in the same order make the same state (I-12).
 
+use super::author::has_passed;
 use super::commit::correct_registers;
 use super::join::Joining;
 use super::{Shard, Start, SyncError};
 use crate::dot::{Dot, Seen};
-use crate::effect::{ClearReason, Op};
+use crate::effect::{ClearReason, Effect};
 use crate::group::{self, GroupView};
 use crate::keyspace::Keyspace;
 use crate::merge::KeyRef;
@@ -105,12 +106,15 @@ impl Shard {
                 self.forget_dropped();
             }
             Record::Dropped { at_ms, frame } => {
-                self.has_dropped(at_ms);
-                if let Some(frame) = frame {
-                    let (group, _) = GroupView::parse(frame)?;
-                    if !self.is_known(&group)? {
-                        self.follow_dropped(&group, keyspace)?;
-                    }
+                let group = frame.map(GroupView::parse).transpose()?.map(|(group, _)| group);
+                if let Some(group) = &group
+                    && self.is_known(group)?
+                {
+                    return Ok(());
+                }
+                self.follow_drop(at_ms, group.as_ref().map_or(&[], |group| group.body), keyspace);
+                if let Some(group) = group {
+                    self.follow_dropped(&group, at_ms, keyspace)?;
                 }
             }
             Record::SyncBegins { head } => self.follow_sync(head)?,
@@ -167,13 +171,21 @@ impl Shard {
     }
 
     /// The expiry of keys that the primary has dropped.
-    fn follow_dropped<K: Keyspace>(&mut self, group: &GroupView<'_>, keyspace: &mut K) -> Result<(), ReplayError> {
+    fn follow_dropped<K: Keyspace>(
+        &mut self,
+        group: &GroupView<'_>,
+        at_ms: u64,
+        keyspace: &mut K,
+    ) -> Result<(), ReplayError> {
         let origin = self.follow(group)?;
         self.follow_captured(group.body, Dot { ts: group.ts, index: 0, origin });
         self.has_written = true;
         self.take_in_tail(keyspace);
-        for effect in group::effects(group.body).filter(|effect| matches!(effect.op, Op::Clear { .. })) {
-            keyspace.delete(effect.db, effect.key, ClearReason::Expired);
+        for Effect { db, key, .. } in group::effects(group.body) {
+            // Not what was written since: the first write may come before this record.
+            if has_passed(keyspace.expire_at(db, key), at_ms) {
+                keyspace.delete(db, key, ClearReason::Expired);
+            }
         }
         self.absorb_captured(group.body, &Before::new(), group.ts, origin, keyspace);
         self.log_followed(group, origin);

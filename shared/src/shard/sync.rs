@@ -368,6 +368,7 @@ impl Shard {
         now_ms: u64,
     ) -> Result<(), SyncError> {
         self.check_takes_sync()?;
+        self.expire_absent(key, keyspace, now_ms);
         if let Some(at_risk) = self.endangered_by(&KeyMeta::default(), key, keyspace) {
             self.reassert_at_risk(&[at_risk], keyspace, now_ms);
         }

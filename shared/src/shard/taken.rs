@@ -25,9 +25,7 @@ use crate::metadata::{Patches, PathMeta};
 use crate::origin::Origins;
 use crate::patch::{Patch, Prior};
 use crate::record::Record;
-use crate::replid::ReplId;
 use crate::snapshot::{Holder, TakenUp, added_to};
-use crate::timestamp::Timestamp;
 
 type Dots = HashSet<Dot, foldhash::fast::RandomState>;
 
@@ -272,30 +270,43 @@ impl Shard {
         }
     }
 
-    /// Its author has decided over it: a reign of which this one may have lost that, or another instance.
-    pub(super) fn forget_taken(&mut self, replid: ReplId, ts: Timestamp, index: u32) {
-        if let Some(origin) = self.origins.find(&replid) {
-            self.taken.retain(|own| own.dot != Dot { ts, index, origin });
+    /// A group says what its author has decided over: a reign of which this one may have lost that, or another instance.
+    pub(super) fn forget_taken(&mut self, body: &[u8]) {
+        if self.taken.is_empty() {
+            return;
+        }
+        let decided = |effect: Effect<'_>| match effect.op {
+            Op::Again { replid, ts, index } => Some(Dot { ts, index, origin: self.origins.find(&replid)? }),
+            _ => None,
+        };
+        let decided: Dots = group::effects(body).filter_map(decided).collect();
+        if !decided.is_empty() {
+            self.taken.retain(|own| !decided.contains(&own.dot));
         }
     }
 
-    /// What can be decided over, on replicas too. Of what others have to write again so much is kept until they say so.
+    /// What can be decided over, on replicas too. Of what others have to write again so much is kept until they say so, the newest first.
     pub(super) fn extract_settled(&mut self) -> Vec<TakenUp> {
         const KEPT_BYTES_MAX: usize = 1 << 20;
+        /// Of an entry, beside its effect: the same in every build.
+        const ENTRY_BYTES: usize = 128;
         let Self { taken, stability, origins, membership, config, .. } = self;
         let is_awaited = |of: Dot| {
             let author = origins.instance(of.origin);
             author != config.instance && membership.contains(author)
         };
+        let waits = |own: &TakenUp| is_awaited(own.dot) && own.is_lost(origins);
+        let is_settled = |own: &TakenUp| own.is_settled(stability.stable());
+        // In an order that does not depend on this server (I-12).
+        let mut waiting: Vec<_> = taken.iter().filter(|own| is_settled(own) && waits(own)).collect();
+        waiting.sort_by(|a, b| b.dot.effect_order(&a.dot, origins));
         let mut bytes = 0;
-        taken.extract(|own| {
-            if !own.is_settled(stability.stable()) {
-                return false;
-            }
-            let waits = is_awaited(own.dot) && own.is_lost(origins);
-            bytes += if waits { own.bytes() } else { 0 };
-            !waits || bytes > KEPT_BYTES_MAX
-        })
+        let has_room = |own: &&TakenUp| {
+            bytes += own.effect.len() + ENTRY_BYTES;
+            bytes <= KEPT_BYTES_MAX
+        };
+        let kept: Dots = waiting.into_iter().take_while(has_room).map(|own| own.dot).collect();
+        taken.extract(|own| is_settled(own) && !kept.contains(&own.dot))
     }
 }
 

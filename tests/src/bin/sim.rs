@@ -14,8 +14,16 @@ const CI_SEEDS: u64 = 3000;
 const CI_PATCH_SEEDS: u64 = 1500;
 const CI_HOT_SEEDS: u64 = 600;
 const CI_SHORT_LIVED_SEEDS: u64 = 1000;
+const CI_DROP_SEEDS: u64 = 1000;
 /// Seeds that failed once, of the classes that docs/SIMULATION.md tells of as mended.
-const MENDED: [u64; 137] = [
+const MENDED: [u64; 144] = [
+    30_064_771_128,
+    30_064_771_234,
+    30_064_773_726,
+    30_064_774_764,
+    30_064_781_759,
+    30_064_800_351,
+    10_890_208_907_102_541,
     26_108_002_755,
     26_107_006_770,
     6_386_589_968_108_059,
@@ -222,6 +230,7 @@ fn main() -> ExitCode {
             (sim::plan::WITH_PATCHES_FROM, CI_PATCH_SEEDS),
             (sim::plan::WITH_HOT_FROM, CI_HOT_SEEDS),
             (sim::plan::WITH_SHORT_LIVED.start, CI_SHORT_LIVED_SEEDS),
+            (sim::plan::WITH_DROPS.start, CI_DROP_SEEDS),
         ];
         for (from, seeds) in more {
             failed.extend(run_many(&Args { from, seeds, ..args }));

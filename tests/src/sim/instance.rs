@@ -448,7 +448,6 @@ impl Instance {
     fn begin_reign(&mut self, now_ms: u64, registry: &mut Registry) -> Check {
         self.reigns += 1;
         self.shard.begin_reign(replid(self.id, self.reigns), now_ms);
-        self.shard.expire_dropped_again(&mut self.keyspace, now_ms);
         self.take_records(registry)?;
         self.durable_clock = self.durable_clock.lower(&self.shard.clock_token());
         self.shard.set_durable(Some(self.durable_clock.clone()));

@@ -111,7 +111,12 @@ pub fn after_move(context: &Context) {
 /// anything by that, but may be now.
 pub fn after_unit(context: &Context, body: &[u8]) {
     WATCHES.with_borrow_mut(|watches| {
-        let is_replaced = |watch: &Watch| group::effects(body).any(|effect| watch.is_replaced(&effect));
+        if watches.is_empty() {
+            return;
+        }
+        let replaces = |effect: &Effect<'_>| matches!(effect.op, Op::Clear { .. } | Op::Flush { .. });
+        let replacing: Vec<Effect<'_>> = group::effects(body).filter(replaces).collect();
+        let is_replaced = |watch: &Watch| replacing.iter().any(|effect| watch.is_replaced(effect));
         for watch in watches.iter_mut().filter(|watch| is_replaced(watch)) {
             watch.look_again(context);
             stream::saw_write();
