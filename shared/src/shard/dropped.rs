@@ -87,7 +87,11 @@ impl Shard {
         let ts = self.hlc.tick(now_ms);
         self.encode_captured_as(&group, ts, |record| Record::dropped(record, now_ms));
         self.records.push(self.frame.clone());
-        self.absorb_own(group.body(), &Before::new(), ts, keyspace);
+        let Some(me) = self.me else { return };
+        self.absorb_captured(group.body(), &Before::new(), ts, me, keyspace);
+        self.counters.reasserted += 1;
+        self.has_written = true;
+        self.prune_some();
         keyspace.finish();
     }
 

@@ -1,7 +1,9 @@
 //! The cases of keys that a server has dropped as it loaded its file (`shard/dropped.rs`), like [`super::cases`].
 
+use syncer_shared::effect::{Path, Value};
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::list::End;
+use syncer_shared::memory::MemoryKeyspace;
 use syncer_shared::merge::Rules;
 
 use super::cases::{A, B, world};
@@ -161,4 +163,20 @@ fn what_is_dropped_of_several_types_is_told_of() -> Check {
     world.reload(A)?;
     world.command(A, "k", Command::IncrBy(1))?;
     both_show_the_same(&mut world)
+}
+
+/// Found by a review: the first client writes before the server has told its replicas of what it has dropped.
+#[test]
+fn what_is_told_of_dropped_keys_spares_what_was_written_since() -> Check {
+    let mut world = world(2, Rules::default());
+    let at = world.now_ms as i64 + LATER_MS as i64 / 2;
+    world.command(A, "k", Command::IncrBy(100))?;
+    world.command(A, "k", Command::ExpireAt(at))?;
+    world.tick(LATER_MS);
+    world.reload(A)?;
+    let (now_ms, mut written) = (world.wall(A), MemoryKeyspace::default());
+    written.put(0, b"k", Path::String, Value::Bytes(b"1"));
+    let mut shown = world.instances[A].follow_late(written, now_ms)?;
+    assert_eq!(shown.string(0, b"k").as_deref(), Some(&b"1"[..]));
+    Ok(())
 }

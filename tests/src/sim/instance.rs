@@ -428,6 +428,19 @@ impl Instance {
         self.check()
     }
 
+    /// The dataset of a replica that comes to the last entry of the stream late: when it is `written` already.
+    ///
+    /// # Errors
+    /// A broken invariant.
+    pub fn follow_late(&self, written: MemoryKeyspace, now_ms: u64) -> Result<MemoryKeyspace, String> {
+        let (last, before) = self.history.split_last().ok_or("the stream is empty")?;
+        let mut replica = Follower::new(&self.config, replid(self.id, NOBODY), now_ms);
+        replica.follow(before, &self.config, usize::MAX)?;
+        replica.keyspace = written;
+        replica.shard.replay(&last.record, &mut replica.keyspace).map_err(|error| error.to_string())?;
+        Ok(replica.keyspace)
+    }
+
     /// Whether a key is there whose TTL has passed.
     pub fn has_due(&self, now_ms: u64) -> bool {
         self.keyspace.entries().values().any(|entry| entry.expire_at.is_some_and(|at| at <= now_ms as i64))
