@@ -77,17 +77,15 @@ impl Shard {
             self.author(expiry(some.into_iter()), keyspace, now_ms);
         }
         let group = expiry(due.into_iter());
-        if group.is_empty() {
+        let Some(me) = self.me.filter(|_| !group.is_empty()) else {
             let mut record = Vec::new();
             Record::dropped(&mut record, now_ms);
-            self.records.push(record);
-            return;
-        }
+            return self.records.push(record);
+        };
         // As if the server had expired them one by one: of what a snapshot has brought, a part stays that this does not count as seen.
         let ts = self.hlc.tick(now_ms);
         self.encode_captured_as(&group, ts, |record| Record::dropped(record, now_ms));
         self.records.push(self.frame.clone());
-        let Some(me) = self.me else { return };
         self.absorb_captured(group.body(), &Before::new(), ts, me, keyspace);
         self.counters.reasserted += 1;
         self.has_written = true;
@@ -100,9 +98,9 @@ impl Shard {
         self.has_dropped(at_ms);
         let told: HashSet<(u32, &[u8]), foldhash::fast::RandomState> =
             group::effects(body).map(|effect| (effect.db, effect.key)).collect();
-        for (db, name) in
-            self.gone(at_ms, keyspace).into_iter().filter(|(db, name)| !told.contains(&(*db, name.as_slice())))
-        {
+        let mut untold = self.gone(at_ms, keyspace);
+        untold.retain(|(db, name)| !told.contains(&(*db, name.as_slice())));
+        for (db, name) in untold {
             let table = self.merge(keyspace).table;
             if let Some(id) = table.find(db, &name) {
                 table.remove(id);

@@ -6,8 +6,9 @@ use syncer_shared::list::End;
 use syncer_shared::memory::MemoryKeyspace;
 use syncer_shared::merge::Rules;
 
-use super::cases::{A, B, world};
+use super::cases::{A, B, C, world};
 use super::client::Command;
+use super::instance::Instance;
 use super::{Check, World};
 
 /// Before this time A loads its file, so long after the TTL has passed that everybody knew.
@@ -158,7 +159,17 @@ fn what_is_dropped_of_several_types_is_told_of() -> Check {
     let at = world.now_ms as i64 + LATER_MS as i64 / 2;
     world.command(A, "k", Command::Set("1".into(), Some(at)))?;
     world.command(B, "k", Command::HSet("f".into(), "1".into()))?;
-    world.settle()?;
+    let both_ways = |a, b| [(a, b), (b, a)];
+    let all = [both_ways(A, B), both_ways(A, C), both_ways(B, C)].concat();
+    for _ in 0..3 {
+        all.iter().try_for_each(|(from, to)| world.pull(*from, *to).map(drop))?;
+        all.iter().try_for_each(|(from, to)| world.tell(*from, *to))?;
+        world.prune(A, 1)?;
+    }
+    let Instance { shard, keyspace, .. } = &mut world.instances[A];
+    let table = shard.table(keyspace);
+    let meta = table.find(0, b"k").map(|id| table.meta(id)).expect("the one that lost is known");
+    assert!(meta.ttl.is_empty() && meta.kinds.len() == 2, "{meta:?}");
     world.tick(LATER_MS);
     world.reload(A)?;
     world.command(A, "k", Command::IncrBy(1))?;
