@@ -7,7 +7,7 @@ use crate::effect::{Kind, Path, TtlNote};
 use crate::hyperloglog::{self, HEADER, MAGIC};
 use crate::keyspace::Keyspace;
 use crate::metadata::patches::overlay_bits;
-use crate::metadata::{Class, Part, Patches, PathMeta, Payload, Top};
+use crate::metadata::{Class, Part, PathMeta, Payload, Top};
 use crate::patch::{Patch, Prior};
 
 impl<K: Keyspace> Merge<'_, K> {
@@ -84,15 +84,13 @@ impl<K: Keyspace> Merge<'_, K> {
             registers::raise(self.keyspace, key, registers, exists);
             return self.return_path(key, Path::String, meta);
         }
-        let is_first = !meta.patches().is_some_and(Patches::has_text);
-        self.note_patch(key, patch, dot, &mut meta);
-        let is_claimed = hyperloglog::is_claimed(&self.keyspace.string_range(key.db, key.name, 0, HEADER));
-        if (is_claimed && !is_first) || self.makes_hyperloglog(key, patch, &meta) {
-            // Which of the patches are shown depends on all of them.
+        let beginning = self.keyspace.string_range(key.db, key.name, 0, HEADER);
+        if hyperloglog::is_claimed(&beginning) || self.makes_hyperloglog(&beginning, patch, &dot, &meta) {
+            // The dataset does not tell any more what is below the patches.
             self.explain(key, Path::String, &mut meta);
-            return self.show(key, Path::String, meta);
         }
-        if !is_claimed {
+        self.note_patch(key, patch, dot, &mut meta);
+        if !meta.hides_text(self.origins) {
             self.write_patch(key, patch, dot, &mut meta);
         }
         self.return_path(key, Path::String, meta);
@@ -111,19 +109,16 @@ impl<K: Keyspace> Merge<'_, K> {
         }
     }
 
-    /// Whether with this patch the string begins like a HyperLogLog, if only for a while: some write to a part of what is none, and
-    /// together they make one.
-    fn makes_hyperloglog(&mut self, key: KeyRef<'_>, patch: Patch<'_>, meta: &PathMeta) -> bool {
-        let (top, len) = (meta.top(self.origins), meta.base_len(self.origins));
-        let Some(patches) = meta.patches().filter(|_| may_make_hyperloglog(patch, len)) else { return false };
-        match meta.payload(top).and_then(Payload::text) {
-            Some(text) => patches.make_hyperloglog(text, len, self.origins),
-            None if top == Top::Nothing => patches.make_hyperloglog(&[], 0, self.origins),
-            None => {
-                let shown = self.keyspace.string_range(key.db, key.name, 0, HEADER);
-                patches.make_hyperloglog(&shown, len, self.origins)
-            }
+    /// Whether with this patch a string, whose beginning is given, begins like a HyperLogLog, while the dataset stands for what is below: a long one.
+    fn makes_hyperloglog(&self, beginning: &[u8], patch: Patch<'_>, dot: &Dot, meta: &PathMeta) -> bool {
+        let Some(mut beginning) = beginning.first_chunk::<{ MAGIC.len() }>().copied() else { return false };
+        match patch {
+            Patch::Bytes { offset, bytes } => Part::Bytes { offset, bytes }.overlay(0, &mut beginning),
+            Patch::Bits { offset, count, value } => overlay_bits(offset, count, value, 0, &mut beginning),
+            Patch::Append(_) | Patch::Registers(_) => return false,
         }
+        meta.patches().into_iter().for_each(|known| known.overlay_later(dot, 0, &mut beginning, self.origins));
+        hyperloglog::is_claimed(&beginning)
     }
 
     /// Writes a patch whose metadata is noted. The dataset has all other live patches already (I-4), and is no HyperLogLog.
@@ -166,16 +161,4 @@ impl<K: Keyspace> Merge<'_, K> {
             Patch::Registers(_) => (shown_len, Vec::new()),
         }
     }
-}
-
-/// Whether a string above a value of `len` bytes may begin like a HyperLogLog with this patch that did not before: it writes there, and
-/// nothing else.
-fn may_make_hyperloglog(patch: Patch<'_>, len: u64) -> bool {
-    let mut beginning = *MAGIC;
-    match patch {
-        Patch::Bytes { offset, bytes } => Part::Bytes { offset, bytes }.overlay(0, &mut beginning),
-        Patch::Bits { offset, count, value } => overlay_bits(offset, count, value, 0, &mut beginning),
-        Patch::Append(_) | Patch::Registers(_) => {}
-    }
-    patch.is_at_start(Prior::Length(len)) && beginning == *MAGIC
 }

@@ -10,8 +10,8 @@ use crate::number::Number;
 use crate::origin::Origins;
 use crate::patch::Prior;
 
-use super::patches::Part;
-use super::path::{Base, PathMeta, Top};
+use super::patches::{Part, Patches};
+use super::path::{Base, PathMeta, Sum, Top};
 use super::payload::Payload;
 
 /// A live dot that changes the value of the path's top.
@@ -38,7 +38,13 @@ impl PathMeta {
     #[must_use]
     pub fn folded(&self, origins: &Origins) -> Option<Vec<u8>> {
         let value = self.payload(self.top(origins)).and_then(Payload::text).map(<[u8]>::to_vec);
-        fold(value, self.deltas(origins, |_| true).into_iter().map(|(_, delta)| delta))
+        fold(value, self.deltas(origins, |_| true).into_iter().map(|(_, delta)| delta)).text
+    }
+
+    /// Whether patches of bytes are kept, and not shown: the value below them is a HyperLogLog.
+    #[must_use]
+    pub fn hides_text(&self, origins: &Origins) -> bool {
+        self.payload(self.top(origins)).and_then(Payload::text).is_some_and(hyperloglog::is_claimed)
     }
 
     /// Those that `wanted` names, in effect order.
@@ -69,7 +75,7 @@ impl PathMeta {
     /// Folds stable increments and patches into the base, from the first in effect order up to the first unstable one: what is still to
     /// come has seen all of them, so it comes behind. All `Assign`s are stable, and the dataset shows this path.
     ///
-    /// The base that remains is implied if it can be.
+    /// The base that remains is implied if it can be. None of them is folded where they would become a HyperLogLog that hides the others.
     pub(super) fn fold_patches(&mut self, stable: &VectorClock, origins: &Origins) {
         let top = self.top(origins);
         let is_implied = top != Top::Nothing && self.payload(top).is_none();
@@ -80,11 +86,19 @@ impl PathMeta {
         let first_unstable = unstable.min_by(|a, b| a.effect_order(b, origins)).copied();
         let is_folded = |dot: &Dot| first_unstable.is_none_or(|first| dot.effect_order(&first, origins).is_lt());
         let folded = self.deltas(origins, is_folded);
+        let is_text = |part: Part<'_>| !matches!(part, Part::Registers(_));
+        let has_others =
+            self.patches().into_iter().flat_map(Patches::parts).any(|(dot, part)| is_text(part) && !is_folded(&dot));
         let (value, len) = if is_implied {
             (None, folded.iter().fold(self.base_len(origins), |len, (_, delta)| delta.grown(len)))
         } else {
             let base = self.payload(top).and_then(Payload::text).map(<[u8]>::to_vec);
-            let value = fold(base, folded.iter().map(|(_, delta)| *delta));
+            let hides = base.as_deref().is_some_and(hyperloglog::is_claimed);
+            let Folded { text: value, is_raised } = fold(base, folded.iter().map(|(_, delta)| *delta));
+            let becomes_one = !hides && !is_raised && value.as_deref().is_some_and(hyperloglog::is_claimed);
+            if has_others && becomes_one {
+                return;
+            }
             let len = value.as_ref().map_or(0, |value| value.len() as u64);
             (value, len)
         };
@@ -95,6 +109,8 @@ impl PathMeta {
             patches.len = len;
         }
         sum.patches.take_if(|patches| patches.is_empty());
+        let is_shown_as_one = |value: &[u8]| sum.is_hyperloglog_with_patches(value, origins);
+        let is_one = value.as_deref().is_some_and(is_shown_as_one);
         self.assigns.clear();
         let base = match (value, self.only_class()) {
             (None, _) if !is_implied => Base::None,
@@ -102,7 +118,8 @@ impl PathMeta {
             // The dataset shows a sum, so it is written as sums are.
             (Some(value), Some(Class::Numbers)) if !is_sum(&value) => Base::Stable(Some(Payload::Bytes(value.into()))),
             // What may be a number stays known below patches.
-            (Some(value), Some(Class::Text)) if matches!(Prior::of(&value), Prior::Text(_)) => {
+            // The dataset does not tell what is below a HyperLogLog.
+            (Some(value), Some(Class::Text)) if is_one || matches!(Prior::of(&value), Prior::Text(_)) => {
                 Base::Stable(Some(Payload::Bytes(value.into())))
             }
             (Some(_), Some(_)) => Base::Stable(None),
@@ -126,6 +143,24 @@ impl PathMeta {
     }
 }
 
+impl Sum {
+    /// Whether the patches hide behind this value, or make a HyperLogLog of it.
+    fn is_hyperloglog_with_patches(&self, value: &[u8], origins: &Origins) -> bool {
+        let make_one = |patches: &Patches, beginning| patches.make_hyperloglog(beginning, origins);
+        let beginning = value.first_chunk().copied();
+        hyperloglog::is_claimed(value)
+            || self.patches.as_deref().zip(beginning).is_some_and(|(patches, beginning)| make_one(patches, beginning))
+    }
+}
+
+/// What increments and patches have made of a text.
+struct Folded {
+    /// Of nothing, if there were none.
+    text: Option<Vec<u8>>,
+    /// Whether registers were.
+    is_raised: bool,
+}
+
 /// Whether the text is that of a sum.
 pub(super) fn is_sum(text: &[u8]) -> bool {
     Decimal::parse(text).is_some_and(|number| number.format().as_bytes() == text)
@@ -143,8 +178,10 @@ impl Delta<'_> {
 }
 
 /// Applies them in order. What does not fit is kept elsewhere, not shown: a number on what is none, registers on no HyperLogLog, bytes
-/// on one.
-fn fold<'a>(mut value: Option<Vec<u8>>, deltas: impl Iterator<Item = Delta<'a>>) -> Option<Vec<u8>> {
+/// on one. What bytes have made is none: whoever has written some by which it became one has not seen the others, or not written bytes
+/// (`capture/effects/string.rs`).
+fn fold<'a>(mut value: Option<Vec<u8>>, deltas: impl Iterator<Item = Delta<'a>>) -> Folded {
+    let hides_text = value.as_deref().is_some_and(hyperloglog::is_claimed);
     // Registers are raised at once: nothing else changes a HyperLogLog.
     let mut raised: Option<HyperLogLog> = None;
     for delta in deltas {
@@ -161,13 +198,14 @@ fn fold<'a>(mut value: Option<Vec<u8>>, deltas: impl Iterator<Item = Delta<'a>>)
                 value = base.map(|base| base.plus(delta.into()).format().into_bytes()).or(value);
             }
             Delta::Patch(part) => {
-                if !value.as_deref().is_some_and(hyperloglog::is_claimed) {
+                if !hides_text {
                     part.write(value.get_or_insert_default(), 0);
                 }
             }
         }
     }
-    raised.map(|all| all.text()).or(value)
+    let is_raised = raised.is_some();
+    Folded { text: raised.map(|all| all.text()).or(value), is_raised }
 }
 
 impl crate::patch::Patch<'_> {

@@ -42,7 +42,8 @@ struct Loose {
 ///
 /// While the top of the path has no payload here (see [`PathMeta`](super::PathMeta)), the dataset's first [`Patches::len`] bytes stand
 /// for it: they are the top's own but where patches have written, and those write the same again. That holds for patches whose
-/// authors have seen the top; they go only when it goes, too.
+/// authors have seen the top; they go only when it goes, too. And the dataset is no HyperLogLog then: one as the top's own value hides
+/// patches of bytes, what they make of another does not.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Patches {
     small: BTreeMap<u64, SmallVec<[Small; 1]>>,
@@ -216,16 +217,18 @@ impl Patches {
 
     /// Writes over `window`, whose first byte is at `start`, what live patches later than `dot` have in it.
     pub fn overlay_later(&self, dot: &Dot, start: u64, window: &mut [u8], origins: &Origins) {
+        self.overlay(|other| other.effect_order(dot, origins) == Ordering::Greater, start, window, origins);
+    }
+
+    fn overlay(&self, wanted: impl Fn(&Dot) -> bool, start: u64, window: &mut [u8], origins: &Origins) {
         let end = start + window.len() as u64;
         let blocks = self.small.range(start / BLOCK..end.div_ceil(BLOCK));
         let small = blocks.flat_map(|(block, list)| list.iter().map(|s| (s.dot, s.part(*block))));
         let wide = self.wide.iter().map(|w| (w.dot, w.part()));
-        let is_later = |(other, part): &(Dot, Part<'_>)| {
-            part.start() < end && part.end() > Some(start) && other.effect_order(dot, origins) == Ordering::Greater
-        };
-        let mut later: SmallVec<[(Dot, Part<'_>); 4]> = small.chain(wide).filter(is_later).collect();
-        later.sort_unstable_by(|a, b| a.0.effect_order(&b.0, origins));
-        later.iter().for_each(|(_, part)| part.overlay(start, window));
+        let is_wanted = |(dot, part): &(Dot, Part<'_>)| part.start() < end && part.end() > Some(start) && wanted(dot);
+        let mut found: SmallVec<[(Dot, Part<'_>); 4]> = small.chain(wide).filter(is_wanted).collect();
+        found.sort_unstable_by(|a, b| a.0.effect_order(&b.0, origins));
+        found.iter().for_each(|(_, part)| part.overlay(start, window));
     }
 
     /// Whether some bytes were appended later than `dot`.
@@ -242,27 +245,11 @@ impl Patches {
             || self.beyond(len).any(|(other, part)| part.end().is_some() && after(&other))
     }
 
-    /// Whether the string begins like a HyperLogLog behind one of the patches, in effect order: those that come then are not shown. `top`: the
-    /// first bytes of the value below them, which has `len`.
+    /// Whether a longer string begins like a HyperLogLog with them.
     #[must_use]
-    pub fn make_hyperloglog(&self, top: &[u8], len: u64, origins: &Origins) -> bool {
-        let all = (len < MAGIC.len() as u64 && !self.appends.is_empty()).then(|| self.parts());
-        let first = self.small.get(&0).into_iter().flatten().map(|s| (s.dot, s.part(0)));
-        let first = first.chain(self.wide.iter().map(|w| (w.dot, w.part()))).filter(|_| all.is_none());
-        let mut parts: SmallVec<[(Dot, Part<'_>); 4]> = first.collect();
-        parts.extend(all.into_iter().flatten());
-        parts.sort_by(|a, b| a.0.effect_order(&b.0, origins));
-        let (mut beginning, mut len) = ([0; MAGIC.len()], len);
-        beginning.iter_mut().zip(top).for_each(|(byte, of_top)| *byte = *of_top);
-        parts.iter().any(|(_, part)| {
-            if let Part::Append(bytes) = part {
-                Part::Bytes { offset: len, bytes }.overlay(0, &mut beginning);
-                len += bytes.len() as u64;
-            }
-            part.overlay(0, &mut beginning);
-            len = len.max(part.end().unwrap_or(0));
-            beginning == *MAGIC
-        })
+    pub fn make_hyperloglog(&self, mut beginning: [u8; MAGIC.len()], origins: &Origins) -> bool {
+        self.overlay(|_| true, 0, &mut beginning, origins);
+        beginning == *MAGIC
     }
 
     /// What is behind the first `len` bytes, those of the top: patches alone have made it.

@@ -398,7 +398,8 @@ fn show(kind: Kind, mut lives: Vec<&Live>) -> Option<Payload> {
     let top = assigns.max_by_key(|(rank, _)| *rank).map(|(_, payload)| payload);
     if kind == Kind::String && lives.iter().any(|live| matches!(live.what, What::Patch(_))) {
         let top = top.and_then(Payload::text).map(<[u8]>::to_vec);
-        let shown = lives.iter().fold(top, |text, live| live.what.change(text));
+        let mut hides = top.as_ref().is_some_and(|text| text.starts_with(b"HYLL"));
+        let shown = lives.iter().fold(top, |text, live| live.what.change(text, &mut hides));
         return shown.map(|text| Payload::Bytes(text.into()));
     }
     let deltas: Vec<Number> = lives
@@ -456,8 +457,8 @@ impl OwnedPatch {
 }
 
 impl What {
-    /// What it makes of a string, step by step.
-    fn change(&self, text: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    /// What it makes of a string, step by step. A HyperLogLog hides bytes, but not what they have made one.
+    fn change(&self, text: Option<Vec<u8>>, hides: &mut bool) -> Option<Vec<u8>> {
         let grown = |end: usize| {
             let mut grown = text.clone().unwrap_or_default();
             grown.resize(grown.len().max(end), 0);
@@ -469,11 +470,7 @@ impl What {
                 Some(None) => text,
                 base => Some(base.flatten().unwrap_or_default().plus((*delta).into()).format().into_bytes()),
             },
-            What::Patch(OwnedPatch::Bytes(..) | OwnedPatch::Bits(_) | OwnedPatch::Append(_))
-                if text.as_ref().is_some_and(|text| text.starts_with(b"HYLL")) =>
-            {
-                text
-            }
+            What::Patch(OwnedPatch::Bytes(..) | OwnedPatch::Bits(_) | OwnedPatch::Append(_)) if *hides => text,
             What::Patch(OwnedPatch::Bytes(offset, bytes)) => {
                 let mut grown = grown(offset + bytes.len());
                 grown[*offset..offset + bytes.len()].copy_from_slice(bytes);
@@ -492,6 +489,7 @@ impl What {
                 let all = text.as_deref().map_or_else(|| Some(HyperLogLog::default()), HyperLogLog::parse);
                 let (Some(mut all), Some(registers)) = (all, Registers::new(registers)) else { return text };
                 all.raise(registers);
+                *hides = true;
                 Some(all.text())
             }
         }
