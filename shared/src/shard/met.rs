@@ -8,7 +8,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::Shard;
 use super::sync::Syncing;
-use super::taken::own_parts;
+use super::taken::{may_be_folded, own_parts};
 use crate::clock::VectorClock;
 use crate::context::StreamContext;
 use crate::dot::Dot;
@@ -91,13 +91,13 @@ impl Shard {
                 let is_told = |theirs: &&PathMeta| theirs.assigns.iter().any(|a| a.reasserted && !known(&a.dot));
                 let Some(theirs) = theirs.path(path).filter(is_told) else { continue };
                 let brought = Brought::new(theirs, syncing, origins);
-                let is_contested = ours.assigns.iter().any(|a| a.reasserted && !a.dot.is_in(&stable));
+                let may_be_folded = may_be_folded(ours, &stable);
                 let goes = |of: &Dot| of.is_in(&syncing.round.clock) && !brought.dots.contains(of);
                 let is_taken = |of: &Dot| {
                     goes(of)
                         // Else it may be in the entry without a dot.
                         && !of.is_in(&syncing.round.stable)
-                        && (is_contested || !of.is_in(&stable))
+                        && !(may_be_folded && of.is_in(&stable))
                         && brought.may_have_taken(*of, &known)
                 };
                 let holders = |of: Dot| {
@@ -134,8 +134,8 @@ fn learnt(
     let beside: Vec<Holder> = {
         let path = added_to(told.effect()?.op)?;
         let (ours, theirs) = (ours.and_then(|ours| ours.path(path)), theirs.path(path));
-        // I-12: what is stable may be folded here, and not at a replica.
-        let is_live = || !told.dot.is_in(stable) && ours.is_some_and(|ours| ours.dots().any(|dot| *dot == told.dot));
+        let has = |ours: &PathMeta| ours.dots().any(|dot| *dot == told.dot);
+        let is_live = || ours.is_some_and(|ours| has(ours) && !(may_be_folded(ours, stable) && told.dot.is_in(stable)));
         if told.dot.is_in(here) && !is_live() {
             return None;
         }

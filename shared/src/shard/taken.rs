@@ -161,8 +161,8 @@ impl Shard {
         let merge = self.merge(keyspace);
         let (origins, meta) = (merge.origins, merge.table.find(key.db, key.name).map(|at| merge.table.meta(at)));
         let Some(meta) = meta.and_then(|meta| meta.path(path)) else { return };
-        let is_contested = meta.assigns.iter().any(|a| a.reasserted && !a.dot.is_in(&stable));
-        let is_taken = |of: &Dot| seen.has(of) && (is_contested || !of.is_in(&stable));
+        let may_be_folded = may_be_folded(meta, &stable);
+        let is_taken = |of: &Dot| seen.has(of) && !(may_be_folded && of.is_in(&stable));
         let beside = meta.assigns.iter().filter(|a| !seen.has(&a.dot));
         let mut holders: Vec<Holder> =
             beside.map(|a| Holder { dot: a.dot, reasserted: a.reasserted, has: false }).collect();
@@ -308,6 +308,12 @@ impl Shard {
         let kept: Dots = waiting.into_iter().take_while(has_room).map(|own| own.dot).collect();
         taken.extract(|own| is_settled(own) && !kept.contains(&own.dot))
     }
+}
+
+/// Whether what is stable of a path may have no dot any more, or has it by chance: a replica folds it at another time (I-12). Nothing is folded beside an `Assign` that is not
+/// stable, nor has anything been that lives beside it: the `Assign` had seen all that was stable when it came, or else that was asserted again, and is in the assertion.
+pub(super) fn may_be_folded(path: &PathMeta, stable: &VectorClock) -> bool {
+    path.assigns.iter().all(|assigned| assigned.dot.is_in(stable))
 }
 
 /// What adds to a path and `is_taken`, unless a later write to its place `stays`.
