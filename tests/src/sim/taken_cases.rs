@@ -482,7 +482,10 @@ fn what_is_stable_beside_an_overwrite_is_kept_in_mind_when_an_assertion_takes_it
         world.pull(C, A)?;
         world.tell(C, A)?;
         let (stable, added) = (world.instances[A].stable(), &world.instances[B].applied);
-        assert!(added.iter().all(|(replid, ts)| replid.as_bytes()[1] != 0 || stable.get(replid) == Some(ts)), "{stable:?}, {added:?}");
+        assert!(
+            added.iter().all(|(replid, ts)| replid.as_bytes()[1] != 0 || stable.get(replid) == Some(ts)),
+            "{stable:?}, {added:?}"
+        );
         // Since then its reign has seen that.
         world.command(A, "other", set("1"))?;
         world.step_sync(B, usize::MAX)?;
