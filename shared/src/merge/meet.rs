@@ -132,15 +132,9 @@ impl Meeting<'_> {
         // The other side has folded it, and this one, whose entry is kept, has not.
         let at_target_only = |dot: &Dot| keep == Keep::Source && bases.1.is_some() && dot.is_in(self.target.stable);
         let at_source_only = |dot: &Dot| keep == Keep::Target && bases.0.is_some() && dot.is_in(self.source.stable);
-        // What its own side counts as stable is in it by now, or will be: a replica folds at another time (I-12). Only who came back from an old state has
-        // removed that and not the entry.
-        let of_source = |dot: &Dot| keep == Keep::Source && dot.is_in(self.source.stable);
-        let of_target = |dot: &Dot| keep == Keep::Target && dot.is_in(self.target.stable);
-        let is_new_to_target = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock);
-        let from_source = |dot: &Dot| is_new_to_target(dot) || at_target_only(dot) || of_source(dot);
-        let is_new_to_source = |dot: &Dot| !dot.is_in(self.source.clock);
+        let from_source = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock) || at_target_only(dot);
         let from_target =
-            |dot: &Dot| !at_source.contains(dot) && (is_new_to_source(dot) || at_source_only(dot) || of_target(dot));
+            |dot: &Dot| !at_source.contains(dot) && (!dot.is_in(self.source.clock) || at_source_only(dot));
         met.take_dots(source, from_source);
         met.take_dots(target, from_target);
         met
@@ -243,10 +237,8 @@ fn stable_ttl((ttl, is_key): (&TtlMeta, bool)) -> Option<Option<i64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::Kind;
     use crate::metadata::Assigned;
-    use crate::number::Number;
-    use crate::origin::{Origin, Origins};
+    use crate::origin::Origin;
     use crate::stream::{Part, StreamId};
     use crate::timestamp::Timestamp;
 
@@ -287,46 +279,5 @@ mod tests {
         }
         let kept = meeting.key(&key(Some(acked(late))), &key(Some(acked(late))));
         assert_eq!(kept.path(path), Some(&acked(late)), "of those that not everybody knows it is not so");
-    }
-
-    /// A counter: its entry without a dot, and increments at these times.
-    fn counter(base: i64, increments: &[(u64, i64)]) -> KeyMeta {
-        let mut meta = if base == 0 {
-            PathMeta::default()
-        } else {
-            PathMeta::stable(Some(Payload::Bytes(base.to_string().into_bytes().into())))
-        };
-        for (ms, by) in increments {
-            let dot = Dot { ts: Timestamp::from_ms(*ms), index: 0, origin: Origin::from_index(0) };
-            meta.increment(dot, Number::Integer(*by), &Origins::default());
-        }
-        let mut key = KeyMeta::default();
-        *key.kind_or_insert(Kind::String).paths.get_or_insert(Path::String) = meta;
-        key
-    }
-
-    /// Seed 13104004425: whether what is stable is folded already depends on the server (I-12). Who came back, and has not seen all of it, has removed a part.
-    #[test]
-    fn what_may_be_folded_goes_with_the_entry_that_is_kept() {
-        let clock = |ms: u64, other: u64| {
-            let mut clock = VectorClock::default();
-            clock.raise(Origin::from_index(0), Timestamp::from_ms(ms));
-            clock.raise(Origin::from_index(1), Timestamp::from_ms(other));
-            clock
-        };
-        let (whole, came_back, stable, nothing) = (clock(9, 1), clock(4, 0), clock(3, 1), VectorClock::default());
-        let shown = |met: &KeyMeta| met.path(Path::String).and_then(|path| path.folded(&Origins::default()));
-        let of_whole = Side { clock: &whole, stable: &stable };
-        let of_came_back = Side { clock: &came_back, stable: &nothing };
-        // Of 8, 6 and 2 everyone has had, 7 is new.
-        let states = [counter(8, &[(2, 6), (3, 2), (9, 7)]), counter(14, &[(3, 2), (9, 7)]), counter(16, &[(9, 7)])];
-        for left in [KeyMeta::default(), counter(0, &[(3, 2)])] {
-            for state in &states {
-                let to = Meeting { source: of_whole, target: of_came_back, rules: Rules::default() };
-                assert_eq!(shown(&to.key(state, &left)).as_deref(), Some(&b"23"[..]), "to who has {left:?}");
-                let from = Meeting { source: of_came_back, target: of_whole, rules: Rules::default() };
-                assert_eq!(shown(&from.key(&left, state)).as_deref(), Some(&b"23"[..]), "from who has {left:?}");
-            }
-        }
     }
 }
