@@ -7,8 +7,9 @@ use super::{Author, Element, KeyRef, Merge, view};
 use crate::clock::VectorClock;
 use crate::dot::Dot;
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, StreamOp, TtlNote, UnixMs, Value};
+use crate::hyperloglog::{HEADER, is_claimed};
 use crate::keyspace::Keyspace;
-use crate::metadata::{KeyMeta, KindMeta, PathMeta, Payload, Top, TtlMeta};
+use crate::metadata::{Class, KeyMeta, KindMeta, PathMeta, Payload, Top, TtlMeta};
 use crate::stream::{Part, PartName, StreamId, entry_id};
 
 /// Places of a key to author again.
@@ -113,6 +114,8 @@ impl<K: Keyspace> Merge<'_, K> {
             let of_gone = ttl_of_gone(effect).map(|ttl| AtRisk::of_gone(key, ttl));
             return of_gone.map(|of_gone| AtRisk { gone, ..of_gone }).into_iter().collect();
         }
+        let writes_bytes = matches!(effect.op, Op::Patch { patch, .. } if patch.class() == Class::Text);
+        let is_hidden_if_pruned = writes_bytes && self.shows_hyperloglog(key);
         let mut of_key =
             |wanted: &dyn Fn(Path<'_>) -> bool| self.stable_places(key, wanted, ttl, stable).into_iter().collect();
         let mut found: Vec<AtRisk> = match effect.op {
@@ -132,6 +135,8 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Patch { .. } | Op::Increment { path: Path::String, .. } if may_precede(author, stable) => {
                 of_key(&|_| true)
             }
+            // What patches have made a HyperLogLog hides none of the others, but one that they are pruned to does.
+            Op::Patch { .. } if is_hidden_if_pruned => of_key(&|_| true),
             Op::Patch { .. } => of_key(&|p| p.kind() != Kind::String),
             Op::Increment { path, .. } => of_key(&|p| p.kind() != path.kind()),
             Op::ListInsert { .. } => of_key(&|p| p.kind() != Kind::List),
@@ -156,6 +161,11 @@ impl<K: Keyspace> Merge<'_, K> {
             of_key.is_list |= is_list;
         }
         found
+    }
+
+    fn shows_hyperloglog(&mut self, key: KeyRef<'_>) -> bool {
+        self.keyspace.kind(key.db, key.name) == Some(Kind::String)
+            && is_claimed(&self.keyspace.string_range(key.db, key.name, 0, HEADER))
     }
 
     /// Deliveries of an entry that is not here. A dataset keeps none without its entry, or not for ever, and what is stable has no metadata: so of what

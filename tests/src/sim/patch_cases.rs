@@ -2,10 +2,11 @@
 
 use syncer_shared::merge::Rules;
 
-use super::cases::{A, B, C, set, world};
+use super::cases::{A, B, C, plan, set, world};
 use super::client::Command;
+use super::plan::Failover;
 use super::streams::StreamCommand;
-use super::{Check, World};
+use super::{Check, Plan, World};
 
 /// Found by the simulation (seeds 4295042635, 4295068254, 4295084814, 4295046476): an old backup with a clock set back increments what it has not
 /// seen. In effect order that is before what others have appended, and have pruned.
@@ -180,4 +181,38 @@ fn an_acknowledgement_hides_no_other_type() -> Check {
     world.command(A, "k", Command::SetBit(15, false))?;
     world.heal()?;
     world.all_show("k", Some("5\0"))
+}
+
+/// A review's: who comes back from an old state writes to a part of what it has not seen become a HyperLogLog, by patches that one instance has pruned.
+#[test]
+fn what_patches_made_a_hyperloglog_is_the_same_for_an_old_backup_whatever_is_pruned() -> Check {
+    for pruned in [false, true] {
+        let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+        let mut world = World::new(&plan, false);
+        world.command(A, "k", set(&format!("@XLL1{}", "1".repeat(80))))?;
+        world.settle()?;
+        let backup = world.instances[C].logged();
+        world.command(A, "k", Command::SetBit(4, true))?;
+        world.command(B, "k", Command::SetBit(15, true))?;
+        for (source, target) in [(A, B), (B, A), (A, C), (B, C)] {
+            world.pull(source, target)?;
+        }
+        for at in [A, B, C] {
+            world.persist(at);
+        }
+        for _ in 0..2 {
+            for (from, to) in [(A, B), (A, C), (B, A), (B, C), (C, A), (C, B)] {
+                world.report(from, to)?;
+            }
+        }
+        if pruned {
+            world.prune(A, usize::MAX)?;
+        }
+        world.fail_over(C, backup)?;
+        world.command(C, "k", Command::SetRange(5, b"0".to_vec()))?;
+        world.pull(C, A)?;
+        world.pull(C, B)?;
+        world.heal()?;
+    }
+    Ok(())
 }
