@@ -109,9 +109,12 @@ impl<K: Keyspace> Merge<'_, K> {
         }
     }
 
-    /// Whether with this patch a string, whose beginning is given, begins like a HyperLogLog, while the dataset stands for what is below: a long one.
+    /// Whether with this patch a string, whose beginning is given, begins like a HyperLogLog, while the dataset stands for what is below: a long one. Most
+    /// patches are behind its beginning, and cost nothing here.
     fn makes_hyperloglog(&self, beginning: &[u8], patch: Patch<'_>, dot: &Dot, meta: &PathMeta) -> bool {
-        let Some(mut beginning) = beginning.first_chunk::<{ MAGIC.len() }>().copied() else { return false };
+        let beginning = beginning.first_chunk::<{ MAGIC.len() }>().copied();
+        let is_at_start = patch.is_at_start(Prior::Length(MAGIC.len() as u64));
+        let Some(mut beginning) = beginning.filter(|_| is_at_start) else { return false };
         match patch {
             Patch::Bytes { offset, bytes } => Part::Bytes { offset, bytes }.overlay(0, &mut beginning),
             Patch::Bits { offset, count, value } => overlay_bits(offset, count, value, 0, &mut beginning),
