@@ -24,6 +24,8 @@ pub mod losses;
 mod member_cases;
 pub mod members;
 #[cfg(test)]
+mod met_cases;
+#[cfg(test)]
 mod number_cases;
 pub mod oracle;
 #[cfg(test)]
