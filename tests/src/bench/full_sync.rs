@@ -50,6 +50,14 @@ const SHAPES: [Shape; 2] = [
     },
 ];
 
+/// What a round looks at. Not both: to ask for the memory of a process is to walk over all its pages, which took 17 % of a core (perf, hashes),
+/// and more of it where a process is larger; a sync keeps both cores busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Time,
+    Memory,
+}
+
 /// One way to bring a target up to date.
 #[derive(Debug, Default)]
 struct Measured {
@@ -76,11 +84,12 @@ fn measure(options: &Options, shape: &Shape) -> Vec<Target> {
     // A tenth of the hashes would fit into the backlog.
     let keys = if options.quick { shape.keys / 5 } else { shape.keys };
     let mut measured: [Measured; 3] = Default::default();
-    for _ in 0..options.rounds.min(3) {
+    let looks = (0..options.rounds.min(3)).map(|_| Look::Time).chain([Look::Memory]);
+    for look in looks {
         let [stock, empty, merge] = &mut measured;
-        eprintln!("bench: full sync of {}", shape.name);
-        by_stock(options, shape, keys, stock);
-        by_syncer(options, shape, keys, empty, merge);
+        eprintln!("bench: full sync of {}: {look:?}", shape.name);
+        by_stock(options, shape, (keys, look), stock);
+        by_syncer(options, shape, (keys, look), empty, merge);
     }
     let [stock, empty, merge] = &measured;
     let mb = |bytes: &Rounds| figure(bytes.median() / 1e6);
@@ -119,10 +128,10 @@ fn measure(options: &Options, shape: &Shape) -> Vec<Target> {
     targets.map(target).to_vec()
 }
 
-fn by_stock(options: &Options, shape: &Shape, keys: u64, measured: &mut Measured) {
+fn by_stock(options: &Options, shape: &Shape, (keys, look): (u64, Look), measured: &mut Measured) {
     let servers = [(); 2].map(|()| Server::start(options.kind, ServerOptions::stock()));
     write(&servers[0], shape, 0..keys, 0);
-    let watched = Watched::begin([&servers[0], &servers[1]]);
+    let watched = Watched::begin([&servers[0], &servers[1]], look);
     let pair = Contestant::following(servers);
     let is_up = |target: &mut Client| target.text("INFO replication").contains("master_link_status:up");
     until_done(pair.target(), is_up, || pair.standing());
@@ -130,7 +139,7 @@ fn by_stock(options: &Options, shape: &Shape, keys: u64, measured: &mut Measured
 }
 
 /// Two sites at rest have the data. A third one comes; then the second one is away for a while.
-fn by_syncer(options: &Options, shape: &Shape, keys: u64, empty: &mut Measured, merge: &mut Measured) {
+fn by_syncer(options: &Options, shape: &Shape, (keys, look): (u64, Look), empty: &mut Measured, merge: &mut Measured) {
     let site = |instance| Server::start(options.kind, ServerOptions::instance(instance));
     let mut sites = Contestant::joined([1, 2].map(site), Way::Direct);
     write(&sites.origin, shape, 0..keys, 0);
@@ -142,19 +151,19 @@ fn by_syncer(options: &Options, shape: &Shape, keys: u64, empty: &mut Measured, 
 
     origin.ok(&format!("CONFIG SET syncer.backlog-size {BACKLOG}"));
 
-    into_empty(&sites.origin, site(3), empty);
+    into_empty(&sites.origin, site(3), look, empty);
 
     sites.kill_agents();
     write(&sites.origin, shape, 0..keys / WRITTEN_ANEW, 1);
-    let watched = Watched::begin([&sites.origin, sites.target()]);
+    let watched = Watched::begin([&sites.origin, sites.target()], look);
     sites.restart_agents();
     until_done(sites.target(), has_synced, || sites.standing());
     watched.end(sites.used().agents, merge);
 }
 
-fn into_empty(origin: &Server, target: Server, measured: &mut Measured) {
+fn into_empty(origin: &Server, target: Server, look: Look, measured: &mut Measured) {
     cpu::pin(target.process().pid(), cpu::OTHER_CORE);
-    let watched = Watched::begin([origin, &target]);
+    let watched = Watched::begin([origin, &target], look);
     let agent = Agent::start(AgentOptions::beside(target.port()).peer(1, origin.port()));
     cpu::pin(agent.process().pid(), cpu::OTHER_CORE);
     until_done(&target, has_synced, || agent.log());
@@ -178,24 +187,29 @@ fn until_done(target: &Server, mut done: impl FnMut(&mut Client) -> bool, why: i
 /// What is measured from a beginning to an end.
 struct Watched {
     pids: [u32; 2],
-    peaks: Peaks,
+    /// If it is memory that is looked at, and not the time.
+    peaks: Option<Peaks>,
     used: Duration,
     begun: Instant,
 }
 
 impl Watched {
     /// Before the two are connected: agents are started for it, so all that they use counts.
-    fn begin(servers: [&Server; 2]) -> Self {
+    fn begin(servers: [&Server; 2], look: Look) -> Self {
         let pids = servers.map(|server| server.process().pid());
         let used = pids.map(cpu::used_by_family).iter().sum();
-        Self { pids, peaks: Peaks::watch(pids.to_vec()), used, begun: Instant::now() }
+        let peaks = (look == Look::Memory).then(|| Peaks::watch(pids.to_vec()));
+        Self { pids, peaks, used, begun: Instant::now() }
     }
 
     fn end(self, agents: Duration, measured: &mut Measured) {
-        measured.seconds.push(self.begun.elapsed().as_secs_f64());
-        let used = self.pids.map(cpu::used_by_family).iter().sum::<Duration>() + agents;
-        measured.cpu.push((used - self.used).as_secs_f64());
-        let peaks = self.peaks.end();
+        let Some(peaks) = self.peaks else {
+            measured.seconds.push(self.begun.elapsed().as_secs_f64());
+            let used = self.pids.map(cpu::used_by_family).iter().sum::<Duration>() + agents;
+            measured.cpu.push((used - self.used).as_secs_f64());
+            return;
+        };
+        let peaks = peaks.end();
         let [(before, source), (target_before, target)] =
             self.pids.map(|pid| peaks.get(&pid).copied().unwrap_or_default());
         measured.source_bytes.push((source - before) as f64);
