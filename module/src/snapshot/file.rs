@@ -14,6 +14,9 @@ use crate::redis::{Context, log, rdb};
 const PIECE_BYTES: usize = 256 << 10;
 /// How long to wait for the child to write more.
 const PAUSE: Duration = Duration::from_millis(1);
+/// So often, for a piece that is not full. Each wakes threads of both servers and the agent, and the child writes a few KB at a time: to pass these on as they
+/// come takes the child's core from it.
+const PAUSES: u32 = 20;
 
 const WRITES: u8 = 0;
 const COMPLETE: u8 = 1;
@@ -87,12 +90,13 @@ impl FileReader {
     /// # Errors
     /// The file cannot be read, or the child has failed.
     pub fn next(&mut self) -> io::Result<Piece> {
-        let mut bytes = Vec::new();
-        loop {
+        let mut bytes = Vec::with_capacity(PIECE_BYTES);
+        for pauses in 0_u32.. {
             // Before the look into the file: what comes then is all there is.
             let child = self.child.load(Ordering::Acquire);
-            (&self.file).take(PIECE_BYTES as u64).read_to_end(&mut bytes)?;
-            if !bytes.is_empty() {
+            (&self.file).take((PIECE_BYTES - bytes.len()) as u64).read_to_end(&mut bytes)?;
+            let waits = child == WRITES && bytes.len() < PIECE_BYTES && pauses < PAUSES;
+            if !waits && !bytes.is_empty() {
                 self.adder.add(&bytes);
                 let (sent, file_bytes) = (self.adder.sum().bytes, self.file.metadata()?.len());
                 let keys = self.count.keys(sent, file_bytes, child == COMPLETE);
@@ -105,9 +109,10 @@ impl FileReader {
                     let bytes = format!("{} {:016x}", sum.bytes, sum.hash).into_bytes();
                     return Ok(Piece { word: Word::End, keys: 0, bytes });
                 }
-                _ => return Err(io::Error::other("it could not write the file: disk full?")),
+                _ => break,
             }
         }
+        Err(io::Error::other("it could not write the file: disk full?"))
     }
 }
 
