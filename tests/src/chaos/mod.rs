@@ -159,6 +159,7 @@ impl Chaos {
     fn rounds(&mut self) -> Result<(), String> {
         let mut random = fastrand::Rng::with_seed(self.options.seed);
         self.settle()?;
+        self.sites.iter().for_each(ChaosSite::write_first_files);
         let mut left = self.options.duration;
         while !left.is_zero() {
             let round = left.min(self.options.round);

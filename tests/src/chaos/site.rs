@@ -104,6 +104,15 @@ impl ChaosSite {
         self.agent = Some(Agent::start(options));
     }
 
+    /// Who is killed before its first RDB file is written comes back without its state, and the others refuse it until somebody mends that.
+    pub fn write_first_files(&self) {
+        if self.options.durability == Durability::Snapshots {
+            for node in &self.nodes {
+                node.client().ok("SAVE");
+            }
+        }
+    }
+
     /// The ports of its servers.
     pub fn ports(&self) -> [u16; 2] {
         [self.nodes[0].port(), self.nodes[1].port()]
