@@ -143,7 +143,7 @@ impl KeyMeta {
     }
 
     /// Whether all live dots of its values are stable.
-    fn are_settled(&self, stable: &VectorClock) -> bool {
+    pub(crate) fn are_settled(&self, stable: &VectorClock) -> bool {
         let all_in = |path: &PathMeta| path.dots().all(|dot| dot.is_in(stable));
         self.kinds.iter().all(|kind| match &kind.paths {
             Paths::List(list) => list.is_in(stable),
