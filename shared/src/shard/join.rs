@@ -7,14 +7,16 @@
 use std::collections::VecDeque;
 
 use super::{ForgottenError, MemberError, Shard, Start};
+use crate::context::StreamContext;
 use crate::dot::Dot;
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, TtlNote};
-use crate::group::GroupBuilder;
+use crate::group::{self, GroupBuilder, GroupView};
 use crate::instance::InstanceId;
 use crate::keyspace::Keyspace;
 use crate::list::{At, End, Reign, RunName};
 use crate::merge::KeyRef;
 use crate::metadata::KeyMeta;
+use crate::origin::Origin;
 use crate::record::Record;
 use crate::replid::ReplId;
 use crate::timestamp::Timestamp;
@@ -114,18 +116,17 @@ impl Shard {
         (replid, now_ms): (ReplId, u64),
     ) -> Result<(), MemberError> {
         self.check_join(&via, data, keyspace)?;
-        let renewals = match (data, self.joining.take()) {
+        let begun = self.joining.as_ref().map(|joining| joining.renewals.clone());
+        let renewals = match (data, begun) {
             (JoinData::Replace, _) => VecDeque::new(),
             // By another sponsor: what is here now is the group's.
-            (_, Some(begun)) => begun.renewals,
+            (_, Some(renewals)) => renewals,
             (JoinData::Refuse, None) if self.config.rules.joins_set_aside => self.unseen_writes(&via, keyspace),
             (JoinData::Refuse, None) => VecDeque::new(),
             (JoinData::Merge, None) => self.whole_dataset(keyspace, now_ms),
         };
         let joining = Joining { via, mine_wins, renewals };
-        self.empty(keyspace);
-        self.start = Start::Empty;
-        self.joining = Some(Box::new(joining.clone()));
+        self.follow_join(joining.clone(), keyspace);
         self.reign(replid, now_ms, |out| {
             Record::joins(out, joining.mine_wins, &joining.via, joining.renewals.iter().map(Vec::as_slice));
         });
@@ -179,11 +180,43 @@ impl Shard {
         (self.hlc, self.counters) = (old.hlc, old.counters);
     }
 
-    /// The same on a replica.
+    /// Up to the new reign, which comes with it on a replica.
     pub(super) fn follow_join<K: Keyspace>(&mut self, joining: Joining, keyspace: &mut K) {
+        let begun = self.has_begun_to_join(&joining.via);
         self.empty(keyspace);
         self.start = Start::Empty;
         self.joining = Some(Box::new(joining));
+        if let Some((replid, ts)) = begun {
+            self.go_on_from(replid, ts);
+        }
+    }
+
+    /// The reign in which this instance began to join, by another sponsor, if the next one, which has `via`, knows nothing of it. Others may have it, who do
+    /// not hear of the next `Join` that it is over: it had not seen that. So the next reign goes on with it, or they refuse that for good.
+    ///
+    /// Of its own reigns here, those of before are known to its sponsor, or older; those that came after had seen it.
+    fn has_begun_to_join(&self, via: &ClockToken) -> Option<(ReplId, Timestamp)> {
+        let joining = self.joining.as_ref()?;
+        let is_first = |origin: Origin| {
+            let had = self.stability.had(origin);
+            had.is_none_or(|had| had.iter().all(|(seen, ts)| seen == origin || ts == Timestamp::ZERO))
+        };
+        let is_known = |replid: &ReplId| [&joining.via, via].iter().any(|via| via.get(replid) > Timestamp::ZERO);
+        let reigns = self.stability.reigns(self.config.instance, &self.origins);
+        let reigns = reigns.filter(|(origin, _)| is_first(*origin) && !is_known(&self.origins.replid(*origin)));
+        let (origin, ts) = reigns.max_by_key(|(_, ts)| *ts)?;
+        // What every member has needs no more.
+        self.stability.had(origin).map(|_| (self.origins.replid(origin), ts))
+    }
+
+    /// The beginning of an earlier reign of this instance that had seen nothing, as it was logged then; what else it logged comes from who has it.
+    fn go_on_from(&mut self, replid: ReplId, ts: Timestamp) {
+        let mut body = GroupBuilder::new();
+        body.push(&Effect { db: 0, key: &[], ttl: TtlNote::None, op: Op::Reign });
+        let (mut frame, change) = (Vec::new(), StreamContext::EMPTY_CHANGE);
+        group::encode_frame(&mut frame, self.config.instance, &replid, Timestamp::ZERO, ts, &change, body.body());
+        let taken = GroupView::parse(&frame).map_err(Into::into).and_then(|(group, _)| self.take_beginning(&group));
+        debug_assert!(taken.is_ok(), "an own group");
     }
 
     /// M10: live dots of this instance that the sponsor does not have, oldest first.

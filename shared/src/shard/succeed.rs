@@ -53,7 +53,7 @@ impl Shard {
     }
 
     /// One of its own groups, as any other instance takes it: with its context. They change no data.
-    fn take_beginning(&mut self, group: &GroupView<'_>) -> Result<(), ReplayError> {
+    pub(super) fn take_beginning(&mut self, group: &GroupView<'_>) -> Result<(), ReplayError> {
         let origin = self.intern(group.replid, group.instance)?;
         self.update_stream(group, origin);
         let context = self.streams.get(origin.index()).map(|stream| stream.clock.clone()).unwrap_or_default();

@@ -214,15 +214,12 @@ impl Instance {
                 }
             }
             (Record::Joins { frame, .. }, author) => {
-                (self.oracle, self.applied, self.syncing) = (Oracle::default(), BTreeMap::new(), None);
                 let (group, _) = GroupView::parse(frame).map_err(|error| error.to_string())?;
-                let registry = match author {
-                    Some(registry) => {
-                        registry.author(&group, false, true)?;
-                        Some(&*registry)
-                    }
-                    None => known,
-                };
+                let author = author.map(|registry| registry.author(&group, false, true).map(|()| &*registry));
+                let registry = author.transpose()?.or(known);
+                // Who had begun to join goes on with that reign.
+                let begun = registry.ok_or("no registry")?.find(&group)?.context.clone();
+                (self.oracle, self.applied, self.syncing) = (Oracle::default(), begun, None);
                 self.follow(&group, registry)?;
             }
             (

@@ -204,22 +204,31 @@ fn m8_who_joined_by_who_is_forgotten_joins_by_another() -> Check {
 }
 
 /// Seed 30201113814: F joined by A, and before it had read of that it joined by B, which had not heard of it either. A had its first new reign, of which its
-/// second had seen nothing, and refused it for good (`SYNCERID`).
+/// second had seen nothing, and refused it for good (`SYNCERID`). So it was where F, or B, had read of the `Join`: B then takes F for one that asks again.
 #[test]
 fn m13_who_joins_by_another_sponsor_goes_on_with_the_reign_that_it_has_begun() -> Check {
-    let mut world = forgotten_with_a_tail(Rules::default())?;
-    world.links.iter_mut().for_each(|link| link.has_strangers = true);
-    for link in 0..world.links.len() {
-        let own = world.instances[world.links[link].source].id;
-        world.links[link].want([own].into_iter().collect());
+    for (has_joined, knows_join) in [(false, false), (false, true), (true, true)] {
+        let mut world = forgotten_with_a_tail(Rules::default())?;
+        world.links.iter_mut().for_each(|link| link.has_strangers = true);
+        assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
+        if knows_join {
+            world.pull(A, B)?;
+        }
+        if !has_joined {
+            // Then it reads the beginning of A's log, up to what needs that of others.
+            let (link, only) = (world.link(A, F), world.instances[A].id);
+            world.links[link].want([only].into_iter().collect());
+        }
+        world.pull(A, F)?;
+        assert!(world.pull(F, A)? > 0);
+        assert_eq!(world.join_by(F, B, JoinData::Refuse, true)?, None);
+        // Its replica, too.
+        let all = world.instances[F].logged();
+        world.fail_over(F, all)?;
+        world.heal()?;
+        assert_eq!(world.group(), [A, B, C, F]);
+        world.all_show("k", Some("mine"))?;
+        world.all_show("n", Some("6"))?;
     }
-    assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
-    // The beginning of A's log, up to what needs that of others.
-    world.pull(A, F)?;
-    world.pull(F, A)?;
-    assert_eq!(world.join_by(F, B, JoinData::Refuse, true)?, None);
-    world.heal()?;
-    assert_eq!(world.group(), [A, B, C, F]);
-    world.all_show("k", Some("mine"))?;
-    world.all_show("n", Some("6"))
+    Ok(())
 }
