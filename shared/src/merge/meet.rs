@@ -108,7 +108,8 @@ impl Meeting<'_> {
 
     fn path(&self, source: &PathMeta, target: &PathMeta) -> PathMeta {
         let pruned = PathMeta::default();
-        let target = if self.may_be_pruned(target) { &pruned } else { target };
+        // It is here by chance: a replica may have pruned it (I-12).
+        let target = if target.is_acknowledged_by_all(self.target.stable) { &pruned } else { target };
         let (at_source, at_target): (Dots, Dots) = (source.dots().copied().collect(), target.dots().copied().collect());
         let bases = (base(source), base(target));
         let keep = match self.base(bases.0.is_some(), bases.1.is_some(), &at_source, &at_target) {
@@ -138,12 +139,6 @@ impl Meeting<'_> {
         met.take_dots(source, from_source);
         met.take_dots(target, from_target);
         met
-    }
-
-    /// A delivery of which everybody knows that it is acknowledged is here by chance: a replica may have pruned it (I-12).
-    fn may_be_pruned(&self, target: &PathMeta) -> bool {
-        let is_acked = target.assigns.iter().any(|assigned| assigned.payload == Some(Payload::Acked));
-        is_acked && target.dots().all(|dot| dot.is_in(self.target.stable))
     }
 
     /// Rule 7 for the entry without a dot: it stands for the other side's dots that are stable at its own side and absent there.

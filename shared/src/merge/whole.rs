@@ -99,6 +99,10 @@ impl<K: Keyspace> Merge<'_, K> {
         let kind = meta.kind_or_insert(native);
         for (path, payload) in shown {
             let path_meta = kind.paths.get_or_insert(path.get());
+            if payload == Payload::Late && path_meta.is_acknowledged_by_all(self.stable) {
+                // Late since then. What is kept of the acknowledgement may be pruned, so it does not hide that (I-12).
+                *path_meta = PathMeta::default();
+            }
             Self::expose_as(path_meta, payload, self.origins);
         }
         if native == Kind::Stream {

@@ -8,6 +8,7 @@ use super::fold::Class;
 use super::increments::{Incremented, Increments};
 use super::patches::Patches;
 use super::payload::Payload;
+use crate::clock::VectorClock;
 use crate::decimal::Decimal;
 use crate::dot::{Dot, Seen};
 use crate::number::Number;
@@ -177,6 +178,13 @@ impl PathMeta {
     pub fn is_late(&self) -> bool {
         let base = self.sum.as_ref().map(|sum| &sum.base);
         !self.has_dots() && matches!(base, Some(Base::Stable(Some(Payload::Late))))
+    }
+
+    /// Whether it is a delivery of which everybody knows that it is acknowledged: so it may be pruned.
+    #[must_use]
+    pub fn is_acknowledged_by_all(&self, stable: &VectorClock) -> bool {
+        let is_acked = self.assigns.iter().any(|assigned| assigned.payload == Some(Payload::Acked));
+        is_acked && self.dots().all(|dot| dot.is_in(stable))
     }
 
     /// Whether it is but an entry without dot that the dataset holds.

@@ -116,3 +116,30 @@ fn who_is_out_may_keep_an_entry_that_the_group_has_removed() -> Check {
     assert_eq!(has_entry, [false, false, false, true]);
     Ok(())
 }
+
+/// Found by the simulation (seed 26106129247): an entry came anew whose acknowledgement everybody knew, so it was late for its group. A full sync left that so
+/// at the primary, which had pruned the acknowledgement, and not at the replica, which had not (I-12).
+#[test]
+fn what_is_late_anew_stays_so_in_a_full_sync_whatever_is_pruned() -> Check {
+    let mut world = world(2, Rules::default());
+    for command in [add(100), group(), read("g", Some("c"))] {
+        world.command(A, "x", command)?;
+    }
+    world.pull(A, B)?;
+    world.command(A, "x", Command::Del)?;
+    world.command(B, "x", Command::Stream(StreamCommand::Ack("g".into(), 0)))?;
+    // The primaries prune that it is acknowledged.
+    world.settle()?;
+    for command in [add(300), Command::Stream(StreamCommand::Group("g".into(), true))] {
+        world.command(B, "x", command)?;
+    }
+    world.command(A, "x", add(100))?;
+    world.pull(A, B)?;
+    assert_eq!(world.delivered(B), Some(Payload::Late));
+    let link = world.link(A, B);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(B, usize::MAX)?;
+    assert_eq!(world.delivered(B), Some(Payload::Late));
+    world.check_all()?;
+    world.heal()
+}
