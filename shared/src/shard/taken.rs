@@ -188,15 +188,13 @@ impl Shard {
         let here = self.config.instance;
         let mut merge = self.merge(keyspace);
         // What every member has may be pruned, and be in the entry without a dot: that says no less than where it is not (I-12).
-        let mut has_native = |own: &&mut TakenUp| {
+        let is_shown = |own: &&mut TakenUp| {
             let at = own.effect().and_then(|effect| added_to(effect.op));
-            at.is_some_and(|at| merge.native(key, at).is_some())
-        };
-        let native: Dots = taken.of_mut(key).iter_mut().filter(&mut has_native).map(|own| own.dot).collect();
-        let is_shown = |own: &TakenUp| {
             let is_settled = own.is_settled(&stable) || (told.contains(&own.dot) && own.is_settled(&stable_there));
-            is_settled && native.contains(&own.dot)
+            is_settled && at.is_some_and(|at| merge.native(key, at).is_some())
         };
+        let shown: Dots = taken.of_mut(key).iter_mut().filter(is_shown).map(|own| own.dot).collect();
+        let native = merge.keyspace.kind(key.db, key.name);
         let (origins, meta) = (merge.origins, merge.table.find(key.db, key.name).map(|at| merge.table.meta(at)));
         let is_news =
             |dot: &Dot, own: &Dot| origins.instance(dot.origin) == origins.instance(own.origin) && !dot.is_in(&clock);
@@ -214,7 +212,7 @@ impl Shard {
                 return false;
             };
             // So may what has lost against another type.
-            let may_be_live = |meta: &&KeyMeta| native.contains(&own.dot) || !meta.are_settled(&stable);
+            let may_be_live = |meta: &&KeyMeta| native == Some(at.kind()) || !meta.are_settled(&stable);
             let path = meta.filter(may_be_live).and_then(|meta| meta.path(at));
             if path.is_some_and(|path| path.dots().any(|dot| *dot == own.dot)) {
                 return false;
@@ -226,7 +224,7 @@ impl Shard {
                 return false;
             }
             let live: Vec<Dot> = path.into_iter().flat_map(|path| &path.assigns).map(|a| a.dot).collect();
-            if live.is_empty() && is_shown(own) {
+            if live.is_empty() && shown.contains(&own.dot) {
                 return true;
             }
             let is_known = |dot: &Dot| own.holders.iter().any(|holder| holder.dot == *dot);
