@@ -116,7 +116,7 @@ impl Shard {
         (replid, now_ms): (ReplId, u64),
     ) -> Result<(), MemberError> {
         self.check_join(&via, data, keyspace)?;
-        let begun = self.joining.as_ref().map(|joining| joining.renewals.clone());
+        let begun = self.joining.as_mut().map(|joining| std::mem::take(&mut joining.renewals));
         let renewals = match (data, begun) {
             (JoinData::Replace, _) => VecDeque::new(),
             // By another sponsor: what is here now is the group's.
