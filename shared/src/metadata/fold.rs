@@ -146,10 +146,9 @@ impl PathMeta {
 impl Sum {
     /// Whether the patches hide behind this value, or make a HyperLogLog of it.
     fn is_hyperloglog_with_patches(&self, value: &[u8], origins: &Origins) -> bool {
-        let make_one = |patches: &Patches, beginning| patches.make_hyperloglog(beginning, origins);
-        let beginning = value.first_chunk().copied();
-        hyperloglog::is_claimed(value)
-            || self.patches.as_deref().zip(beginning).is_some_and(|(patches, beginning)| make_one(patches, beginning))
+        let makes_one = |(patches, beginning): (&Patches, _)| patches.make_hyperloglog(beginning, origins);
+        let with_beginning = self.patches.as_deref().zip(value.first_chunk().copied());
+        hyperloglog::is_claimed(value) || with_beginning.is_some_and(makes_one)
     }
 }
 
