@@ -97,6 +97,8 @@ fn patches_that_make_a_hyperloglog_hide_no_others() -> Check {
             for (source, target) in [(first, A), (first, B), (first, C)].into_iter().filter(|(a, b)| a != b) {
                 world.pull(source, target)?;
             }
+            // And all at once.
+            world.sync(B, C)?;
             world.heal()?;
             world.all_show("k", Some(&format!("HYLL1{}{}", "0", &tail[1..])))?;
         }
