@@ -11,11 +11,10 @@ use syncer_shared::record::Record;
 use syncer_shared::replid::ReplId;
 use syncer_shared::shard::{ReplayError, Restorer, SavedError, Shard, Start, Unheard};
 
-use crate::keyspace::with_keyspace;
 use crate::redis::aux::Aux;
 use crate::redis::config::SAVE_STATE;
 use crate::redis::events::Load;
-use crate::redis::{detached, log};
+use crate::redis::log;
 use crate::state;
 
 /// What is between a file and the state.
@@ -32,9 +31,7 @@ struct Stage {
     swapping: bool,
     /// Records come that belong to no state here; said once.
     lost: bool,
-    /// This server was a primary since it last took the state of another one.
-    was_primary: bool,
-    /// What only it had then, while it takes it.
+    /// What only this server had, while it takes the state of its new primary.
     unheard: Option<Unheard>,
     /// A newcomer that the state to be read takes the place of.
     newcomer: Option<Shard>,
@@ -49,7 +46,6 @@ crate::redis::server_local! {
             parked: None,
             swapping: false,
             lost: false,
-            was_primary: false,
             unheard: None,
             newcomer: None,
         })
@@ -104,8 +100,9 @@ pub fn loading(load: Load) -> bool {
         Load::Swap => STAGE.with_borrow_mut(|stage| stage.swapping = true),
         Load::Begins { replication } => STAGE.with_borrow_mut(|stage| {
             stage.staged = None;
-            if replication && std::mem::take(&mut stage.was_primary) {
-                stage.unheard = unheard();
+            if replication {
+                // A replica has what its primary wrote: it may be another one that lacks some of it.
+                stage.unheard = state::shard().ok().map(|shard| shard.unheard());
             }
             if !stage.swapping {
                 // On a replica the dataset is empty now. A primary may read back what it has just written.
@@ -117,27 +114,21 @@ pub fn loading(load: Load) -> bool {
     true
 }
 
-fn unheard() -> Option<Unheard> {
-    let (context, mut shard) = (detached()?, state::shard().ok()?);
-    Some(with_keyspace(context, |keyspace| shard.unheard(keyspace)))
-}
-
-/// A primary has become a replica. What only it had goes if its new primary sends another state.
-pub fn demoted() {
-    STAGE.with_borrow_mut(|stage| stage.was_primary = true);
-}
-
 /// Names what clients wrote to a server that was replaced, and nobody else is known to have.
 pub fn say_rejected(unheard: &Unheard, what_now: &str) {
     const NAMED: usize = 10;
     let keys = unheard.keys();
     let count = keys.len();
-    if count > 0 {
-        let names: Vec<String> =
-            keys.take(NAMED).map(|(db, name)| format!("{} (database {db})", name.escape_ascii())).collect();
+    if count > 0 || unheard.is_flushed() {
+        let at_least = if unheard.is_all() { "" } else { "at least " };
+        let flushed = if unheard.is_flushed() { ", and FLUSHDB or FLUSHALL was called" } else { "" };
+        let mut keys: Vec<_> = keys.into_iter().collect();
+        keys.sort_unstable();
         let more = if count > NAMED { ", ..." } else { "" };
+        let names: Vec<String> =
+            keys.iter().take(NAMED).map(|(db, name)| format!("{} (database {db})", name.escape_ascii())).collect();
         log::warning(&format!(
-            "syncer: rejected: {count} keys have writes of this server that no other instance is known to have; {what_now}: {}{more}",
+            "syncer: rejected: {at_least}{count} keys have writes of this server that no other instance is known to have{flushed}; {what_now}: {}{more}",
             names.join(", ")
         ));
     }

@@ -2,13 +2,55 @@
 
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::nodes::{Pair, advance, save, sum, under_load};
-use syncer_tests::server::{Server, ServerOptions};
+use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
 
 /// Lets a replica hang, without a connection: it gets nothing of what is written from now on until its primary is gone.
 fn cut_off(pair: &Pair, node: usize) {
     pair.one.nodes[node].process().pause();
     pair.one.nodes[0].client().ok("CLIENT KILL TYPE replica");
+}
+
+/// Files that have every write as soon as it is acknowledged.
+const EACH_WRITE: [(&str, &str); 2] = [("appendonly", "yes"), ("appendfsync", "always")];
+
+/// Instance 1's primary has crashed with writes that only its own file has, and its replica was promoted.
+fn crashed_with_the_last_writes(kind: ServerKind) -> Pair {
+    let mut pair = Pair::start(kind, 2, &EACH_WRITE);
+    let mut client = pair.one.nodes[0].client();
+    client.ok("MSET removed v kept v");
+    pair.agree();
+    cut_off(&pair, 1);
+    client.ok("SET heard v");
+    wait::eventually("instance 2 has it, and says so", || {
+        pair.two.client().text("GET heard") == "v" && client.text("SYNCER.WAIT 1 1") == "1"
+    });
+    pair.stop_agents();
+    for line in ["SET unheard v", "DEL removed", "SADD set a", "SREM set a"] {
+        client.ok(line);
+    }
+    pair.one.nodes[0].kill();
+    pair.one.nodes[1].process().resume();
+    pair.one.nodes[1].client().ok("REPLICAOF NO ONE");
+    pair.one.nodes[1].client().ok("SET by new");
+    pair.restart_agents();
+    wait::eventually("what instance 2 had comes back", || pair.one.nodes[1].client().text("GET heard") == "v");
+    // The old one would be taken for the primary where it comes back as one.
+    pair.stop_agents();
+    pair
+}
+
+/// Its log names them, removals too, and nothing else; all nodes agree.
+fn names_what_it_drops(pair: &mut Pair) {
+    let old = &pair.one.nodes[0];
+    old.follows();
+    wait::eventually("it says what is dropped", || old.log().contains("they are dropped here: "));
+    let dropped = "are dropped here: removed (database 0), set (database 0), unheard (database 0)\n";
+    assert!(old.log().contains("rejected: 3 keys have writes of this server"), "{}", old.log());
+    assert!(old.log().contains(dropped), "{}", old.log());
+    pair.restart_agents();
+    pair.agree();
+    assert_eq!(pair.two.client().text("MGET heard removed kept unheard by"), "[v, v, v, (nil), new]");
 }
 
 on_each_kind! {
@@ -209,5 +251,39 @@ on_each_kind! {
         pair.restart_agents();
         pair.agree();
         assert_eq!(pair.two.client().text("MGET heard unheard by"), "[v, (nil), new]");
+    }
+
+    /// As a sentinel does with who comes back.
+    fn a_primary_that_crashed_and_is_made_a_replica_names_what_is_dropped(kind) {
+        let mut pair = crashed_with_the_last_writes(kind);
+        pair.one.nodes[0].restart();
+        assert_eq!(pair.one.nodes[0].client().text("MGET unheard removed"), "[v, (nil)]", "its file has them");
+        let port = pair.one.nodes[1].port();
+        pair.one.nodes[0].client().ok(&format!("REPLICAOF 127.0.0.1 {port}"));
+        names_what_it_drops(&mut pair);
+    }
+
+    /// As an operator does who has changed its configuration.
+    fn a_primary_that_crashed_and_comes_back_as_a_replica_names_what_is_dropped(kind) {
+        let mut pair = crashed_with_the_last_writes(kind);
+        let primary = format!("127.0.0.1 {}", pair.one.nodes[1].port());
+        let options = EACH_WRITE.iter().fold(ServerOptions::instance(1), |all, (name, value)| all.config(name, value));
+        pair.one.nodes[0].restart_with(options.config("replicaof", &primary));
+        names_what_it_drops(&mut pair);
+    }
+
+    /// What a replica drops is named only if its primary lacks it.
+    fn a_replica_that_takes_all_anew_drops_nothing(kind) {
+        let mut pair = Pair::start(kind, 2, &EACH_WRITE);
+        pair.stop_agents();
+        (0..50).for_each(|i| drop(pair.one.client().ok(&format!("SET k{i} v"))));
+        // From an append-only file a server always takes all anew.
+        pair.one.nodes[1].restart();
+        pair.one.nodes[1].follows();
+        pair.restart_agents();
+        pair.agree();
+        let log = pair.one.nodes[1].log();
+        assert!(log.matches("syncer: state loaded").count() > 1, "it took all anew: {log}");
+        assert!(!log.contains("rejected"), "{log}");
     }
 }

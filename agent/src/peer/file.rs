@@ -14,8 +14,8 @@ use crate::resp::Reply;
 /// How often the local server is asked whether it has loaded the file: soon at first, for a small one.
 const ASK_FIRST: Duration = Duration::from_millis(1);
 const ASK_EVERY: Duration = Duration::from_millis(20);
-/// By so much rarer each time.
-const ASK_RARER: f64 = 1.1;
+/// By so much rarer each time: a few hundredths of a load's time are lost at its end.
+const ASK_RARER: f64 = 1.03;
 
 impl FullSync<'_> {
     /// What files the local server takes; empty: none. A module of an earlier release knows nothing of files.

@@ -60,7 +60,7 @@ impl Tick for Heartbeat {
             shard.drop_passed(timer::now_ms());
             shard.recheck_behind(timer::now_ms());
             refuse::recheck(&shard);
-            warn_if_superseded(context, &mut shard);
+            warn_if_superseded(&mut shard);
             if role::mode() == role::Mode::Primary {
                 replication::drain(context, &mut shard);
             }
@@ -99,7 +99,7 @@ fn show_unknown(context: &Context) {
 }
 
 /// Says once that this server was replaced while it lived on.
-fn warn_if_superseded(context: &Context, shard: &mut Shard) {
+fn warn_if_superseded(shard: &mut Shard) {
     crate::redis::server_local! {
         static SAID: Cell<Option<ReplId>> = const { Cell::new(None) };
     }
@@ -110,7 +110,7 @@ fn warn_if_superseded(context: &Context, shard: &mut Shard) {
     log::warning(&format!(
         "syncer: another server is the primary of this instance now ({by}); the other instances take nothing from this one any more. Make it a replica of the new primary; if there is none, restart it; if it came back without its state, SYNCER.FORGET its id at a member, then run syncer-agent join beside it"
     ));
-    let unheard = with_keyspace(context, |keyspace| shard.unheard(keyspace));
+    let unheard = shard.unheard();
     let what_now =
         "they are lost, unless they are written again at the new primary, or this server joins with --data merge";
     persist::say_rejected(&unheard, what_now);

@@ -77,9 +77,7 @@ pub fn changed(_context: &Context, primary: bool) {
     } else {
         MODE.set(Mode::Replica);
         field_ttls::lose_sight();
-        if REIGNS.replace(false) {
-            persist::demoted();
-        }
+        REIGNS.set(false);
         // Who brings a full sync here has to begin anew, also when this server is soon a primary again, with another's state.
         progress::abandon();
         // What is known stays: after a native partial resync it goes on, else a full sync brings another.

@@ -32,6 +32,7 @@ mod succeed;
 mod sync;
 mod tail;
 mod taken;
+mod unheard;
 mod unknown;
 
 pub use crate::record::Before;
@@ -41,11 +42,12 @@ pub use join::{JoinData, WritesRefused};
 pub use members::{ForgottenError, MemberError};
 pub use peers::{Peer, PeerState};
 pub use replay::ReplayError;
-pub use report::{Heard, ReportError, Unheard};
+pub use report::{Heard, ReportError};
 pub use saved::{Restorer, SavedError};
 pub use status::{DotInfo, KeyInfo, ListInfo, Status};
 pub use sync::SyncError;
 pub(crate) use tail::may_wait;
+pub use unheard::Unheard;
 
 use std::collections::BTreeMap;
 

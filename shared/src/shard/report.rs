@@ -5,11 +5,8 @@ use std::collections::BTreeMap;
 use super::Shard;
 use crate::dot::Dot;
 use crate::instance::{InstanceId, InstanceSet};
-use crate::keyspace::Keyspace;
-use crate::metadata::KeyMeta;
 use crate::origin::OriginError;
 use crate::record::Record;
-use crate::replid::ReplId;
 use crate::report::{self, MemberReport};
 use crate::timestamp::Timestamp;
 use crate::token::ClockToken;
@@ -45,45 +42,7 @@ impl Heard {
     }
 }
 
-/// Live writes of a reign that no other instance is known to have.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unheard {
-    replid: Option<ReplId>,
-    /// Newest own write, database and name of each key.
-    keys: Vec<(Timestamp, u32, Vec<u8>)>,
-}
-
-impl Unheard {
-    /// What of it another state of this instance lacks as well.
-    #[must_use]
-    pub fn beyond(mut self, other: &Shard) -> Self {
-        let origin = self.replid.and_then(|replid| other.origins.find(&replid));
-        let has = origin.map(|origin| other.clock.get(origin)).unwrap_or_default();
-        self.keys.retain(|(newest, ..)| *newest > has);
-        self
-    }
-
-    /// Database and name of each key, in no order.
-    pub fn keys(&self) -> impl ExactSizeIterator<Item = (u32, &[u8])> {
-        self.keys.iter().map(|(_, db, name)| (*db, name.as_slice()))
-    }
-}
-
 impl Shard {
-    /// What is lost of the last reign here when this server, once replaced, follows its successor. O(keys with metadata).
-    #[must_use]
-    pub fn unheard<K: Keyspace>(&mut self, keyspace: &mut K) -> Unheard {
-        self.take_in_tail(keyspace);
-        let Some(own) = self.origins.find(&self.replid) else { return Unheard::default() };
-        let heard =
-            self.heard.members.values().map(|report| report.applied.get(&self.replid)).max().unwrap_or_default();
-        let newest =
-            |meta: &KeyMeta| meta.dots().filter(|dot| dot.origin == own && dot.ts > heard).map(|dot| dot.ts).max();
-        let table = self.metadata.before_tail();
-        let keys = table.iter().filter_map(|(db, name, meta)| Some((newest(meta)?, db, name.to_vec())));
-        Unheard { replid: Some(self.replid), keys: keys.collect() }
-    }
-
     /// This shard's report: its own clocks, and what it has heard of other members.
     #[must_use]
     pub fn report(&self) -> Vec<u8> {

@@ -74,10 +74,19 @@ impl Contestant {
         Self { name: "stock pair", origin, target: Some(target), agents: Vec::new(), proxy }.pinned()
     }
 
-    /// A stock primary and who becomes its replica now.
+    /// A stock primary and who becomes its replica now. They run where the system puts them, see [`Contestant::unpin`].
     pub fn following([origin, target]: [Server; 2]) -> Self {
         target.client().ok(&format!("REPLICAOF 127.0.0.1 {}", origin.port()));
-        Self { name: "stock pair", origin, target: Some(target), agents: Vec::new(), proxy: None }.pinned()
+        Self { name: "stock pair", origin, target: Some(target), agents: Vec::new(), proxy: None }
+    }
+
+    /// Lets all run where the system puts them, as nobody pins what they operate: a snapshot's child inherits the core of its
+    /// server, and there it would wait for who reads it.
+    pub fn unpin(&self) {
+        let servers = [Some(&self.origin), self.target.as_ref()].into_iter().flatten().map(Server::process);
+        servers
+            .chain(self.agents.iter().map(Agent::process))
+            .for_each(|process| cpu::pin(process.pid(), cpu::ANY_CORE));
     }
 
     /// Kills the agents: the sites go apart, until [`Contestant::restart_agents`].

@@ -11,6 +11,9 @@ pub const ORIGIN_CORE: &str = "0";
 /// The core of load generators, targets, replicas and agents.
 pub const OTHER_CORE: &str = "1";
 
+/// Both: where the system puts what nobody has pinned.
+pub const ANY_CORE: &str = "0,1";
+
 /// Above other programs of a shared machine, so that rounds differ less; needs root, else it is left out.
 const NICE: &str = "-10";
 

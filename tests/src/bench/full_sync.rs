@@ -150,6 +150,7 @@ fn by_syncer(options: &Options, shape: &Shape, (keys, look): (u64, Look), empty:
     wait::until(SYNC_MAX, "the metadata is pruned", at_rest, || sites.standing());
 
     origin.ok(&format!("CONFIG SET syncer.backlog-size {BACKLOG}"));
+    sites.unpin();
 
     into_empty(&sites.origin, site(3), look, empty);
 
@@ -162,10 +163,8 @@ fn by_syncer(options: &Options, shape: &Shape, (keys, look): (u64, Look), empty:
 }
 
 fn into_empty(origin: &Server, target: Server, look: Look, measured: &mut Measured) {
-    cpu::pin(target.process().pid(), cpu::OTHER_CORE);
     let watched = Watched::begin([origin, &target], look);
     let agent = Agent::start(AgentOptions::beside(target.port()).peer(1, origin.port()));
-    cpu::pin(agent.process().pid(), cpu::OTHER_CORE);
     until_done(&target, has_synced, || agent.log());
     watched.end(cpu::used(agent.process().pid()), measured);
 }
