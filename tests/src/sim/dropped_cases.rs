@@ -191,3 +191,23 @@ fn what_is_told_of_dropped_keys_spares_what_was_written_since() -> Check {
     assert_eq!(shown.string(0, b"k").as_deref(), Some(&b"1"[..]));
     Ok(())
 }
+
+/// Found by the simulation (10890227997475704): in the middle of a full sync the expiry of what was dropped does not count as having seen what the snapshot brought of
+/// the key, so that shows then. A replica gets there by itself: what it begins with is what was loaded, without anything of that.
+#[test]
+fn what_a_snapshot_brought_below_a_dropped_key_shows_at_replicas_as_at_their_primary() -> Check {
+    let mut world = world(2, Rules::default());
+    let at = world.now_ms as i64 + LATER_MS as i64 / 2;
+    world.command(B, "l", Command::Push(End::Tail, vec!["a".into(), "b".into()]))?;
+    world.tick(1);
+    world.command(A, "l", Command::Set("v".into(), Some(at)))?;
+    let link = world.link(B, A);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(A, 1)?;
+    world.tick(LATER_MS);
+    world.reload(A)?;
+    let keyspace = &mut world.instances[A].keyspace;
+    assert_eq!([0, 1, 2].map(|at| keyspace.list_get(0, b"l", at)), [Some(b"a".to_vec()), Some(b"b".to_vec()), None]);
+    world.check_all()?;
+    both_show_the_same(&mut world)
+}

@@ -416,10 +416,12 @@ impl Instance {
         for (db, key) in &due {
             self.keyspace.delete(*db, key, ClearReason::Expired);
         }
+        // What the merge then shows a replica shows by itself.
+        let loaded = self.keyspace.clone();
         self.shard.expire_dropped(&mut self.keyspace, now_ms);
         for record in self.shard.take_records() {
             let is_it = matches!(Record::parse(&record), Ok(Record::Dropped { .. }));
-            let written = is_it.then(|| self.keyspace.clone());
+            let written = is_it.then(|| loaded.clone());
             self.note(Logged { written, record }, Some(registry), None)?;
         }
         self.check()
