@@ -23,6 +23,7 @@ pub mod reply;
 pub mod sentinel;
 pub mod server;
 pub mod sim;
+pub mod snapshot;
 pub mod stream;
 pub mod torture;
 pub mod verify;

@@ -2,48 +2,11 @@
 
 use syncer_tests::client::Client;
 use syncer_tests::cluster::Cluster;
+use syncer_tests::snapshot::{Snapshot, bring, merge};
 use syncer_tests::{members, on_all_kinds, reply, wait};
 
 /// Enough for several pieces of a snapshot.
 const KEYS: usize = 3_000;
-
-/// The pieces of a snapshot, and what goes before them.
-struct Snapshot {
-    keys: String,
-    head: Vec<u8>,
-    pieces: Vec<Vec<u8>>,
-}
-
-impl Snapshot {
-    /// All of one that is taken now.
-    fn of(source: &mut Client) -> Self {
-        let begun = source.text_items("SYNCER.SNAPSHOT BEGIN 2");
-        let mut snapshot = Self { keys: begun[1].clone(), head: Vec::new(), pieces: Vec::new() };
-        loop {
-            let answer = source.ok(&format!("SYNCER.SNAPSHOT READ {}", begun[0]));
-            let [word, _, _, bytes] = reply::items(&answer) else { panic!("{}", reply::text(&answer)) };
-            let bytes = reply::bytes(bytes).to_vec();
-            match reply::text(word).as_str() {
-                "HEAD" => snapshot.head = bytes,
-                "KEYS" => snapshot.pieces.push(bytes),
-                "END" => return snapshot,
-                other => panic!("{other}"),
-            }
-        }
-    }
-}
-
-/// Sends one piece until all of it is taken; `words` go before it.
-fn bring(agent: &mut Client, words: &[&[u8]], piece: &[u8]) {
-    let mut left = piece;
-    while !left.is_empty() {
-        let answer = agent.args(&[words, &[left]].concat());
-        let used = reply::items(&answer).first().map(reply::integer);
-        let used =
-            used.and_then(|used| usize::try_from(used).ok()).unwrap_or_else(|| panic!("{}", reply::text(&answer)));
-        left = &left[used..];
-    }
-}
 
 /// Strings of which all are the same at both sites, and one of each other type.
 fn fill(client: &mut Client) {
@@ -105,7 +68,7 @@ fn apart(cluster: &mut Cluster) {
 /// The whole sync into site 2; `between` is called between its steps.
 fn sync(cluster: &Cluster, mut between: impl FnMut(&mut Client, Moment)) {
     let (mut agent, mut client) = (cluster.client(2), cluster.client(2));
-    let snapshot = Snapshot::of(&mut cluster.client(1));
+    let snapshot = Snapshot::of(&mut cluster.client(1), 2);
     assert!(snapshot.pieces.len() > 3, "{} pieces", snapshot.pieces.len());
     let total = snapshot.keys.as_bytes();
     let copy: [&[u8]; 7] = [b"SYNCER.SYNC", b"COPY", b"1", b"0", total, b"0", &snapshot.head];
@@ -118,15 +81,10 @@ fn sync(cluster: &Cluster, mut between: impl FnMut(&mut Client, Moment)) {
     between(&mut client, Moment::WhileCompared);
     compare(back);
     between(&mut client, Moment::BeforeMerge);
-    let begin: [&[u8]; 6] = [b"SYNCER.SYNC", b"BEGIN", b"1", total, b"test", &snapshot.head];
-    let token = reply::text(&agent.args(&begin));
-    let mut merge = |pieces: &[Vec<u8>]| {
-        let words: [&[u8]; 3] = [b"SYNCER.SYNC", b"KEYS", token.as_bytes()];
-        pieces.iter().for_each(|piece| bring(&mut agent, &words, piece));
-    };
-    merge(front);
+    let token = snapshot.begin(&mut agent, "1");
+    merge(&mut agent, &token, front);
     between(&mut client, Moment::WhileMerged);
-    merge(back);
+    merge(&mut agent, &token, back);
     between(&mut client, Moment::BeforeEnd);
     wait::eventually("it ends", || agent.text(&format!("SYNCER.SYNC END {token}")) == "DONE");
 }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use syncer_tests::{members, on_all_kinds, wait};
+use syncer_tests::nodes::Pair;
+use syncer_tests::snapshot::{Snapshot, merge};
+use syncer_tests::{dataset, members, on_all_kinds, on_each_kind, wait};
 
 on_all_kinds! {
     fn what_was_extended_while_a_server_was_down_comes_back(cluster: 2) {
@@ -86,5 +88,38 @@ on_all_kinds! {
             assert_eq!(client.text("LRANGE list 0 -1"), "[b]");
             assert_eq!(client.text("TTL session"), "-1");
         }
+    }
+}
+
+on_each_kind! {
+    /// Amid a full sync what was dropped may have hidden something that its snapshot has brought: that shows now, at a replica, too, before the first client writes to it.
+    fn what_a_dropped_key_has_hidden_shows_at_a_replica_before_the_first_write(kind) {
+        let mut pair = Pair::start(kind, 2, &[("save", "3600 100000")]);
+        pair.stop_agents();
+        let mut source = pair.two.client();
+        source.ok("RPUSH l a b");
+        let snapshot = Snapshot::of(&mut source, 1);
+        let mut one = pair.one.client();
+        let token = snapshot.begin(&mut one, "2");
+        // Later than all that the snapshot has.
+        one.ok("SET l v PX 5000");
+        let asked = Instant::now();
+        merge(&mut one, &token, &snapshot.pieces);
+        assert_eq!(one.text("GET l"), "v");
+        pair.one.nodes[0].shut_down();
+        wait::eventually("its time has passed", || asked.elapsed() > Duration::from_millis(5000));
+        pair.one.nodes[0].restart();
+        let mut one = pair.one.nodes[0].client();
+        assert_eq!(one.text("RPUSH l c"), "3");
+        assert_eq!(one.text("LRANGE l 0 -1"), "[a, b, c]");
+        pair.one.nodes[1].follows();
+        let mut replica = pair.one.nodes[1].client();
+        wait::eventually("the replica has all", || one.text("WAIT 1 1000") == "1");
+        assert!(pair.one.nodes[0].log().contains("Partial resynchronization request from"), "it had all anew");
+        assert_eq!(replica.text("LRANGE l 0 -1"), "[a, b, c]");
+        assert_eq!(dataset::digest(&mut replica), dataset::digest(&mut one));
+        pair.restart_agents();
+        wait::eventually("both instances agree", || pair.agree_now());
+        assert_eq!(pair.two.client().text("LRANGE l 0 -1"), "[a, b, c]");
     }
 }

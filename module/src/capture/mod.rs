@@ -175,7 +175,7 @@ pub fn counters() -> Counters {
 /// Entry: the command filter. For reads it must cost next to nothing.
 #[inline]
 pub fn on_command(call: &mut Call) {
-    if role::mode() != Mode::Primary && !role::try_begin() {
+    if role::mode() != Mode::Primary && !role::try_begin_before_command() {
         return;
     }
     with(|capture| capture.command(call));

@@ -5,8 +5,10 @@ use std::cell::Cell;
 
 use syncer_shared::shard::Shard;
 
+use crate::commands::report;
 use crate::redis::server::Info;
-use crate::redis::{Context, notify};
+use crate::redis::{Context, detached, is_handing_over, log, notify, passthrough};
+use crate::state;
 
 crate::redis::server_local! {
     static NEEDED: Cell<bool> = const { Cell::new(true) };
@@ -50,5 +52,16 @@ pub fn drain(context: &Context, shard: &mut Shard) {
         if needed() {
             notify::replicate_log(context, &record);
         }
+    }
+}
+
+/// A reign has begun, or a file was loaded, with the command that is about to run. If keys were dropped in the middle of a full sync, what they had hidden shows now: that is told
+/// before the command runs, which may write there. What the heartbeat and the unit of a write tell would come after it (I-12).
+pub fn tell_first() {
+    let has_shown = || state::shard().is_ok_and(|shard| shard.is_syncing() && shard.has_records());
+    let Some(context) = detached().filter(|_| !is_handing_over() && has_shown()) else { return };
+    // A filter replicates nothing by itself: what it left would stop the server if the command is refused.
+    if passthrough::run_alone(context, report::COMMAND.name).is_error() {
+        log::warning("syncer: bug: what was dropped is told to replicas after the first command only");
     }
 }

@@ -68,6 +68,16 @@ pub fn try_begin() -> bool {
     true
 }
 
+/// The same before a command runs.
+#[cold]
+pub fn try_begin_before_command() -> bool {
+    let has_begun = try_begin();
+    if has_begun {
+        replication::tell_first();
+    }
+    has_begun
+}
+
 /// The role has changed.
 pub fn changed(_context: &Context, primary: bool) {
     if primary {

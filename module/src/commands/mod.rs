@@ -22,7 +22,7 @@ pub mod progress;
 mod psync;
 mod read;
 pub mod readers;
-mod report;
+pub mod report;
 mod resync;
 mod slices;
 mod snapshot;

@@ -38,6 +38,14 @@ pub fn run_replicated(context: &Context, args: Args<'_>) -> Outcome {
     run_with(context, args, c"!v0E")
 }
 
+/// Runs a command of our own that takes no arguments, as a unit of its own if nothing else runs: what it replicates goes out at its end.
+#[must_use]
+pub fn run_alone(context: &Context, name: &CStr) -> Outcome {
+    // SAFETY: the context is valid, the name is a C string, and the format names no arguments.
+    let raw = unfiltered(|| unsafe { api!(RedisModule_Call)(context.raw(), name.as_ptr(), c"!0E".as_ptr()) });
+    Outcome { reply: Reply::adopt(NonNull::new(raw)) }
+}
+
 fn run_with(context: &Context, args: Args<'_>, format: &CStr) -> Outcome {
     let none = Outcome { reply: Reply::adopt(None) };
     let Some(name) = args.bytes(0).and_then(|name| CString::new(name).ok()) else { return none };
