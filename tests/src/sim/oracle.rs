@@ -3,6 +3,8 @@
 //! Written from the rules, not from the merge: it shares no code with it but the number texts and the names of list positions, whose
 //! bytes sort as elements do.
 
+mod order;
+
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -200,15 +202,6 @@ impl Oracle {
         let elements: BTreeSet<&Vec<u8>> = values.iter().map(|live| &live.element).collect();
         let lacking = |element: &Vec<u8>| self.lacking(name, element, there).into_iter();
         elements.into_iter().flat_map(|e| lacking(e).map(|dot| (e.escape_ascii().to_string(), dot))).collect()
-    }
-
-    /// Whether the order of what changes a string may make another one of it than the same bytes in another order.
-    #[must_use]
-    pub fn goes_by_order(&self, name: &(u32, Vec<u8>)) -> bool {
-        let values = self.keys.get(name).map_or(&[][..], |key| &key.values);
-        let is_patch = |live: &Live| matches!(live.what, What::Patch(_));
-        let only_joins = |live: &Live| matches!(live.what, What::Assign { .. } | What::Patch(OwnedPatch::Append(_)));
-        values.iter().any(is_patch) && !values.iter().all(only_joins)
     }
 
     /// Where a dataset differs, for people.
