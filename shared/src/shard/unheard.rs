@@ -99,8 +99,10 @@ impl Shard {
 
     /// Reigns of this instance that nobody else is known to have all of, and up to where somebody has.
     fn unheard_reigns(&self) -> Vec<(Origin, Timestamp)> {
-        let own = self.origins.iter().filter(|(.., instance)| *instance == self.config.instance);
-        let own = own.map(|(origin, replid, _)| (origin, self.heard_of(Some(origin), &replid)));
+        // Not those of who has taken this server's place: what of them is here came from others.
+        let own = self.past.iter().map(|reign| reign.replid).chain([self.replid]);
+        let own = own.filter_map(|replid| Some((self.origins.find(&replid)?, replid)));
+        let own = own.map(|(origin, replid)| (origin, self.heard_of(Some(origin), &replid)));
         own.filter(|(origin, heard)| self.clock.get(*origin) > *heard).collect()
     }
 
