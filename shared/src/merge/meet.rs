@@ -133,7 +133,10 @@ impl Meeting<'_> {
         // The other side has folded it, and this one, whose entry is kept, has not.
         let at_target_only = |dot: &Dot| keep == Keep::Source && bases.1.is_some() && dot.is_in(self.target.stable);
         let at_source_only = |dot: &Dot| keep == Keep::Target && bases.0.is_some() && dot.is_in(self.source.stable);
-        let from_source = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock) || at_target_only(dot);
+        let is_news = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock);
+        let comes_whole = self.comes_whole(source, keep, is_news);
+        let from_source =
+            |dot: &Dot| is_news(dot) || at_target_only(dot) || (comes_whole && dot.is_in(self.source.stable));
         let from_target =
             |dot: &Dot| !at_source.contains(dot) && (!dot.is_in(self.source.clock) || at_source_only(dot));
         met.take_dots(source, from_source);
@@ -172,6 +175,20 @@ impl Meeting<'_> {
         sums.is_some_and(|(source, target)| source != target)
             && self.target.clock.covers(self.source.stable)
             && self.source.clock.covers(self.target.stable)
+    }
+
+    /// Whether what is stable at the source of a counter comes as a whole, also what the target has removed of it: the source, or its replica, has folded
+    /// that by now, or will (I-12), and the sums of the two sides would differ as if each had removed the other's.
+    ///
+    /// So it is where the target has not seen all that is stable there. It came back from an old state: others do not count what is stable as seen by what it
+    /// removes, either (2.2 rule 5). Who removes something in the middle of a sync has seen all of that (`Shard::takes_writes`), and so has who lost nothing.
+    fn comes_whole(&self, source: &PathMeta, keep: Keep, is_news: impl Fn(&Dot) -> bool) -> bool {
+        let has_part =
+            || keep == Keep::Source || source.dots().any(|dot| dot.is_in(self.source.stable) && is_news(dot));
+        !source.increments().is_empty()
+            && keep != Keep::Target
+            && !self.target.clock.covers(self.source.stable)
+            && has_part()
     }
 
     /// Is there something that the target counts as stable and the source had not seen, and not the other way round?

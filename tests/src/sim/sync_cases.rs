@@ -397,3 +397,57 @@ fn a_ttl_that_a_snapshot_has_brought_is_set_by_who_writes_to_its_key() -> Check 
     }
     Ok(())
 }
+
+/// Seed 13104004425: B came back without a part of what everyone has of a counter, and removes the rest. A still had that with its dots when B took a snapshot of it, so it went; and was a
+/// part of A's entry when A took one of B: two sums that differ were taken for what each other's removal had left.
+#[test]
+fn what_everyone_has_of_a_counter_comes_to_who_came_back_as_a_whole() -> Check {
+    let plan = Plan { failover: Failover::LosesAnything, ..plan(2, Rules::default()) };
+    let mut world = World::new(&plan, false);
+    world.settle()?;
+    let backup = world.instances[B].logged();
+    world.command(A, "n", Command::IncrBy(8))?;
+    world.settle()?;
+    world.fail_over(B, backup)?;
+    // So many that pruning looks for what can be folded.
+    world.write(B, &vec![(0, b"n".to_vec(), Command::IncrBy(1)); 20])?;
+    world.pull(B, A)?;
+    world.tell(B, A)?;
+    let stable = world.instances[A].stable();
+    assert!(world.instances[B].applied.iter().all(|(replid, ts)| stable.get(replid) >= Some(ts)));
+    world.command(B, "n", Command::Del)?;
+    world.sync(A, B)?;
+    world.prune(A, usize::MAX)?;
+    world.sync(B, A)?;
+    world.check_all()?;
+    world.heal()?;
+    world.all_show("n", Some("28"))
+}
+
+/// The same where A has no entry yet, and B lost what it had told everyone of.
+#[test]
+fn what_everyone_has_of_a_counter_comes_as_a_whole_where_nothing_of_it_is_folded() -> Check {
+    for prunes in [false, true] {
+        let plan = Plan { failover: Failover::LosesAnything, ..plan(2, Rules::default()) };
+        let mut world = World::new(&plan, false);
+        world.settle()?;
+        world.command(A, "n", Command::IncrBy(2))?;
+        world.pull(A, B)?;
+        let backup = world.instances[B].logged();
+        world.command(A, "n", Command::IncrBy(8))?;
+        world.pull(A, B)?;
+        world.tell(B, A)?;
+        world.fail_over(B, backup)?;
+        world.command(B, "n", Command::Del)?;
+        world.sync(A, B)?;
+        world.prune(B, usize::MAX)?;
+        if prunes {
+            world.prune(A, usize::MAX)?;
+        }
+        world.sync(B, A)?;
+        world.check_all()?;
+        world.heal()?;
+        world.all_show("n", Some("10"))?;
+    }
+    Ok(())
+}
