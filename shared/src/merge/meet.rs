@@ -233,7 +233,7 @@ fn is_zero(payload: &Payload) -> bool {
 }
 
 /// Sums of floats depend on the order in which they were made: those that are no integers, or too large to tell, say nothing.
-fn whole_number(payload: &Payload) -> Option<i64> {
+pub(super) fn whole_number(payload: &Payload) -> Option<i64> {
     const EXACT_MAX: f64 = (1_u64 << 53) as f64;
     match payload {
         Payload::Score(score) => (score.fract() == 0.0 && score.abs() < EXACT_MAX).then_some(*score as i64),

@@ -2,6 +2,7 @@
 //!
 //! What is asserted again is decided by S, not by what happens to be pruned: a replica prunes at other times than its primary (I-12).
 
+use super::meet::{Dots, whole_number};
 use super::stream::{LAST, is_entry, removes_entry_of, touches};
 use super::{Author, Element, KeyRef, Merge, view};
 use crate::clock::VectorClock;
@@ -10,6 +11,7 @@ use crate::effect::{Effect, FlushScope, Kind, Op, Path, StreamOp, TtlNote, UnixM
 use crate::hyperloglog::{HEADER, is_claimed};
 use crate::keyspace::Keyspace;
 use crate::metadata::{Class, KeyMeta, KindMeta, PathMeta, Payload, Top, TtlMeta};
+use crate::origin::Origins;
 use crate::stream::{Part, PartName, StreamId, entry_id};
 
 /// Places of a key to author again.
@@ -218,12 +220,28 @@ impl<K: Keyspace> Merge<'_, K> {
         (acked, gone)
     }
 
-    /// What is stable here of a whole key, when a snapshot of an instance that came back from an old state has news of it.
-    pub fn key_at_risk(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, stable: &VectorClock) -> Option<AtRisk> {
+    /// What is stable here of a whole key, when a snapshot of an instance that came back from an old state has news of it. Of what was
+    /// `stable_there`, and is not known here, that may have more in its entries without dots: none of them would show below what is asserted.
+    pub fn key_at_risk(
+        &mut self,
+        key: KeyRef<'_>,
+        theirs: &KeyMeta,
+        stable: &VectorClock,
+        stable_there: Option<&VectorClock>,
+    ) -> Option<AtRisk> {
         if self.keyspace.kind(key.db, key.name).is_none() {
             return Some(AtRisk::of_gone(key, theirs.ttl.view().map_or(StableTtl::Created, StableTtl::At)));
         }
-        let found = self.stable_places(key, &|_| true, TtlChange::Brought, stable);
+        let mut found = self.stable_places(key, &|_| true, TtlChange::Brought, stable);
+        if let (Some(found), Some(there)) = (&mut found, stable_there) {
+            let ours = self.exposed(key);
+            for element in &mut found.elements {
+                let path = element.path.get();
+                let both = theirs.path(path).zip(ours.path(path));
+                let whole = both.and_then(|both| with_entry(both, path.kind(), (there, stable), self.origins));
+                element.payload = whole.unwrap_or_else(|| element.payload.clone());
+            }
+        }
         let is_list = self.keyspace.kind(key.db, key.name) == Some(Kind::List);
         let lone = || AtRisk::nothing_of(key.db, key.name.into());
         found.or_else(|| is_list.then(lone)).map(|key| AtRisk { is_list, ..key })
@@ -352,6 +370,37 @@ impl<K: Keyspace> Merge<'_, K> {
         let found = !elements.is_empty() || ttl.is_some();
         found.then(|| AtRisk { elements, ttl, ..AtRisk::nothing_of(key.db, key.name.into()) })
     }
+}
+
+/// A path as it shows here, above the entry without a dot that `theirs` has, of who has seen all that is stable here: what is that here has dots there. `None` where
+/// that is no more, or something was removed.
+fn with_entry(
+    (theirs, ours): (&PathMeta, &PathMeta),
+    kind: Kind,
+    (there, stable): (&VectorClock, &VectorClock),
+    origins: &Origins,
+) -> Option<Payload> {
+    let is_stable = |dot: &Dot| dot.is_in(stable);
+    // What an assertion here has taken up would count twice.
+    let is_settled = ours.assigns.iter().all(|assigned| is_stable(&assigned.dot));
+    if !theirs.has_base() || !is_settled || !matches!(kind, Kind::String | Kind::Hash | Kind::SortedSet) {
+        return None;
+    }
+    let mut with_dots = PathMeta::default();
+    with_dots.take_dots(theirs, is_stable);
+    let mut whole = theirs.part(is_stable);
+    let [dots, here, all] = [&with_dots, &ours.part(is_stable), &whole].map(|meta| view::view(meta, kind, origins));
+    let (dots, here, all) = (dots?, here?, all?);
+    // What is in that entry may be here in part.
+    let numbers = [&dots, &here, &all].map(whole_number);
+    let is_between = || matches!(numbers, [Some(dots), Some(here), Some(all)] if dots <= here && here <= all);
+    if here == all || (dots != here && !is_between()) {
+        return None;
+    }
+    let of_theirs: Dots = theirs.dots().copied().collect();
+    let is_in_entry = |dot: &Dot| dot.is_in(there) && !of_theirs.contains(dot);
+    whole.take_dots(ours, |dot| !is_stable(dot) && !is_in_entry(dot));
+    view::view(&whole, kind, origins)
 }
 
 /// Whether something of an element is stable: without a dot, or with one in S.

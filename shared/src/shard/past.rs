@@ -32,16 +32,21 @@ impl Shard {
             return None;
         }
         let stable = stable.clone();
-        if self.is_news_of_the_past(theirs) {
-            return self.merge(keyspace).key_at_risk(key, theirs, &stable);
-        }
+        let is_news = self.is_news_of_the_past(theirs);
         let is_behind = lacks_stable && !self.has_emptied_itself(syncing);
-        if !is_behind && !self.may_have_come_back() {
+        if !is_news && !is_behind && !self.may_have_come_back() {
             return None;
         }
         let mut theirs = theirs.clone();
         theirs.rename_origins(&syncing.names).ok()?;
+        // Of something that was stable there this instance knows nothing, and the source has seen all that is stable here: not the source came back from before
+        // that, but everybody else, who have reported without it (rule 3).
+        let (clock, _) = syncing.known(key, &self.clock, &stable);
+        let stable_there = Some(&syncing.round.stable).filter(|there| !lacks_stable && !clock.covers(there)).cloned();
         let mut merge = self.merge(keyspace);
+        if is_news {
+            return merge.key_at_risk(key, &theirs, &stable, stable_there.as_ref());
+        }
         // What a source that is behind has removed stays here, for it may as well have lost it.
         if is_behind { merge.missing_at_risk(key, &theirs, &stable) } else { merge.torn_at_risk(key, &theirs, &stable) }
     }
