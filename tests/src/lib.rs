@@ -20,6 +20,7 @@ pub mod prefix;
 pub mod process;
 pub mod proxy;
 pub mod reply;
+pub mod rounds;
 pub mod sentinel;
 pub mod server;
 pub mod sim;

@@ -1,7 +1,5 @@
 //! Two instances whose servers are killed, restarted, moved and promoted: every change must cost a partial sync only.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use crate::agent::{Agent, AgentOptions};
@@ -153,6 +151,11 @@ impl Instance {
         }
     }
 
+    /// Port and log of each node.
+    pub fn logs(&self) -> Vec<(u16, String)> {
+        self.nodes.iter().map(|node| (node.port(), node.log())).collect()
+    }
+
     fn standing(&self) -> String {
         let node = |node: &Server| {
             let answers = ["DEBUG DIGEST", "SYNCER.DIGEST", "INFO replication", "SYNCER.STATUS", "SYNCER.PEERS"]
@@ -281,55 +284,4 @@ impl Pair {
             bytes.extend_from_slice(frames);
         }
     }
-}
-
-/// Increments at the primary of instance 1, wherever it is, and at instance 2, while `act` runs. Returns how many were acknowledged.
-pub fn under_load(pair: &mut Pair, act: impl FnOnce(&mut Pair, &AtomicU64)) -> u64 {
-    let (rounds, ended) = (AtomicU64::new(0), AtomicBool::new(false));
-    let ports = |instance: &Instance| instance.nodes.iter().map(|node| node.port()).collect();
-    let all: [Vec<u16>; 2] = [ports(&pair.one), ports(&pair.two)];
-    thread::scope(|scope| {
-        for ports in all {
-            let (rounds, ended) = (&rounds, &ended);
-            scope.spawn(move || {
-                for at in 0.. {
-                    if ended.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let port = ports[at % ports.len()];
-                    let Ok(mut client) = Client::connect(port) else { continue };
-                    // Until the node is no primary any more.
-                    while !ended.load(Ordering::Relaxed) {
-                        let line = format!("INCR load:{}", rounds.load(Ordering::Relaxed) % 20);
-                        match client.try_cmd(&line) {
-                            Ok(answer) if !reply::is_error(&answer) => rounds.fetch_add(1, Ordering::Relaxed),
-                            _ => break,
-                        };
-                    }
-                }
-            });
-        }
-        struct End<'a>(&'a AtomicBool);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
-        let _end = End(&ended);
-        act(pair, &rounds);
-    });
-    pair.agree();
-    rounds.load(Ordering::Relaxed)
-}
-
-/// Waits until so many more rounds are acknowledged.
-pub fn advance(rounds: &AtomicU64, by: u64) {
-    let target = rounds.load(Ordering::Relaxed) + by;
-    wait::eventually("the writers go on", || rounds.load(Ordering::Relaxed) >= target);
-}
-
-/// All increments, as instance 2 has them.
-pub fn sum(pair: &Pair) -> u64 {
-    let mut client = pair.two.client();
-    (0..20).map(|counter| client.text(&format!("GET load:{counter}")).parse::<u64>().unwrap_or(0)).sum()
 }

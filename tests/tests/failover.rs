@@ -1,7 +1,8 @@
 //! Replicas and failover: whatever is promoted, killed or moved, a partial sync is enough and all nodes agree.
 
 use syncer_tests::agent::{Agent, AgentOptions};
-use syncer_tests::nodes::{Pair, advance, save, sum, under_load};
+use syncer_tests::nodes::{Pair, save};
+use syncer_tests::rounds::under_load;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
 
@@ -57,16 +58,16 @@ on_each_kind! {
     /// FAILOVER hands over without losing anything.
     fn a_handover_under_load_loses_nothing(kind) {
         let mut pair = Pair::start(kind, 2, &[]);
-        let acknowledged = under_load(&mut pair, |pair, rounds| {
+        let written = under_load(&mut pair, |pair, rounds| {
             for _ in 0..2 {
-                advance(rounds, 100);
+                rounds.advance(100);
                 let old = pair.one.primary().port();
                 pair.one.client().ok("FAILOVER TIMEOUT 20000");
                 wait::eventually("another node is the primary", || pair.one.primary().port() != old);
-                advance(rounds, 100);
+                rounds.advance(100);
             }
         });
-        assert_eq!(sum(&pair), acknowledged);
+        written.is_kept(&pair);
     }
 
     /// I-12: the new primary's backlog goes on where the old one's was, byte by byte.
@@ -86,32 +87,35 @@ on_each_kind! {
         assert!(after.len() > before.len(), "its reign is behind");
     }
 
-    /// And back again: both nodes have had both roles.
+    /// And back again: both nodes have had both roles. The old primary takes writes for a moment longer, and says what it drops of them.
     fn the_primary_moves_and_comes_back(kind) {
         let mut pair = Pair::start(kind, 2, &[]);
-        under_load(&mut pair, |pair, rounds| {
+        let written = under_load(&mut pair, |pair, rounds| {
             for node in [1, 0, 1] {
-                advance(rounds, 50);
+                rounds.advance(50);
                 pair.one.promote(node);
             }
-            advance(rounds, 50);
+            rounds.advance(50);
         });
+        written.is_kept_or_told(&pair, &pair.one.logs());
     }
 
     fn a_replica_crashes_restarts_and_is_promoted(kind) {
         let mut pair = Pair::start(kind, 2, &[]);
-        under_load(&mut pair, |pair, rounds| {
-            advance(rounds, 100);
+        let written = under_load(&mut pair, |pair, rounds| {
+            rounds.advance(100);
             save(&pair.one.nodes[1]);
-            advance(rounds, 100);
+            rounds.advance(100);
             pair.one.nodes[1].kill();
-            advance(rounds, 100);
+            rounds.advance(100);
             pair.one.nodes[1].restart();
             pair.one.nodes[1].follows();
-            advance(rounds, 100);
+            rounds.advance(100);
         });
+        written.is_kept(&pair);
         pair.one.promote(1);
         pair.agree();
+        written.is_kept(&pair);
     }
 
     /// It had nobody to tell anything until now, and its old primary follows it without a full sync of the server's.
@@ -166,27 +170,37 @@ on_each_kind! {
         pair.one.nodes.push(chained);
         let new = pair.one.grow();
         pair.restart_agents();
-        under_load(&mut pair, |pair, rounds| {
-            advance(rounds, 100);
+        let mut gone = None;
+        let written = under_load(&mut pair, |pair, rounds| {
+            rounds.advance(100);
             pair.one.promote(2);
-            advance(rounds, 100);
+            rounds.advance(100);
             pair.one.promote(new);
-            advance(rounds, 100);
-            pair.one.nodes.remove(0);
+            rounds.advance(100);
+            let mut old = pair.one.nodes.remove(0);
+            old.kill();
+            gone = Some((old.port(), old.log()));
         });
+        let logs: Vec<_> = pair.one.logs().into_iter().chain(gone).collect();
+        written.is_kept_or_told(&pair, &logs);
     }
 
-    /// The primary comes back from an older file, and its replica with it.
+    /// The primary comes back from an older file, and its replica with it. Of what came later, instance 2 brings back what it had.
     fn a_primary_with_a_replica_restarts_from_an_older_file(kind) {
         let mut pair = Pair::start(kind, 2, &[]);
-        under_load(&mut pair, |pair, rounds| {
-            advance(rounds, 100);
+        let written = under_load(&mut pair, |pair, rounds| {
+            rounds.advance(100);
             save(&pair.one.nodes[0]);
-            advance(rounds, 100);
+            rounds.advance(100);
+            pair.one.nodes[0].kill();
+            let mut still = rounds.still();
             pair.one.nodes[0].restart();
+            still.is_left_at(&[&pair.one.nodes[0], &pair.two.nodes[0]]);
+            drop(still);
             pair.one.nodes[1].follows();
-            advance(rounds, 100);
+            rounds.advance(100);
         });
+        written.is_kept(&pair);
     }
 
     /// A primary that was replaced lives on, and clients that nobody told write to it: the others take nothing from it, and it says so.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::client::Client;
-use syncer_tests::nodes::{Pair, advance, sum, under_load};
+use syncer_tests::nodes::{Pair, figure};
+use syncer_tests::rounds::{Rounds, under_load};
 use syncer_tests::sentinel::{NAME, Sentinel};
 use syncer_tests::server::{Server, ServerKind};
 use syncer_tests::{on_each_kind, reply, wait};
@@ -37,6 +38,16 @@ fn is_replica(node: &Server) -> bool {
     role(node) == Some("role:slave")
 }
 
+/// The primary has crashed: its replica and instance 2 have what is left of its last writes.
+fn is_left(pair: &Pair, rounds: &Rounds) {
+    let [replica, two] = [&pair.one.nodes[1], &pair.two.nodes[0]];
+    // By then it has all that was sent to it.
+    let has_lost_it =
+        || figure(replica, "master_link_status").as_deref() == Some("down") || role(replica) == Some("role:master");
+    wait::eventually("the replica has lost its primary", has_lost_it);
+    rounds.still().is_left_at(&[replica, two]);
+}
+
 on_each_kind! {
     /// Since the primary has died, and by order: then the old primary lives on until Sentinel makes it a replica, ten seconds later.
     fn the_sentinel_promotes_under_load(kind) {
@@ -44,23 +55,25 @@ on_each_kind! {
         let sentinel = Sentinel::start(kind, &pair.one.nodes[0]);
         sentinel.knows_replicas(1);
         follow_sentinels(&mut pair, std::slice::from_ref(&sentinel));
-        under_load(&mut pair, |pair, rounds| {
-            advance(rounds, 100);
+        let written = under_load(&mut pair, |pair, rounds| {
+            rounds.advance(100);
             pair.one.nodes[0].kill();
+            is_left(pair, rounds);
             let new = pair.one.nodes[1].port();
             wait::eventually("the replica is promoted", || sentinel.primary() == new);
-            advance(rounds, 100);
+            rounds.advance(100);
             // As an operator would; Sentinel takes its time.
             pair.one.nodes[0].restart();
             pair.one.nodes[0].client().ok(&format!("REPLICAOF 127.0.0.1 {new}"));
             pair.one.nodes[0].follows();
             sentinel.knows_replicas(1);
-            advance(rounds, 100);
+            rounds.advance(100);
             sentinel.fail_over();
             wait::eventually("the old primary is a replica", || is_replica(&pair.one.nodes[1]));
             pair.one.nodes[1].follows();
-            advance(rounds, 100);
+            rounds.advance(100);
         });
+        written.is_kept_or_told(&pair, &pair.one.logs());
         let mut client = Client::connect(sentinel.primary()).expect("it is there");
         client.ok("SET after 1");
         pair.agree();
@@ -76,22 +89,24 @@ fn two_of_three_sentinels_promote_under_load() {
     let mut sentinels = Sentinel::start_three(kind, &pair.one.nodes[0]);
     sentinels.iter().for_each(|sentinel| sentinel.knows_replicas(1));
     follow_sentinels(&mut pair, &sentinels);
-    under_load(&mut pair, |pair, rounds| {
-        advance(rounds, 100);
+    let written = under_load(&mut pair, |pair, rounds| {
+        rounds.advance(100);
         sentinels[0].kill();
         pair.one.nodes[0].kill();
+        is_left(pair, rounds);
         let new = pair.one.nodes[1].port();
         for sentinel in &sentinels[1..] {
             wait::eventually("the replica is promoted", || sentinel.primary() == new);
         }
         wait::eventually("it is", || role(&pair.one.nodes[1]) == Some("role:master"));
-        advance(rounds, 100);
+        rounds.advance(100);
         // They have not forgotten it: it comes back as a replica by their word.
         pair.one.nodes[0].restart();
         wait::eventually("the old primary is a replica", || is_replica(&pair.one.nodes[0]));
         pair.one.nodes[0].follows();
-        advance(rounds, 100);
+        rounds.advance(100);
     });
+    written.is_kept_or_told(&pair, &pair.one.logs());
     assert_eq!(sentinels[1].client().text(&format!("SENTINEL MASTER {NAME}")).matches("quorum, 2").count(), 1);
     pair.one.client().ok("SET after 1");
     pair.agree();
@@ -108,10 +123,9 @@ fn take_over(pair: &Pair, node: usize, how: &str) {
     assert!(done.is_some(), "it does not become the primary:\n{}", pair.one.nodes[node].log());
 }
 
-/// Whether a server gave a handover up after five seconds, too late for the other one, and said what it had taken since then.
-fn told_what_it_dropped(node: &Server) -> bool {
-    let log = node.log();
-    log.contains("Manual failover timed out") && log.contains("syncer: rejected: ")
+/// The logs of servers that gave a handover up after five seconds, too late for the other one: they say what they had taken since then.
+fn logs_of_who_gave_up(pair: &Pair) -> Vec<(u16, String)> {
+    pair.one.logs().into_iter().filter(|(_, log)| log.contains("Manual failover timed out")).collect()
 }
 
 on_each_kind! {
@@ -120,28 +134,28 @@ on_each_kind! {
         let mut pair = Pair::start_clustered(kind);
         let handed_over = under_load(&mut pair, |pair, rounds| {
             for node in [1, 0] {
-                advance(rounds, 100);
+                rounds.advance(100);
                 let is_connected = || pair.one.nodes[node].client().text("INFO replication").contains("master_link_status:up");
                 wait::eventually("the replica follows", is_connected);
                 take_over(pair, node, "");
                 wait::eventually("the old one is a replica", || is_replica(&pair.one.nodes[1 - node]));
-                advance(rounds, 100);
+                rounds.advance(100);
             }
         });
-        let kept = sum(&pair);
-        let told = pair.one.nodes.iter().any(told_what_it_dropped);
-        assert!(kept == handed_over || (kept < handed_over && told), "a handover loses nothing: {kept} of {handed_over}");
-        under_load(&mut pair, |pair, rounds| {
-            advance(rounds, 100);
+        // A handover loses nothing.
+        handed_over.is_kept_or_told(&pair, &logs_of_who_gave_up(&pair));
+        let taken_over = under_load(&mut pair, |pair, rounds| {
+            rounds.advance(100);
             pair.one.nodes[1].follows();
             pair.one.nodes[0].process().pause();
             take_over(pair, 1, "TAKEOVER");
             // The agents look for the primary also at the node that hangs.
-            advance(rounds, 50);
+            rounds.advance_at_two(50);
             pair.one.nodes[0].process().resume();
             wait::eventually("the old one is a replica", || is_replica(&pair.one.nodes[0]));
             pair.one.nodes[0].follows();
-            advance(rounds, 100);
+            rounds.advance(100);
         });
+        taken_over.is_kept_or_told(&pair, &pair.one.logs());
     }
 }

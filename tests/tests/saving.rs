@@ -1,6 +1,7 @@
 //! Files and native full syncs while everybody writes, in every form that the servers offer.
 
-use syncer_tests::nodes::{Pair, advance, figure, save, sum, under_load};
+use syncer_tests::nodes::{Pair, figure, save};
+use syncer_tests::rounds::under_load;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
 
@@ -55,7 +56,7 @@ fn ways(server: &Server) -> Vec<Way> {
 on_each_kind! {
     fn saves_rewrites_and_settings_under_load_lose_nothing(kind) {
         let mut pair = Pair::start(kind, 1, &[]);
-        let before = under_load(&mut pair, |pair, rounds| {
+        let written = under_load(&mut pair, |pair, rounds| {
             for commands in [
                 &["BGSAVE"][..],
                 &["CONFIG SET appendonly yes"],
@@ -66,11 +67,11 @@ on_each_kind! {
             ] {
                 let mut client = pair.one.nodes[0].client();
                 commands.iter().for_each(|command| drop(client.ok(command)));
-                advance(rounds, 100);
+                rounds.advance(100);
                 until_saved(pair);
             }
         });
-        assert_eq!(sum(&pair), before);
+        written.is_kept(&pair);
         // The file is complete: nothing need come back.
         pair.stop_agents();
         let had = pair.one.client().text("SYNCER.DIGEST");
@@ -90,7 +91,7 @@ on_each_kind! {
         let mut pair = Pair::start(kind, 2, &[("repl-backlog-size", "16kb")]);
         let ways = ways(&pair.one.nodes[0]);
         let mut ended = 0;
-        let total = under_load(&mut pair, |pair, rounds| {
+        let written = under_load(&mut pair, |pair, rounds| {
             for way in &ways {
                 for node in &pair.one.nodes {
                     for (name, value) in way {
@@ -103,17 +104,18 @@ on_each_kind! {
                 for chunk in 0..4 {
                     pair.one.nodes[0].client().ok(&format!("SET large:{chunk} {}", "x".repeat(20_000)));
                 }
-                advance(rounds, 50);
+                rounds.advance(50);
                 pair.one.nodes[1].process().resume();
                 wait::eventually("a native full sync was needed", || full_syncs(pair) > ended + 1);
                 pair.one.nodes[1].follows();
-                advance(rounds, 50);
+                rounds.advance(50);
                 ended += 1;
             }
         });
         let log = pair.one.nodes[1].log();
         assert!(OWN_CONNECTION.iter().any(|said| log.contains(said)), "no full sync had a connection of its own:\n{log}");
-        assert_eq!((sum(&pair), ended), (total, ways.len() as u32));
+        written.is_kept(&pair);
+        assert_eq!(ended, ways.len() as u32);
         pair.one.promote(1);
         pair.agree();
     }
