@@ -6,6 +6,7 @@ use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::chaos::link::{Link, Mode};
 use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
+use syncer_tests::figures::announced;
 use syncer_tests::load::under_load;
 use syncer_tests::members::{status, tell};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
@@ -52,18 +53,6 @@ fn write_all_types(client: &mut Client, tag: &str) {
     }
 }
 
-/// Where a log says that the backlog of the source begins, and what was asked for.
-fn announced(log: &str) -> Option<[u64; 2]> {
-    let line = log.lines().find(|line| line.contains("full sync from instance 1 begins"))?;
-    assert!(line.contains("raise backlog-size"), "{line}");
-    // The replication ID stands before what was asked for.
-    let (_, begins) = line.split_once("backlog begins at ")?;
-    let (begins, asked) = begins.split_once(", asked for ")?;
-    let (_, asked) = asked.split_once(' ')?;
-    let (asked, _) = asked.split_once(';')?;
-    Some([begins.parse().ok()?, asked.parse().ok()?])
-}
-
 fn scenario(kinds: &[ServerKind]) {
     let cluster = small_backlogs(kinds);
     let (mut one, mut two) = (cluster.client(1), cluster.client(2));
@@ -96,8 +85,8 @@ fn scenario(kinds: &[ServerKind]) {
     assert_eq!(two.text("HGET h:before f"), "one");
     assert!(one.text("PTTL t:2").parse::<i64>().is_ok_and(|ttl| ttl > 0));
     let log = cluster.site(2).server.log();
-    let reason = announced(&log).unwrap_or_else(|| panic!("no reason with offsets: {log}"));
-    assert!(reason[0] > reason[1], "it begins behind what was asked for: {reason:?}");
+    let (begins, asked) = announced(&log);
+    assert!(asked.is_some_and(|asked| asked < begins), "it begins behind what was asked for: {begins}, {asked:?}");
     // And on by the stream.
     one.ok("SET on streams");
     two.ok("SET on2 streams");
@@ -116,6 +105,23 @@ fn servers_of_other_versions_merge_each_others_snapshots() {
     scenario(&[ServerKind::Redis8, ServerKind::Valkey9]);
     scenario(&[ServerKind::Valkey9, ServerKind::Redis8]);
     scenario(&[ServerKind::Valkey8, ServerKind::Redis8]);
+}
+
+/// It has read there before and is empty still: it takes a file, and says from where on it would have read.
+#[test]
+fn an_empty_site_that_was_away_takes_a_file() {
+    for kind in ServerKind::ALL {
+        let cluster = small_backlogs(&[kind, kind]);
+        cluster.cut(1, 2);
+        overflow(&mut cluster.client(1), "big");
+        cluster.heal();
+        cluster.converged();
+        let log = cluster.site(2).server.log();
+        assert!(log.contains(" keys as a file, since this instance is empty: "), "{log}");
+        let (begins, asked) = announced(&log);
+        assert!(asked.is_some_and(|asked| asked < begins), "it begins behind what was asked for: {begins}, {asked:?}");
+        assert_eq!(figure(&mut cluster.client(2), "sync_full_in"), 1);
+    }
 }
 
 /// Both directions at once, with writers that go on: nothing lost, nothing doubled.

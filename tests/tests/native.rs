@@ -5,6 +5,7 @@ use std::time::Duration;
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::chaos::link::{Link, Mode};
 use syncer_tests::client::Client;
+use syncer_tests::figures::announced;
 use syncer_tests::members::{join, newcomer, status, takes_writes, tell};
 use syncer_tests::nodes::{figure, number};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
@@ -225,12 +226,15 @@ on_each_kind! {
     fn an_empty_instance_loads_a_file_of_its_peer(kind) {
         let mut two = Two::new([kind; 2], &[]);
         let replica = two.two.replica(ServerOptions::instance(2).module_arg("backlog-size", "1mb"));
+        let first = number(&two.one, "backlog_first_offset");
         two.midway();
         two.synced();
         two.agree();
         two.has_the_changes();
         assert!(two.was_a_file(), "{}", two.log());
         assert_eq!(number(&two.two, "sync_full_in"), 1);
+        let (begins, asked) = announced(&two.log());
+        assert!(0 < first && first <= begins && asked.is_none(), "{first}: {begins}, {asked:?}");
         assert_eq!(figure(&two.two, "syncer_instance_id").as_deref(), Some("2"));
         assert!(number(&two.two, "backlog_bytes") > 500_000, "the backlog of the source came with it");
         let mut follower = replica.client();

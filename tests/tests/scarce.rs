@@ -9,20 +9,27 @@ use syncer_tests::{on_each_kind, wait};
 
 const KEYS: usize = 3_000;
 
+fn start(kind: ServerKind, change: impl Fn(ServerOptions) -> ServerOptions) -> [Server; 2] {
+    [1, 2].map(|id| Server::start(kind, change(ServerOptions::instance(id).module_arg("backlog-size", "1mb"))))
+}
+
 /// Two sites that know each other, of which the second has to take from the first more than a backlog of 1 MB holds.
 fn apart(kind: ServerKind, change: impl Fn(ServerOptions) -> ServerOptions) -> [Server; 2] {
-    let options = |id| change(ServerOptions::instance(id).module_arg("backlog-size", "1mb"));
-    let servers = [1, 2].map(|id| Server::start(kind, options(id)));
+    let servers = start(kind, change);
     let [one, two] = &servers;
     let agents = [(one, 2, two), (two, 1, one)]
         .map(|(local, id, peer)| Agent::start(AgentOptions::beside(local.port()).peer(id, peer.port())));
     one.client().ok("SET own v");
     wait::eventually("both have it", || two.client().text("GET own") == "v");
     drop(agents);
+    fill(one);
+    servers
+}
+
+fn fill(one: &Server) {
     let value = "x".repeat(1_000);
     let lines: Vec<String> = (0..KEYS).map(|key| format!("SET key:{key} {value}")).collect();
     lines.chunks(500).for_each(|lines| drop(one.client().pipeline(lines)));
-    servers
 }
 
 /// What was there and what was written meanwhile is at both.
@@ -36,6 +43,17 @@ fn are_equal([one, two]: &[Server; 2], agent: &Agent) {
         assert_eq!(client.text("MGET own meanwhile:1 meanwhile:2"), "[v, 1, 2]");
     }
     wait::eventually("they are equal", || one.text("SYNCER.DIGEST") == two.text("SYNCER.DIGEST"));
+}
+
+/// The cause is told while the source may not fork.
+fn is_told_that_it_may_not_fork(target: &Server) {
+    let mut client = target.client();
+    wait::eventually("the cause is told", || {
+        client.text("SYNCER.PEERS").contains("lets the server have no child process")
+    });
+    let peers = client.text("SYNCER.PEERS");
+    assert!(peers.contains("Resource temporarily unavailable"), "{peers}");
+    assert_eq!(number(target, "sync_full_in"), 0);
 }
 
 fn write_meanwhile(servers: &[Server; 2]) {
@@ -52,14 +70,29 @@ on_each_kind! {
         let [one, two] = &servers;
         one.limit_processes(1);
         let agent = Agent::start(AgentOptions::beside(two.port()).peer(1, one.port()));
-        let mut client = two.client();
-        wait::eventually("the cause is told", || client.text("SYNCER.PEERS").contains("lets the server have no child process"));
-        let peers = client.text("SYNCER.PEERS");
-assert!(peers.contains("Resource temporarily unavailable"), "{peers}");
+        is_told_that_it_may_not_fork(two);
         write_meanwhile(&servers);
         assert_eq!(number(two, "sync_full_in"), 0);
         one.limit_processes(1_000);
         are_equal(&servers, &agent);
+    }
+
+    /// The same with a target that is empty: what comes in the end is a file.
+    fn a_source_that_may_not_fork_for_a_file_is_waited_for(kind) {
+        let servers = start(kind, ServerOptions::unprivileged);
+        let [one, two] = &servers;
+        one.client().ok("SET own v");
+        fill(one);
+        one.limit_processes(1);
+        let agent = Agent::start(AgentOptions::beside(two.port()).peer(1, one.port()));
+        is_told_that_it_may_not_fork(two);
+        one.client().ok("SET meanwhile:1 1");
+        assert_eq!((two.client().text("DBSIZE"), number(two, "sync_full_in")), ("0".into(), 0));
+        one.limit_processes(1_000);
+        wait::until(wait::PATIENCE, "the full sync is done", || (number(two, "sync_full_in") == 1).then_some(()), || agent.log());
+        two.client().ok("SET meanwhile:2 2");
+        are_equal(&servers, &agent);
+        assert!(two.log().contains("as a file, since this instance is empty") && two.log().contains("bytes, loaded in "), "{}", two.log());
     }
 
     /// The disk is full in the midst of the copy.
