@@ -1,12 +1,16 @@
 //! `syncer-agent verify`: finds what differs, names it, and never cries wolf.
 
+use std::fs::{self, File};
+use std::io::Write;
+
 use syncer_tests::agent::Agent;
 use syncer_tests::bench::cpu;
-use syncer_tests::cluster::Cluster;
+use syncer_tests::client::{encode, words};
+use syncer_tests::cluster::{Cluster, ClusterOptions};
 use syncer_tests::load::under_load;
 use syncer_tests::members::metadata;
 use syncer_tests::verify::{Verified, verify};
-use syncer_tests::{artifact, on_all_kinds, wait};
+use syncer_tests::{artifact, on_all_kinds, on_each_kind, wait};
 
 /// Has another module do something that no event tells of, as a defect would: nothing is captured.
 fn plant(cluster: &Cluster, instance: u8, write: &str, look: &str, expected: &str) {
@@ -16,6 +20,40 @@ fn plant(cluster: &Cluster, instance: u8, write: &str, look: &str, expected: &st
         client.ok(write);
     }
     wait::eventually("the timer has run", || client.text(look) == expected);
+}
+
+/// The same for what modules have no calls for: behind all that is in the append-only file of a site that is down.
+fn plant_in_file(cluster: &mut Cluster, instance: u8, lines: &[&str]) {
+    let server = &mut cluster.site_mut(instance).server;
+    server.kill();
+    let files = fs::read_dir(server.folder().join("appendonlydir")).expect("it has one").flatten();
+    let path = files.map(|file| file.path()).find(|path| path.to_string_lossy().contains(".incr."));
+    let mut bytes = Vec::new();
+    lines.iter().for_each(|line| encode(&words(line), &mut bytes));
+    let mut file = File::options().append(true).open(path.expect("there is one")).expect("it is ours");
+    file.write_all(&bytes).expect("it can be written");
+    server.restart();
+}
+
+/// What is said of a key that differs.
+fn line_of<'a>(text: &'a str, key: &str) -> &'a str {
+    let mut found = text.lines().filter(|line| line.starts_with(&format!("DIFFERS {key}: ")));
+    found.next().unwrap_or_else(|| panic!("{key}: {text}"))
+}
+
+/// What each of three sites has of it: `instance: size, TTL, digest`.
+fn sides<'a>(text: &'a str, key: &str) -> [&'a str; 3] {
+    let sides = line_of(text, key).split("; ").map(|side| side.rsplit_once("instance ").map_or(side, |(_, side)| side));
+    sides.collect::<Vec<_>>().try_into().unwrap_or_else(|_| panic!("{key}: {text}"))
+}
+
+/// All have so much of it, and this site something else than the others.
+fn other_digest(text: &str, key: &str, size: &str, instance: usize) {
+    let mut sides = sides(text, key).to_vec();
+    assert!(sides.iter().all(|side| side.contains(&format!(": {size}, digest "))), "{key}: {text}");
+    let other = sides.remove(instance - 1);
+    let digests = [sides[0], sides[1], other].map(|side| side.rsplit_once("digest ").map(|(_, digest)| digest));
+    assert!(digests[0].is_some() && digests[0] == digests[1] && digests[0] != digests[2], "{key}: {text}");
 }
 
 /// So many keys that a comparison takes a while; everything is at rest then.
@@ -71,21 +109,15 @@ on_all_kinds! {
         assert_eq!(status, 1, "{text}");
         let found: Vec<&str> = text.lines().filter(|line| line.starts_with("DIFFERS")).collect();
         assert_eq!(found.len(), 5, "{text}");
-        let of = |key: &str| *found.iter().find(|line| line.contains(&format!("key {key}: "))).unwrap_or_else(|| panic!("{key}: {text}"));
-        let [all, only] = ["all", "only"].map(of);
+        let [all, only] = ["db 0 key all", "db 0 key only"].map(|key| line_of(&text, key));
         assert!(all.contains("key all: instance 1: hash of 1 ") && all.contains("instance 2: hash of 2 "), "{text}");
         assert!(only.contains("key only: instance 1: absent") && only.contains("instance 2: string of 10 bytes"), "{text}");
         assert!(only.contains("instance 3: absent"), "{text}");
-        // What each has stands there, `instance: size, TTL, digest`.
-        let sides = |key| of(key).split("; ").map(|side| side.rsplit_once("instance ").map_or(side, |(_, side)| side)).collect::<Vec<_>>();
-        let digest = |side: &str| side.rsplit_once("digest ").map(|(_, digest)| digest.to_owned());
-        let [one, two, three] = sides("same")[..] else { panic!("{text}") };
-        assert!([one, two, three].iter().all(|side| side.contains(": hash of 1 elements, digest ")), "{text}");
-        assert!(digest(one) == digest(two) && digest(one) != digest(three) && digest(one).is_some(), "{text}");
+        other_digest(&text, "db 0 key same", "hash of 1 elements", 3);
         let at = |side: &str| side.split_once("expires at ").and_then(|(_, at)| at.split(',').next()?.parse::<u64>().ok());
-        let [one, two, three] = sides("lives")[..] else { panic!("{text}") };
+        let [one, two, three] = sides(&text, "db 0 key lives");
         assert!(at(one) < at(two) && at(two) == at(three) && at(one).is_some(), "{text}");
-        let [one, two, three] = sides("lasting")[..] else { panic!("{text}") };
+        let [one, two, three] = sides(&text, "db 0 key lasting");
         assert!(at(one).is_none() && at(two).is_some() && at(three).is_none(), "{text}");
     }
 
@@ -158,5 +190,44 @@ on_all_kinds! {
         assert_eq!((status, text.contains("SKIPPED instance 3")), (0, true), "{text}");
         cluster.site_mut(2).server.kill();
         assert_eq!(verify(cluster).status, 2);
+    }
+}
+
+on_each_kind! {
+    /// Planted so that sizes are the same, but for what is acknowledged.
+    fn order_and_groups_and_other_databases_are_compared(kind) {
+        let config = vec![("appendonly", "yes"), ("appendfsync", "always")];
+        let mut cluster = Cluster::with(&[kind; 3], &ClusterOptions { config, ..ClusterOptions::default() });
+        let mut one = cluster.client(1);
+        one.ok("RPUSH list a b c");
+        for stream in ["acked", "claimed"] {
+            one.ok(&format!("XGROUP CREATE {stream} g 0 MKSTREAM"));
+            for (entry, consumer) in [("1-1", "c"), ("2-1", "d")] {
+                one.ok(&format!("XADD {stream} {entry} f v"));
+                one.ok(&format!("XREADGROUP GROUP g {consumer} STREAMS {stream} >"));
+            }
+        }
+        one.ok("SET other v");
+        one.ok("SELECT 3");
+        one.ok("MSET other v same v");
+        cluster.converged();
+        let Verified { status, text } = verify(&cluster);
+        assert_eq!((status, text.contains("are equal: 6 keys")), (0, true), "{text}");
+
+        plant_in_file(&mut cluster, 2, &["SELECT 0", "RPOPLPUSH list list", "XACK acked g 1-1"]);
+        plant_in_file(&mut cluster, 3, &["SELECT 0", "XCLAIM claimed g c 0 2-1", "SELECT 3", "SET other w"]);
+        let (mut two, mut three) = (cluster.client(2), cluster.client(3));
+        assert_eq!(two.text("LRANGE list 0 -1"), "[c, a, b]");
+        assert_eq!(two.text("XPENDING acked g"), "[1, 2-1, 2-1, [[d, 1]]]");
+        assert_eq!(three.text("XPENDING claimed g"), "[2, 1-1, 2-1, [[c, 2]]]");
+        cluster.settled();
+        let Verified { status, text } = verify(&cluster);
+        assert_eq!((status, text.matches("DIFFERS").count()), (1, 4), "{text}");
+        other_digest(&text, "db 0 key list", "list of 3 elements", 2);
+        other_digest(&text, "db 3 key other", "string of 1 bytes", 3);
+        // The group, two consumers, two entries, what is pending of them, and the last id.
+        other_digest(&text, "db 0 key claimed", "stream of 8 elements", 3);
+        let sizes = sides(&text, "db 0 key acked").map(|side| side.split(", ").next().unwrap_or_default());
+        assert_eq!(sizes, ["1: stream of 8 elements", "2: stream of 7 elements", "3: stream of 8 elements"], "{text}");
     }
 }
