@@ -1,7 +1,7 @@
 //! State that survives: restarts and crashes of a server cost a partial sync, never a full one, and lose nothing that is left anywhere.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitStatus;
 
 use syncer_shared::replid::ReplId;
@@ -387,12 +387,14 @@ fn a_state_that_cannot_be_read_is_refused_and_the_data_kept() {
     }
 }
 
-/// Files as released, with the state in format version 1: what is there must be loaded by every later version. Added to, never edited;
-/// with `SYNCER_MAKE_FIXTURES` set, the test writes what is missing (once for each format).
+/// Files as released, with the state in format version 1, and as of a day when that had grown: what is there must be loaded by every later version.
+/// Added to, never edited; with `SYNCER_MAKE_FIXTURES` set, the test writes what is missing (once for each format).
 #[test]
 fn files_of_earlier_versions_load() {
-    for kind in ServerKind::ALL {
-        let fixture = fixtures().join(format!("{}.rdb", kind.folder()));
+    let sets =
+        ["rdb-v1", "rdb-v1-2026-11-27"].map(|set| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(set));
+    for (kind, set) in ServerKind::ALL.iter().flat_map(|kind| sets.iter().map(|set| (*kind, set))) {
+        let fixture = set.join(format!("{}.rdb", kind.folder()));
         if !fixture.exists() && std::env::var_os("SYNCER_MAKE_FIXTURES").is_some() {
             make_fixture(kind, &fixture);
         }
@@ -415,19 +417,29 @@ fn files_of_earlier_versions_load() {
     }
 }
 
+/// The second reign of a server that dropped a key as it loaded its file.
 fn make_fixture(kind: ServerKind, file: &Path) {
-    let pair = Pair::start(kind, 1, &[]);
+    let mut pair = Pair::start(kind, 1, &[]);
     // Nothing is reported, so that metadata stays.
     pair.one.client().ok("CONFIG SET save \"3600 1\"");
     pair.two.client().ok("CONFIG SET save \"3600 1\"");
     write(&pair, "golden");
     pair.agree();
+    restart_without(&mut pair, "golden:gone");
     save(pair.one.primary());
     fs::copy(pair.one.nodes[0].folder().join("dump.rdb"), file).expect("copied");
 }
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/rdb-v1")
+/// Instance 1, without agents, comes back when the TTL has passed of a key in its file.
+fn restart_without(pair: &mut Pair, key: &str) {
+    pair.stop_agents();
+    pair.one.client().ok(&format!("SET {key} v PX 300"));
+    save(pair.one.primary());
+    pair.one.nodes[0].kill();
+    let gone = std::time::Instant::now() + std::time::Duration::from_millis(400);
+    wait::eventually("the TTL has passed", || std::time::Instant::now() > gone);
+    pair.one.nodes[0].restart();
+    wait::eventually("its expiry is logged", || number(&pair.one.nodes[0], "reasserted") == 1);
 }
 
 /// A key whose TTL passes while the server is down: the server drops it as it loads, and its peer, which had heard of a longer life,
@@ -436,14 +448,7 @@ fn fixtures() -> PathBuf {
 fn what_expires_while_a_server_is_down_is_an_expiry() {
     for kind in ServerKind::ALL {
         let mut pair = Pair::start(kind, 1, &[]);
-        pair.stop_agents();
-        pair.one.client().ok("SET short v PX 300");
-        save(pair.one.primary());
-        pair.one.nodes[0].kill();
-        let gone = std::time::Instant::now() + std::time::Duration::from_millis(400);
-        wait::eventually("the TTL has passed", || std::time::Instant::now() > gone);
-        pair.one.nodes[0].restart();
-        wait::eventually("its expiry is logged", || number(&pair.one.nodes[0], "reasserted") == 1);
+        restart_without(&mut pair, "short");
         pair.restart_agents();
         pair.agree();
         assert_eq!(pair.two.client().text("GET short"), "(nil)", "{kind}");

@@ -1,4 +1,5 @@
 //! What the golden files of the formats are made of.
+#![allow(dead_code, reason = "each test binary uses a part")]
 
 use syncer_shared::instance::InstanceId;
 use syncer_shared::replid::ReplId;
@@ -24,7 +25,7 @@ pub fn bytes(file: &str) -> Vec<u8> {
     (0..digits.len()).step_by(2).map(byte).collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
     bytes.chunks(24).map(line).collect::<Vec<_>>().join("\n")
 }

@@ -224,3 +224,36 @@ fn next<'a>(reader: &mut Reader<'a>) -> Result<Next<'a>, SavedError> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of a golden file: hexadecimal, `#` begins a comment.
+    fn bytes(file: &str) -> Vec<u8> {
+        let lines = file.lines().map(|line| line.split('#').next().unwrap_or_default());
+        let byte = |digits: &str| u8::from_str_radix(digits, 16).expect("hexadecimal");
+        lines.flat_map(str::split_whitespace).map(byte).collect()
+    }
+
+    /// What every later version must read is in a file that every later version does read. Who adds a kind of item adds a golden state with it
+    /// (`shared/tests/golden_saved.rs`).
+    #[test]
+    fn golden_states_have_every_kind_of_item() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/state-v1");
+        let mut found = Vec::new();
+        for file in std::fs::read_dir(folder).expect("golden states") {
+            let text = std::fs::read_to_string(file.expect("readable").path()).expect("text");
+            let mut items = Items::new();
+            let mut take = |tag, _: Reader<'_>| {
+                found.push(tag);
+                Ok(())
+            };
+            items.push(&bytes(&text), &mut take).expect("valid");
+            assert!(items.have_ended());
+            found.push(Tag::End);
+        }
+        let missing: Vec<Tag> = Tag::ALL.into_iter().filter(|tag| !found.contains(tag)).collect();
+        assert!(missing.is_empty(), "no golden state has {missing:?}");
+    }
+}
