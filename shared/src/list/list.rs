@@ -189,6 +189,11 @@ impl List {
         }
     }
 
+    /// Keeps the names of runs whose elements go: the control of rule L7.
+    pub fn keep_runs(&mut self, range: Range<usize>) {
+        self.ids.range(range).for_each(|id| self.runs.grow(id.run, None, Timestamp::ZERO, 1));
+    }
+
     /// Forgets a range.
     pub fn remove(&mut self, range: Range<usize>) {
         match range {

@@ -271,10 +271,14 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// What a queue does: one element, mostly at an end.
     fn remove_one(&mut self, key: KeyRef<'_>, run: &RunName, at: At, seen: &Seen<'_>, native: Native) {
+        let keeps_runs = !self.rules.removed_elements_go;
         let list = self.shown_list(key);
         let Spot::At(index) = list.find(run, at) else { return };
         if list.survives(index, seen) {
             return self.remove_seen_at(key, index, seen, native);
+        }
+        if keeps_runs {
+            list.keep_runs(index..index + 1);
         }
         list.remove(index..index + 1);
         if native == Native::Follows {
@@ -289,7 +293,12 @@ impl<K: Keyspace> Merge<'_, K> {
         if native == Native::Follows {
             self.keyspace.list_remove(key.db, key.name, gone.start, gone.len());
         }
-        self.shown_list(key).remove(gone);
+        let keeps_runs = !self.rules.removed_elements_go;
+        let list = self.shown_list(key);
+        if keeps_runs {
+            list.keep_runs(gone.clone());
+        }
+        list.remove(gone);
     }
 
     /// Of an element something survives that the author of a removal had not seen.

@@ -3,7 +3,7 @@
 use super::stream::{LAST, is_entry};
 use super::{KeyRef, Merge, view};
 use crate::dot::{Dot, Seen};
-use crate::effect::{Effect, Kind, Op, Path, TtlNote, UnixMs, Value};
+use crate::effect::{ClearReason, Effect, Kind, Op, Path, TtlNote, UnixMs, Value};
 use crate::keyspace::Keyspace;
 use crate::metadata::Top;
 use crate::metadata::{Base, KindMeta, PathMeta, Paths, Payload, TtlDot, TtlMeta};
@@ -32,7 +32,7 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Patch { patch, prior } => return self.local_patch(key, patch, prior, dot, effect.ttl),
             Op::Remove { path } => self.local_remove(key, path, dot, effect.ttl),
             Op::Stream(op) => self.local_stream(key, op, dot, effect.ttl),
-            Op::Clear { .. } => self.forget(key),
+            Op::Clear { reason } => self.local_clear(key, reason),
             Op::Expire { at } => self.local_ttl(key, dot, Some(at)),
             Op::Persist => self.local_ttl(key, dot, None),
             Op::Flush { scope } => drop(self.table.drain(|db| scope.includes(db))),
@@ -66,6 +66,19 @@ impl<K: Keyspace> Merge<'_, K> {
             self.imply(&mut meta);
         }
         self.return_path(key, path, meta);
+    }
+
+    /// All of the key's dots were seen, its TTL's too (T5).
+    pub(super) fn local_clear(&mut self, key: KeyRef<'_>, reason: ClearReason) {
+        let takes_ttl = reason != ClearReason::Expired || self.rules.expiry_takes_ttl;
+        match self.table.find(key.db, key.name) {
+            Some(id) if takes_ttl => drop(self.table.remove(id)),
+            Some(id) => {
+                self.table.meta_mut(id).kinds.clear();
+                self.table.remove_if_empty(id);
+            }
+            None => {}
+        }
     }
 
     /// All of the key's dots were seen.

@@ -70,6 +70,8 @@ pub struct Rules {
     pub ttl_grace: bool,
     /// 2.2 rule 4: what lost against another type waits, too, until everyone has what was removed beside it.
     pub losers_grace: bool,
+    /// T5: an expiry takes the TTL along that its author had seen.
+    pub expiry_takes_ttl: bool,
     /// T6: an expiry is re-asserted against a longer TTL.
     pub expiry_reassert: bool,
     /// T8: what nobody is left to re-assert is re-asserted by who kept it.
@@ -90,6 +92,10 @@ pub struct Rules {
     pub snapshots_are_whole: bool,
     /// M3, M4: a forgotten instance's last report holds S until every member is known to have the `Forget`.
     pub forget_settles: bool,
+    /// M5: several Forgets settle together, when every member is known to have all of them.
+    pub forgets_settle_together: bool,
+    /// M7: who knows that it was forgotten takes no writes.
+    pub forgotten_takes_no_writes: bool,
     /// M2: what a forgotten instance sends itself is not taken.
     pub forgotten_is_not_read: bool,
     /// M6: what only a member restored from before a settled Forget can bring is refused.
@@ -108,12 +114,18 @@ pub struct Rules {
     pub joining_takes_no_writes: bool,
     /// L6: an `LSET` brings an element back to its place.
     pub lset_brings_back: bool,
+    /// L7: nothing is kept of a removed element, nor of a run that has no more.
+    pub removed_elements_go: bool,
     /// L8: the dot of a list element that wins is never pruned.
     pub list_winner_stays: bool,
     /// L4: who pushes beside what it pushed before continues that run.
     pub runs_continue: bool,
     /// DESIGN 2.3: what the author of a read had not seen is not delivered by it.
     pub late_entries: bool,
+    /// DESIGN 2.3: a trim spares entries that its author had not seen.
+    pub trims_spare_unseen: bool,
+    /// DESIGN 2.3: an entry that is asserted again does not set the last id of its stream back.
+    pub last_ids_stay: bool,
     /// G2: an effect has seen the earlier ones of its group.
     pub group_sees_itself: bool,
 }
@@ -137,6 +149,7 @@ impl Default for Rules {
             weak_ttl: true,
             ttl_grace: true,
             losers_grace: true,
+            expiry_takes_ttl: true,
             expiry_reassert: true,
             orphans_are_revived: true,
             reassert_flag: true,
@@ -147,6 +160,8 @@ impl Default for Rules {
             sync_takes_contexts: true,
             snapshots_are_whole: true,
             forget_settles: true,
+            forgets_settle_together: true,
+            forgotten_takes_no_writes: true,
             forgotten_is_not_read: true,
             from_before_is_refused: true,
             rejoin_when_settled: true,
@@ -156,9 +171,12 @@ impl Default for Rules {
             joins_by_sponsor: true,
             joining_takes_no_writes: true,
             lset_brings_back: true,
+            removed_elements_go: true,
             list_winner_stays: true,
             runs_continue: true,
             late_entries: true,
+            trims_spare_unseen: true,
+            last_ids_stay: true,
             group_sees_itself: true,
         }
     }

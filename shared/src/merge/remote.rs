@@ -91,10 +91,15 @@ impl<K: Keyspace> Merge<'_, K> {
         };
         if self.all_seen(key, seen) {
             self.keyspace.delete(key.db, key.name, reason);
-            self.forget(key);
+            self.local_clear(key, reason);
         } else {
             *self.conflicts += 1;
-            self.rewrite(key, seen, Scope::Key, &[], |ttl| ttl.remove_seen(seen));
+            let takes_ttl = reason != ClearReason::Expired || self.rules.expiry_takes_ttl;
+            self.rewrite(key, seen, Scope::Key, &[], |ttl| {
+                if takes_ttl {
+                    ttl.remove_seen(seen);
+                }
+            });
         }
         revival
     }

@@ -205,6 +205,7 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     fn remote_trim(&mut self, key: KeyRef<'_>, below: StreamId, seen: &Seen<'_>) {
+        let seen = if self.rules.trims_spare_unseen { seen } else { &Seen::Everything };
         if !self.shows_stream(key) {
             return self.remove_parked(key, StreamOp::Trim { below }, seen);
         }

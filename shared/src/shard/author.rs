@@ -112,7 +112,9 @@ impl Shard {
             return;
         }
         self.take_in_tail(keyspace);
-        keep_last_ids(&mut group, keyspace);
+        if self.config.rules.last_ids_stay {
+            keep_last_ids(&mut group, keyspace);
+        }
         let ts = self.hlc.tick(now_ms);
         self.encode_own(&group, ts, header);
         self.records.push(self.frame.clone());

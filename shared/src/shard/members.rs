@@ -160,7 +160,9 @@ impl Shard {
     /// # Errors
     /// With what to do.
     pub fn check_writes(&self) -> Result<(), WritesRefused> {
-        self.check_forgotten(self.config.instance)?;
+        if self.config.rules.forgotten_takes_no_writes {
+            self.check_forgotten(self.config.instance)?;
+        }
         if self.joining.is_some() && self.config.rules.joining_takes_no_writes {
             return Err(WritesRefused::Joining);
         }
@@ -228,9 +230,13 @@ impl Shard {
         }
         let unsettled = self.membership.unsettled();
         let of = |instance| self.membership.forgotten(instance).map_or(&[][..], |f| &f.forgets);
-        let forgets: Vec<Dot> = unsettled.iter().flat_map(of).copied().collect();
+        let forgets: Vec<(InstanceId, Dot)> =
+            unsettled.iter().flat_map(|instance| of(instance).iter().map(move |dot| (instance, *dot))).collect();
+        let together = self.config.rules.forgets_settle_together;
         for instance in unsettled.iter() {
-            let covered = |report: &VectorClock| forgets.iter().all(|dot| dot.is_in(report));
+            let counts = |of: InstanceId| together || of == instance;
+            let covered =
+                |report: &VectorClock| forgets.iter().filter(|(of, _)| counts(*of)).all(|(_, dot)| dot.is_in(report));
             let by_all = covered(own)
                 && self
                     .membership

@@ -31,7 +31,9 @@ impl Shard {
         let (Some(draft), Some(origin)) = (drafts.only(), self.me) else { return false };
         self.ends = self.ends.wrapping_add(1);
         let is_alone = group.is_empty() && !self.is_syncing() && draft.ttl != TtlNote::Created;
-        if !is_alone || self.ends.is_multiple_of(COMPARED) || !self.config.rules.runs_continue {
+        // The controls of these rules are on the other way.
+        let has_rules = self.config.rules.runs_continue && self.config.rules.removed_elements_go;
+        if !is_alone || self.ends.is_multiple_of(COMPARED) || !has_rules {
             return false;
         }
         let reign = Reign { instance: self.config.instance, replid: self.replid };

@@ -168,6 +168,30 @@ fn s_of_who_is_alone_rises_by_the_replication_stream_too() -> Check {
     world.check_all()
 }
 
+/// L7: a queue that two push to in turn, each a run of its own, and that is popped: what is gone costs nothing, here or there.
+#[test]
+fn l7_nothing_is_kept_of_elements_that_are_gone() {
+    let steps = |rules: Rules| {
+        let mut world = world(2, rules);
+        for turn in 0..100 {
+            let (author, other) = if turn % 2 == 0 { (A, B) } else { (B, A) };
+            world.command(author, "l", Command::Push(End::Tail, vec!["v".into()]))?;
+            if turn >= 3 {
+                world.command(author, "l", Command::Pop(End::Head, 1, true))?;
+            }
+            world.pull(author, other)?;
+        }
+        for site in &mut world.instances {
+            let list = site.shard.key_info(0, b"l", &mut site.keyspace).list.ok_or("no ids")?;
+            if (list.elements, list.runs) != (3, 3) {
+                return Err(format!("{} knows {list:?}", site.id));
+            }
+        }
+        world.heal()
+    };
+    check(steps, |rules| rules.removed_elements_go = false);
+}
+
 /// L6: A sets an element that B pops at the same time: it comes back where it was.
 #[test]
 fn l6_an_lset_brings_an_element_back_to_its_place() {

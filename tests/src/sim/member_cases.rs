@@ -1,6 +1,7 @@
 //! The cases of membership (MERGE_RULES section 3), like [`super::cases`].
 
 use syncer_shared::instance::InstanceSet;
+use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::Rules;
 use syncer_shared::shard::JoinData;
 
@@ -95,23 +96,46 @@ fn m5_several_are_forgotten_at_once() -> Check {
 /// Found by the simulation (seed 1276): B has an effect of F that it hands to C alone, and is then forgotten, too. A must not take F for settled
 /// as long as C can have that from B.
 #[test]
-fn m5_who_is_forgotten_later_has_effects_of_who_was_forgotten_before() -> Check {
-    let mut world = world(4, Rules::default());
-    world.settle()?;
-    world.command(F, "k", set("f"))?;
-    world.forget(A, F)?;
-    world.pull(A, C)?;
-    world.pull(C, A)?;
-    world.tell(C, A)?;
-    world.pull(F, B)?;
-    let relay = world.link(B, C);
-    world.links[relay].want(InstanceSet::ALL);
-    world.pull(B, C)?;
-    world.forget(A, B)?;
-    world.tell(C, A)?;
-    world.heal()?;
-    assert_eq!(world.group(), [A, C]);
-    world.shows(A, "k", Some("f"))
+fn m5_who_is_forgotten_later_has_effects_of_who_was_forgotten_before() {
+    let steps = |rules: Rules| {
+        let mut world = world(4, rules);
+        world.settle()?;
+        world.command(F, "k", set("f"))?;
+        world.forget(A, F)?;
+        world.pull(A, C)?;
+        world.pull(C, A)?;
+        world.tell(C, A)?;
+        world.pull(F, B)?;
+        let relay = world.link(B, C);
+        world.links[relay].want(InstanceSet::ALL);
+        world.pull(B, C)?;
+        world.forget(A, B)?;
+        world.tell(C, A)?;
+        world.heal()?;
+        assert_eq!(world.group(), [A, C]);
+        world.shows(A, "k", Some("f"))
+    };
+    check(steps, |rules| rules.forgets_settle_together = false);
+}
+
+/// M7: who hears that it is out keeps what it has, and takes nothing more, which would reach nobody.
+#[test]
+fn m7_who_was_forgotten_takes_no_writes() {
+    let steps = |rules: Rules| {
+        let mut world = world(4, rules);
+        world.command(A, "k", set("old"))?;
+        world.settle()?;
+        world.forget(A, F)?;
+        // The connection ends, and the next handshake tells why.
+        world.pull(A, F)?;
+        world.pull(A, F)?;
+        world.command(F, "late", set("1"))?;
+        world.heal()?;
+        world.shows(F, "k", Some("old"))?;
+        let taken = world.instances[F].keyspace.string(0, b"late");
+        world.shows(A, "late", taken.as_deref().and_then(|value| std::str::from_utf8(value).ok()))
+    };
+    check(steps, |rules| rules.forgotten_takes_no_writes = false);
 }
 
 /// M14: two forget each other; the third applies both, and both are out.

@@ -54,6 +54,34 @@ fn t2_a_counter_never_lives_on_without_ttl() {
     check(steps, |rules| rules.weak_ttl = false);
 }
 
+/// MERGE_RULES T5: C makes the key that A expires. The TTL of the one that is gone is not that of the new one, neither where all of it was known nor where
+/// both meet.
+#[test]
+fn t5_an_expiry_takes_its_ttl_along() {
+    let steps = |rules: Rules| {
+        let mut world = world(3, rules);
+        let at = world.now_ms as i64 + 10_000;
+        world.command(A, "k", Command::SAdd("a".into()))?;
+        world.command(A, "k", Command::ExpireAt(at))?;
+        world.pull(A, B)?;
+        world.tick(10_100);
+        world.command(C, "k", Command::SAdd("c".into()))?;
+        world.pull(C, B)?;
+        world.expire(A)?;
+        world.pull(C, A)?;
+        world.pull(A, B)?;
+        for instance in [A, B] {
+            let keyspace = &mut world.instances[instance].keyspace;
+            let (expires, is_there) = (keyspace.expire_at(0, b"k"), keyspace.has_member(0, b"k", b"c"));
+            if expires.is_some() || !is_there {
+                return Err(format!("it expires at {expires:?}, is there: {is_there}"));
+            }
+        }
+        world.heal()
+    };
+    check(steps, |rules| rules.expiry_takes_ttl = false);
+}
+
 /// MERGE_RULES T6: B had extended what A expires.
 #[test]
 fn t6_what_was_extended_lives_on() {
