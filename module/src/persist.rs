@@ -100,9 +100,9 @@ pub fn loading(load: Load) -> bool {
         Load::Swap => STAGE.with_borrow_mut(|stage| stage.swapping = true),
         Load::Begins { replication } => STAGE.with_borrow_mut(|stage| {
             stage.staged = None;
-            if replication {
-                // A replica has what its primary wrote: it may be another one that lacks some of it.
-                stage.unheard = state::shard().ok().map(|shard| shard.unheard());
+            // A replica has what its primary wrote: it may be another one that lacks some of it. What a load that broke off has taken stays.
+            if replication && let Ok(shard) = state::shard() {
+                stage.unheard = Some(shard.unheard());
             }
             if !stage.swapping {
                 // On a replica the dataset is empty now. A primary may read back what it has just written.
@@ -159,7 +159,6 @@ fn take_over(stage: &mut Stage, staged: Option<Shard>) {
 
 fn ends(stage: &mut Stage, success: bool) -> bool {
     let (staged, parked) = (stage.staged.take().filter(|_| success), stage.parked.take());
-    let unheard = stage.unheard.take();
     let swapping = std::mem::take(&mut stage.swapping);
     if stage.newcomer.is_some() {
         stage.lost = false;
@@ -174,7 +173,7 @@ fn ends(stage: &mut Stage, success: bool) -> bool {
         (Some(staged), _) => {
             stage.lost = false;
             said(&staged);
-            if let Some(unheard) = unheard {
+            if let Some(unheard) = stage.unheard.take() {
                 let rejected = unheard.beyond(&staged);
                 say_rejected(&rejected, "its new primary does not have them either, and they are dropped here");
             }

@@ -2,43 +2,64 @@
 
 use std::time::{Duration, Instant};
 
-use syncer_tests::nodes::Pair;
+use syncer_tests::cluster::Cluster;
+use syncer_tests::nodes::{Pair, figure};
+use syncer_tests::server::{Server, ServerOptions};
 use syncer_tests::snapshot::{Snapshot, merge};
 use syncer_tests::{dataset, members, on_all_kinds, on_each_kind, wait};
 
+/// Keys that everybody relies on are due while site 2 is down, and site 1 has extended some of them.
+fn extended_while_down(cluster: &mut Cluster, keep: impl Fn(&Server), come_back: impl Fn(&mut Server)) {
+    let mut one = cluster.client(1);
+    one.ok("HSET session user u1");
+    one.ok("RPUSH list a b c");
+    one.ok("SET counter 100");
+    one.ok("SET gone v");
+    for key in ["session", "list", "counter", "gone"] {
+        one.ok(&format!("PEXPIRE {key} 6000"));
+    }
+    // Nobody keeps in mind any more how the keys got their TTLs.
+    for mut client in cluster.settled() {
+        wait::eventually("all metadata is gone but that of the list", || members::metadata(&mut client) <= 1);
+    }
+    keep(&cluster.site(2).server);
+    cluster.cut(1, 2);
+    cluster.site_mut(2).server.kill();
+    one.ok("PEXPIRE session 600000");
+    one.ok("HSET session seen 2");
+    one.ok("PERSIST list");
+    one.ok("RPUSH list d");
+    one.ok("PEXPIRE counter 600000");
+    one.ok("INCRBY counter 5");
+    wait::eventually("their time has passed", || one.text("EXISTS gone") == "0");
+    come_back(&mut cluster.site_mut(2).server);
+    let mut two = cluster.client(2);
+    cluster.heal();
+    cluster.converged();
+    assert_eq!(two.text("HMGET session user seen"), "[u1, 2]");
+    assert_eq!(two.text("LRANGE list 0 -1"), "[a, b, c, d]");
+    assert_eq!(two.text("GET counter"), "105");
+    assert_eq!(two.text("EXISTS gone"), "0");
+}
+
 on_all_kinds! {
     fn what_was_extended_while_a_server_was_down_comes_back(cluster: 2) {
-        let mut one = cluster.client(1);
-        one.ok("HSET session user u1");
-        one.ok("RPUSH list a b c");
-        one.ok("SET counter 100");
-        one.ok("SET gone v");
-        for key in ["session", "list", "counter", "gone"] {
-            one.ok(&format!("PEXPIRE {key} 6000"));
-        }
-        // Nobody keeps in mind any more how the keys got their TTLs.
-        for mut client in cluster.settled() {
-            wait::eventually("all metadata is gone but that of the list", || members::metadata(&mut client) <= 1);
-        }
-        cluster.client(2).ok("SAVE");
-        cluster.cut(1, 2);
-        cluster.site_mut(2).server.kill();
-        one.ok("PEXPIRE session 600000");
-        one.ok("HSET session seen 2");
-        one.ok("PERSIST list");
-        one.ok("RPUSH list d");
-        one.ok("PEXPIRE counter 600000");
-        one.ok("INCRBY counter 5");
-        wait::eventually("their time has passed", || one.text("EXISTS gone") == "0");
-        cluster.site_mut(2).server.restart();
-        let mut two = cluster.client(2);
-        assert_eq!(two.text("DBSIZE"), "0", "it has dropped them all");
-        cluster.heal();
-        cluster.converged();
-        assert_eq!(two.text("HMGET session user seen"), "[u1, 2]");
-        assert_eq!(two.text("LRANGE list 0 -1"), "[a, b, c, d]");
-        assert_eq!(two.text("GET counter"), "105");
-        assert_eq!(two.text("EXISTS gone"), "0");
+        extended_while_down(cluster, |server| drop(server.client().ok("SAVE")), |server| {
+            server.restart();
+            assert_eq!(server.client().text("DBSIZE"), "0", "it has dropped them all");
+        });
+    }
+
+    /// An append-only file drops nothing: its server expires them, before its first command.
+    fn what_was_extended_comes_back_to_an_append_only_file(cluster: 2) {
+        let has_file = |server: &Server| {
+            server.client().ok("CONFIG SET appendonly yes");
+            wait::eventually("the file is there", || figure(server, "aof_rewrite_in_progress").as_deref() == Some("0"));
+        };
+        extended_while_down(cluster, has_file, |server| {
+            server.restart_with(ServerOptions::instance(2).config("appendonly", "yes"));
+            wait::eventually("it has expired them", || server.client().text("DBSIZE") == "0");
+        });
     }
 
     fn what_was_dropped_is_known_after_one_more_restart(cluster: 2) {

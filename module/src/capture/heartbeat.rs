@@ -38,32 +38,50 @@ pub fn start(context: &Context) {
     timer::start::<Heartbeat>(context, PERIOD_MS);
 }
 
+/// Has it beat right after what the event loop is doing now, too. A server that was started or promoted is to begin its reign before its cron
+/// expires what is due: nobody would capture that.
+pub fn soon(context: &Context) {
+    timer::start::<Soon>(context, 0);
+}
+
+struct Soon;
+
+impl Tick for Soon {
+    fn tick(context: &Context) {
+        beat(context);
+    }
+}
+
 impl Tick for Heartbeat {
     fn tick(context: &Context) {
         timer::start::<Self>(context, PERIOD_MS);
-        role::try_begin();
-        if is_handing_over() {
-            return;
-        }
+        beat(context);
+    }
+}
+
+fn beat(context: &Context) {
+    role::try_begin();
+    if is_handing_over() {
+        return;
+    }
+    if role::mode() == role::Mode::Primary {
+        durable::beat(context);
+    }
+    replication::recheck(context);
+    room::beat(context, Instant::now());
+    let (_, volatile) = server::key_counts(context, server::databases(context));
+    VOLATILE.set(volatile > 0);
+    touch::flush(context);
+    coalesce::recheck(context);
+    if let Ok(mut shard) = state::shard() {
+        headroom::beat(shard.backlog().end_offset(), Instant::now());
+        shard.prune(PRUNE_STEPS);
+        shard.drop_passed(timer::now_ms());
+        shard.recheck_behind(timer::now_ms());
+        refuse::recheck(&shard);
+        warn_if_superseded(&mut shard);
         if role::mode() == role::Mode::Primary {
-            durable::beat(context);
-        }
-        replication::recheck(context);
-        room::beat(context, Instant::now());
-        let (_, volatile) = server::key_counts(context, server::databases(context));
-        VOLATILE.set(volatile > 0);
-        touch::flush(context);
-        coalesce::recheck(context);
-        if let Ok(mut shard) = state::shard() {
-            headroom::beat(shard.backlog().end_offset(), Instant::now());
-            shard.prune(PRUNE_STEPS);
-            shard.drop_passed(timer::now_ms());
-            shard.recheck_behind(timer::now_ms());
-            refuse::recheck(&shard);
-            warn_if_superseded(&mut shard);
-            if role::mode() == role::Mode::Primary {
-                replication::drain(context, &mut shard);
-            }
+            replication::drain(context, &mut shard);
         }
     }
 }

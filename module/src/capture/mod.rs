@@ -29,6 +29,7 @@ mod item;
 mod log;
 mod looks;
 mod name;
+mod no_touch;
 mod patch;
 pub mod published;
 mod refuse;
@@ -74,6 +75,7 @@ use unit::Unit;
 pub const COMMANDS: &[Command] = &[
     log::COMMAND,
     call::PLAIN,
+    no_touch::COMMAND,
     call::OOM,
     call::TWIN,
     call::TWIN_OOM,
@@ -157,6 +159,7 @@ pub fn init(context: &Context) {
     let (keys, _) = server::key_counts(context, server::databases(context));
     field_ttls::init(catalogue::read_one(context, b"hpexpireat").is_some(), keys > 0);
     CAPTURE.set(Some(Box::leak(Box::new(RefCell::new(capture)))));
+    no_touch::init(context);
     heartbeat::start(context);
 }
 
@@ -175,7 +178,7 @@ pub fn counters() -> Counters {
 /// Entry: the command filter. For reads it must cost next to nothing.
 #[inline]
 pub fn on_command(call: &mut Call) {
-    if role::mode() != Mode::Primary && !role::try_begin_before_command() {
+    if role::mode() != Mode::Primary && !role::try_begin_before_command(call) {
         return;
     }
     with(|capture| capture.command(call));
@@ -303,6 +306,7 @@ impl Capture {
                 self.scripting = true;
             }
             Class::Select => self.touches.forget_db(),
+            Class::Client => no_touch::saw(call),
         }
     }
 
@@ -357,7 +361,8 @@ impl Capture {
         let (Some(context), Some(key), Some(db)) = (detached(), call.bytes(1), self.touches.db(self.outer)) else {
             return;
         };
-        let told = crate::keyspace::with_keyspace(context, |keyspace| patch::look(keyspace, db, key));
+        let look = || crate::keyspace::with_keyspace(context, |keyspace| patch::look(keyspace, db, key));
+        let Some(told) = no_touch::look(context, look) else { return };
         self.stage_args(call, shape);
         self.unit.tell(&told);
     }

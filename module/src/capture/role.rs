@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 
-use super::{aof, refuse, replication};
+use super::{aof, heartbeat, no_touch, refuse, replication};
 use crate::commands::progress;
 use crate::keyspace::field_ttls;
 use crate::redis::events::Load;
+use crate::redis::filter::Call;
 use crate::redis::{Context, detached};
 use crate::{persist, state};
 
@@ -70,7 +71,8 @@ pub fn try_begin() -> bool {
 
 /// The same before a command runs.
 #[cold]
-pub fn try_begin_before_command() -> bool {
+pub fn try_begin_before_command(call: &Call) -> bool {
+    no_touch::look_for(call);
     let has_begun = try_begin();
     if has_begun {
         replication::tell_first();
@@ -79,9 +81,10 @@ pub fn try_begin_before_command() -> bool {
 }
 
 /// The role has changed.
-pub fn changed(_context: &Context, primary: bool) {
+pub fn changed(context: &Context, primary: bool) {
     if primary {
         MODE.set(Mode::Waiting);
+        heartbeat::soon(context);
         // As a replica it got a replication backlog, which others may come back to before the next beat.
         replication::assume();
     } else {
@@ -119,6 +122,9 @@ pub fn loading(load: Load) {
         (Load::Ends { .. }, _) => {
             LOADED.set(true);
             MODE.set(Mode::Waiting);
+            if let Some(context) = detached() {
+                heartbeat::soon(context);
+            }
         }
     }
 }

@@ -170,6 +170,8 @@ pub enum Class {
     Script,
     /// `SELECT`.
     Select,
+    /// `CLIENT`.
+    Client,
 }
 
 impl Class {
@@ -180,7 +182,8 @@ impl Class {
             Self::Stage(shape) | Self::StagePlain(shape) | Self::StageOnly(shape) => Some(shape),
             Self::Call(shape) | Self::Block(shape) | Self::Between(shape) | Self::Publish(shape) => Some(shape),
             Self::Functions => Some(Shape::Functions),
-            Self::Read | Self::Events | Self::Multi | Self::EndMulti | Self::Script | Self::Select => None,
+            Self::Read | Self::Events | Self::Multi | Self::EndMulti => None,
+            Self::Script | Self::Select | Self::Client => None,
         }
     }
 }
@@ -313,6 +316,7 @@ pub const KNOWN: &[(&str, Class)] = &[
     ("discard", Class::EndMulti),
     ("reset", Class::EndMulti),
     ("select", Class::Select),
+    ("client", Class::Client),
 ];
 
 /// Whether the argument after the key of `ZADD` is a flag, and no score.

@@ -10,7 +10,7 @@ use syncer_shared::keyspace::Keyspace;
 use super::shape::{Class, Shape};
 use super::stream::blocking;
 use super::table::Spec;
-use super::{Capture, ServerDataset, call, published};
+use super::{Capture, ServerDataset, call, no_touch, published};
 use crate::redis::client::{self, User};
 use crate::redis::filter::Call;
 use crate::redis::server;
@@ -132,5 +132,6 @@ fn has_any_key(call: &Call, db: u32, shape: Shape) -> bool {
     let mut dataset = ServerDataset::new(context);
     let now_ms = i64::try_from(timer::now_ms()).unwrap_or(i64::MAX);
     let mut is_there = |key| dataset.kind(db, key).is_some() && dataset.expire_at(db, key).is_none_or(|at| at > now_ms);
-    blocking::in_database(context, db, || keys.filter_map(|at| call.bytes(at)).any(&mut is_there))
+    let look = || blocking::in_database(context, db, || keys.filter_map(|at| call.bytes(at)).any(&mut is_there));
+    no_touch::look(context, look).unwrap_or(false)
 }

@@ -30,6 +30,7 @@ pub mod filter;
 pub mod fork;
 mod guard;
 pub mod info;
+pub mod inside;
 pub mod key;
 pub mod notify;
 pub mod passthrough;

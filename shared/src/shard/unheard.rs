@@ -21,7 +21,7 @@ type Write = (ReplId, Timestamp, Option<(u32, Vec<u8>)>);
 pub struct Unheard {
     /// In the order in which they are in the backlog.
     writes: VecDeque<Write>,
-    /// There were more, before these.
+    /// There may have been more.
     is_cut: bool,
 }
 
@@ -29,7 +29,6 @@ impl Unheard {
     /// What of it another state of this instance lacks as well, and has not heard that anybody has.
     #[must_use]
     pub fn beyond(mut self, other: &Shard) -> Self {
-        let before = self.writes.len();
         let has = |replid: &ReplId| {
             let origin = other.origins.find(replid);
             let own = origin.map(|origin| other.clock.get(origin)).unwrap_or_default();
@@ -37,8 +36,7 @@ impl Unheard {
         };
         let mut reigns: BTreeMap<ReplId, Timestamp> = BTreeMap::new();
         self.writes.retain(|(replid, ts, _)| *ts > *reigns.entry(*replid).or_insert_with(|| has(replid)));
-        // Who has some of these has what was before them.
-        self.is_cut &= self.writes.len() == before;
+        self.is_cut &= !self.writes.is_empty();
         self
     }
 
@@ -73,13 +71,14 @@ impl Unheard {
 impl Shard {
     /// What is lost of this instance's reigns when this server follows another primary of it that has none of it: the reign that it began
     /// itself, and those of the file that it came back with. From the backlog, and of what that has no more from the metadata, which
-    /// knows of no removals. O(what it is).
+    /// knows of no removals. O(bytes of the backlog since others were last heard of), and O(keys with metadata) where it does not reach that far.
     #[must_use]
     pub fn unheard(&self) -> Unheard {
         let own = self.unheard_reigns();
         let mut found = Unheard::default();
         let is_unheard = |origin, ts| own.iter().any(|(own, heard)| *own == origin && ts > *heard);
         if own.iter().any(|(origin, heard)| self.backlog.floor().get(*origin) > *heard) {
+            found.is_cut = true;
             for (db, name, meta) in self.metadata.before_tail().iter() {
                 let newest = meta.dots().filter(|dot| is_unheard(dot.origin, dot.ts)).max_by_key(|dot| dot.ts);
                 if let Some(dot) = newest {

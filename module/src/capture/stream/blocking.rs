@@ -11,7 +11,7 @@ use syncer_shared::stream::StreamId;
 
 use super::read::{Reading, deliver, keyspace_ids};
 use super::{Changes, last_id, position};
-use crate::capture::{Mode, role, with};
+use crate::capture::{Mode, no_touch, role, with};
 use crate::keyspace::{ServerKeyspace, stream, with_keyspace};
 use crate::redis::filter::Call;
 use crate::redis::timer::{self, Tick};
@@ -31,9 +31,8 @@ pub fn will_not_block(context: &Context, command: &Call, db: u32) -> bool {
         args.bytes(at).is_some_and(|key| has_undelivered(keyspace, db, key, reading.group))
     };
     // Nothing may expire here: the filter has no place for its event.
-    in_database(context, db, || {
-        with_keyspace(context, |keyspace| reading.new_entries(args).any(|at| has_entries(keyspace, at)))
-    })
+    let look = || with_keyspace(context, |keyspace| reading.new_entries(args).any(|at| has_entries(keyspace, at)));
+    no_touch::look(context, || in_database(context, db, look)).unwrap_or(false)
 }
 
 /// Runs `look` with a database selected.
@@ -80,8 +79,10 @@ pub fn watch(command: &Call, client: u64) {
         let consumer = reading.acknowledges().then(|| reading.consumer.to_vec());
         Some(Watch { client, db: info.db, key, group: reading.group.to_vec(), consumer, position })
     };
-    let watches: Vec<Watch> =
-        with_keyspace(context, |keyspace| reading.new_entries(args).filter_map(|at| of_stream(keyspace, at)).collect());
+    let look = || {
+        with_keyspace(context, |keyspace| reading.new_entries(args).filter_map(|at| of_stream(keyspace, at)).collect())
+    };
+    let watches: Vec<Watch> = no_touch::look(context, look).unwrap_or_default();
     WATCHES.with_borrow_mut(|all| {
         if all.is_empty() {
             timer::start::<Look>(context, LOOK_MS);
