@@ -84,7 +84,8 @@ fn every_command_is_documented_and_checks_its_arguments() {
             assert!(docs.contains("summary"), "{name} has no summary: {docs}");
             let info = client.ok(&format!("COMMAND INFO {name}"));
             assert!(reply::text(&info).contains('@'), "{name} has no ACL category: {}", reply::text(&info));
-            let is_internal = ["syncer.call", "syncer.refused", "syncer.log"].iter().any(|own| name.starts_with(own));
+            let is_internal =
+                ["syncer.call", "syncer.refused", "syncer.log", "syncer.look"].iter().any(|own| name.starts_with(own));
             let word = name.trim_start_matches("syncer.");
             assert!(is_internal || help.contains(word), "HELP does not tell of {name}: {help}");
             let arity = reply::integer(&reply::items(&reply::items(&info)[0])[1]);
