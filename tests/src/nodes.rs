@@ -61,6 +61,12 @@ pub fn insist(client: &mut Client, line: &str) {
     assert!(taken.is_some() && !answer.starts_with('-'), "{line}: {answer}");
 }
 
+/// Of a node's data, as the server and as Syncer see it.
+#[must_use]
+pub fn digests(node: &Server) -> [String; 2] {
+    ["DEBUG DIGEST", "SYNCER.DIGEST"].map(|line| node.client().text(line))
+}
+
 /// Saves a node's data now; another child may run still.
 ///
 /// # Panics

@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use syncer_shared::replid::ReplId;
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::members::metadata;
-use syncer_tests::nodes::{Pair, figure, insist, number, save};
+use syncer_tests::nodes::{Pair, digests, figure, insist, number, save};
 use syncer_tests::rounds::under_load;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
@@ -235,11 +235,6 @@ on_each_kind! {
             assert_eq!([count(&pair, "first"), count(&pair, "second"), count(&pair, "third")], ["10", "10", "10"]);
         }
     }
-}
-
-/// Of the data, as the server and as Syncer see it.
-fn digests(node: &Server) -> [String; 2] {
-    ["DEBUG DIGEST", "SYNCER.DIGEST"].map(|line| node.client().text(line))
 }
 
 on_each_kind! {
@@ -476,29 +471,5 @@ fn who_lost_its_tail_generates_none_of_its_stream_ids_again() {
         for site in [&pair.one, &pair.two] {
             assert_eq!(site.client().text("XLEN x"), "3", "{kind}: {lost} was lost, {next} came next");
         }
-    }
-}
-
-/// Files without the state of Syncer, which a stock server wrote alone: an RDB file, an append-only file, and one with all of it in its head. Later the file has both.
-#[test]
-fn a_stock_file_is_data_that_nobody_logged() {
-    let file = [("appendonly", "yes"), ("appendfsync", "always")];
-    let ways = [(&[][..], "SAVE"), (&file, "PING"), (&file, "BGREWRITEAOF")];
-    for (kind, (config, last)) in ServerKind::ALL.into_iter().flat_map(|kind| ways.map(|way| (kind, way))) {
-        let with = |options: ServerOptions| config.iter().fold(options, |all, (name, value)| all.config(name, value));
-        let mut server = Server::start(kind, with(ServerOptions::stock()));
-        ["MSET k v n 5", "RPUSH l a b", last].iter().for_each(|line| drop(server.client().ok(line)));
-        wait::eventually("it is rewritten", || {
-            let has_ended = |name| figure(&server, name).as_deref() == Some("0");
-            ["aof_rewrite_in_progress", "aof_rewrite_scheduled"].into_iter().all(has_ended)
-        });
-        server.restart_with(with(ServerOptions::instance(1)));
-        assert_eq!(server.client().text("LRANGE l 0 -1"), "[a, b]");
-        wait::eventually("it says so", || server.log().contains("with 3 keys that no backlog has"));
-        ["INCR n", "LPOP l", last].iter().for_each(|line| drop(server.client().ok(line)));
-        let before = digests(&server);
-        server.restart();
-        assert_eq!((server.client().text("MGET k n"), digests(&server)), ("[v, 6]".into(), before), "{kind}, {last}");
-        wait::eventually("it goes on", || server.log().contains("as a primary, after "));
     }
 }
