@@ -75,7 +75,6 @@ use unit::Unit;
 pub const COMMANDS: &[Command] = &[
     log::COMMAND,
     call::PLAIN,
-    no_touch::COMMAND,
     call::OOM,
     call::TWIN,
     call::TWIN_OOM,
@@ -83,6 +82,7 @@ pub const COMMANDS: &[Command] = &[
     call::TWIN_READ,
     refuse::COMMAND,
     refuse::TWIN,
+    no_touch::COMMAND,
 ];
 
 /// Counters for `INFO`.

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 
-use super::call::CallError;
 use crate::redis::filter::Call;
 use crate::redis::{Args, Command, CommandResult, Context, OwnedText, Run, call, entry, inside};
 
@@ -27,10 +26,10 @@ struct Look;
 
 impl Run for Look {
     fn run(context: &Context, _args: Args<'_>) -> CommandResult {
-        if !inside::run() {
-            return Err(CallError::NotAWrite.into());
+        match inside::run() {
+            true => context.reply().ok(),
+            false => context.reply().error("ERR SYNCER.LOOK is internal: clients have nothing to look at"),
         }
-        context.reply().ok();
         Ok(())
     }
 }

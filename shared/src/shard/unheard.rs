@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::Shard;
-use crate::clock::VectorClock;
 use crate::effect::{ClearReason, Effect, Op};
 use crate::group;
 use crate::origin::Origin;
@@ -13,8 +12,17 @@ use crate::timestamp::Timestamp;
 /// So many writes are kept in mind: to name some of the keys, not to hold them all twice.
 const WRITES_MAX: usize = 100_000;
 
-/// A write of a reign, and the key that it was to; of a flush there is none.
-type Write = (ReplId, Timestamp, Option<(u32, Vec<u8>)>);
+/// What a write was to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    /// A key, by database and name.
+    Key(u32, Vec<u8>),
+    /// All of them, of a database or of all.
+    Flush,
+}
+
+/// A write of a reign.
+type Write = (ReplId, Timestamp, Target);
 
 /// Writes of this instance that no other one is known to have: removals, too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,14 +51,17 @@ impl Unheard {
     /// Database and name of each key, in no order.
     #[must_use]
     pub fn keys(&self) -> HashSet<(u32, &[u8])> {
-        let keys = self.writes.iter().filter_map(|(.., key)| key.as_ref());
-        keys.map(|(db, name)| (*db, name.as_slice())).collect()
+        let keys = self.writes.iter().filter_map(|(.., target)| match target {
+            Target::Key(db, name) => Some((*db, name.as_slice())),
+            Target::Flush => None,
+        });
+        keys.collect()
     }
 
     /// Whether a `FLUSHDB` or a `FLUSHALL` is among them.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
-        self.writes.iter().any(|(.., key)| key.is_none())
+        self.writes.iter().any(|(.., target)| *target == Target::Flush)
     }
 
     /// Whether these are all of them.
@@ -82,7 +93,7 @@ impl Shard {
             for (db, name, meta) in self.metadata.before_tail().iter() {
                 let newest = meta.dots().filter(|dot| is_unheard(dot.origin, dot.ts)).max_by_key(|dot| dot.ts);
                 if let Some(dot) = newest {
-                    found.push((self.origins.replid(dot.origin), dot.ts, Some((db, name.to_vec()))));
+                    found.push((self.origins.replid(dot.origin), dot.ts, Target::Key(db, name.to_vec())));
                 }
             }
         }
@@ -90,7 +101,7 @@ impl Shard {
             if self.origins.find(&group.replid).is_some_and(|origin| is_unheard(origin, group.ts)) {
                 group::effects(group.body)
                     .filter_map(written)
-                    .for_each(|key| found.push((group.replid, group.ts, key)));
+                    .for_each(|target| found.push((group.replid, group.ts, target)));
             }
         }
         found
@@ -117,21 +128,19 @@ impl Shard {
         if unheard.is_empty() {
             return self.backlog.end_offset();
         }
-        let mut heard = VectorClock::default();
-        self.clock.iter().for_each(|(origin, ts)| heard.raise(origin, ts));
+        let mut heard = self.clock.clone();
         unheard.iter().for_each(|(origin, ts)| heard.set(*origin, *ts));
         self.backlog.seek(&heard, |_| false).unwrap_or(self.backlog.first_offset())
     }
 }
 
-/// What an effect does to the dataset because a client said so: the key, or none for all of them.
-#[allow(clippy::option_option)]
-fn written(effect: Effect<'_>) -> Option<Option<(u32, Vec<u8>)>> {
+/// What of the dataset an effect changes because a client said so.
+fn written(effect: Effect<'_>) -> Option<Target> {
     match effect.op {
         Op::Reign | Op::Join { .. } | Op::Forget { .. } | Op::Again { .. } | Op::Publish { .. } => None,
         // Keys go by themselves at the new primary, too.
         Op::Clear { reason: ClearReason::Expired | ClearReason::Evicted } => None,
-        Op::Flush { .. } => Some(None),
-        _ => Some(Some((effect.db, effect.key.to_vec()))),
+        Op::Flush { .. } => Some(Target::Flush),
+        _ => Some(Target::Key(effect.db, effect.key.to_vec())),
     }
 }
