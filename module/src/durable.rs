@@ -1,9 +1,9 @@
 //! What of this instance would survive a crash or a failover (DESIGN 2.2 rule 1): its reports carry that, and so nobody relies on what
 //! may be lost.
 //!
-//! With replicas: what every one that is online has acknowledged. With an append-only file: what is fsynced; both, if there are both.
-//! Without either, but with save points: what is saved. Without anything: what is applied. Looked at by the heartbeat, so all of it is a
-//! little late, which only means that metadata stays a little longer.
+//! With replicas: what every one that is online, or was a minute ago, has acknowledged. With an append-only file: what is fsynced; both, if
+//! there are both. Without either, but with save points: what is saved. Without anything: what is applied. Looked at by the heartbeat, so all
+//! of it is a little late, which only means that metadata stays a little longer.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -20,9 +20,11 @@ use crate::state;
 const MARKS_MAX: usize = 128;
 /// After an idle moment of the thread that fsyncs, the server begins the next fsync within a second.
 const FSYNC: Duration = Duration::from_millis(1500);
-/// A replica that was here and is gone may be the one that is promoted: so long nothing more is promised.
+/// With `appendfsync no` the kernel writes what is 30 seconds old, looking every five (`vm.dirty_expire_centisecs`, `vm.dirty_writeback_centisecs`): twice that, nearly.
+const WRITEBACK: Duration = Duration::from_mins(1);
+/// A replica that was here and is gone may be the one that is promoted: so long nothing more is promised than it has.
 const REPLICA_HOLD: Duration = Duration::from_secs(60);
-/// Beats between two looks at the save points.
+/// Beats between two looks at the configuration: a second, so that a change is seen before [`FSYNC`] is over.
 const LOOK_BEATS: u32 = 10;
 
 /// What the durable clock comes from.
@@ -54,13 +56,32 @@ impl By {
     }
 }
 
+/// When the append-only file is fsynced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Fsync {
+    /// `appendfsync no`.
+    by_kernel: bool,
+    /// `no-appendfsync-on-rewrite yes`.
+    waits_for_child: bool,
+}
+
+/// A replica, when it was online last.
+#[derive(Debug)]
+struct Replica {
+    address: String,
+    /// What it had acknowledged.
+    offset: u64,
+    seen: Instant,
+}
+
 struct Durable {
     by: By,
     /// Native replication offsets, rising, and what was applied before them.
     marks: VecDeque<(u64, ClockToken)>,
     acknowledged: ClockToken,
-    /// When a replica was online last.
-    replica_seen: Option<Instant>,
+    /// Those that may be promoted.
+    replicas: Vec<Replica>,
+    fsync: Fsync,
     /// What was applied when the fsync thread was idle, and when.
     written: Option<(Instant, ClockToken)>,
     fsynced: ClockToken,
@@ -81,7 +102,8 @@ impl Durable {
         by: By::Applied,
         marks: VecDeque::new(),
         acknowledged: ClockToken::EMPTY,
-        replica_seen: None,
+        replicas: Vec::new(),
+        fsync: Fsync { by_kernel: false, waits_for_child: false },
         written: None,
         fsynced: ClockToken::EMPTY,
         forked: None,
@@ -112,8 +134,10 @@ pub fn forked() {
 /// Another dataset comes in: nothing of it survives yet. A replica that was here comes back.
 pub fn restart() {
     DURABLE.with_borrow_mut(|durable| {
-        let (replica_seen, has_save_points) = (durable.replica_seen, durable.has_save_points);
-        *durable = Durable { replica_seen, has_save_points, by: durable.by, ..Durable::NOTHING };
+        let mut replicas = std::mem::take(&mut durable.replicas);
+        have_nothing(&mut replicas);
+        let (fsync, has_save_points) = (durable.fsync, durable.has_save_points);
+        *durable = Durable { replicas, fsync, has_save_points, by: durable.by, ..Durable::NOTHING };
     });
 }
 
@@ -132,14 +156,17 @@ impl Durable {
         let now = Instant::now();
         let replication = Info::section(context, c"replication");
         let persistence = Info::section(context, c"persistence");
-        self.mark(&replication, &applied);
-        let has_replicas = self.hear_replicas(acknowledged(&replication), now);
-        let has_file = context.flags().has_aof();
-        self.look_at_file(has_file, &persistence, &applied, now);
-        self.look_at_saves(&persistence);
-        if self.beats.is_multiple_of(LOOK_BEATS) {
-            self.has_save_points = has_save_points(context);
+        if let Some(offset) = replication.number(c"master_repl_offset") {
+            self.mark(offset, &applied);
         }
+        let has_replicas = self.hear_replicas(online(&replication), now);
+        if self.beats.is_multiple_of(LOOK_BEATS) {
+            self.look_at_configuration(context);
+        }
+        let flags = context.flags();
+        let has_file = flags.has_aof();
+        self.look_at_file(has_file, flags.has_child(), &persistence, &applied, now);
+        self.look_at_saves(&persistence);
         self.beats = self.beats.wrapping_add(1);
         self.applied = applied;
         self.by = match (has_replicas, has_file) {
@@ -159,12 +186,14 @@ impl Durable {
         }
     }
 
-    fn mark(&mut self, replication: &Info, applied: &ClockToken) {
-        let Some(offset) = replication.number(c"master_repl_offset") else { return };
+    fn mark(&mut self, offset: u64, applied: &ClockToken) {
         match self.marks.back_mut() {
             Some((last, clock)) if *last == offset => clock.clone_from(applied),
             // Native offsets begin anew with another history.
-            Some((last, _)) if *last > offset => self.marks.clear(),
+            Some((last, _)) if *last > offset => {
+                self.marks.clear();
+                have_nothing(&mut self.replicas);
+            }
             _ => {}
         }
         if self.marks.back().is_none_or(|(last, _)| *last < offset) {
@@ -179,12 +208,14 @@ impl Durable {
         }
     }
 
-    /// Whether there are replicas, or were a moment ago. `lowest`: what all of them have acknowledged, if one is online.
-    fn hear_replicas(&mut self, lowest: Option<u64>, now: Instant) -> bool {
-        let Some(lowest) = lowest else {
-            return self.replica_seen.is_some_and(|seen| now.duration_since(seen) < REPLICA_HOLD);
-        };
-        self.replica_seen = Some(now);
+    /// Whether there are replicas, or were a moment ago. `online`: the address of each, and what it has acknowledged.
+    fn hear_replicas(&mut self, online: impl IntoIterator<Item = (String, u64)>, now: Instant) -> bool {
+        for (address, offset) in online {
+            self.replicas.retain(|replica| replica.address != address);
+            self.replicas.push(Replica { address, offset, seen: now });
+        }
+        self.replicas.retain(|replica| now.duration_since(replica.seen) < REPLICA_HOLD);
+        let Some(lowest) = self.replicas.iter().map(|replica| replica.offset).min() else { return false };
         while self.marks.get(1).is_some_and(|(offset, _)| *offset <= lowest) {
             self.marks.pop_front();
         }
@@ -194,17 +225,45 @@ impl Durable {
         true
     }
 
-    fn look_at_file(&mut self, has_file: bool, persistence: &Info, applied: &ClockToken, now: Instant) {
+    fn look_at_configuration(&mut self, context: &Context) {
+        let is = |name, value: &[u8]| setting(context, name).is_some_and(|found| found == value);
+        let fsync =
+            Fsync { by_kernel: is(b"appendfsync", b"no"), waits_for_child: is(b"no-appendfsync-on-rewrite", b"yes") };
+        if std::mem::replace(&mut self.fsync, fsync) != fsync {
+            // What was written by the old rule is fsynced by the new one: not yet.
+            self.fsync_begins_anew(Instant::now());
+        }
+        self.has_save_points = setting(context, b"save").is_some_and(|points| !points.is_empty());
+    }
+
+    fn fsync_begins_anew(&mut self, now: Instant) {
+        if let Some((since, _)) = &mut self.written {
+            *since = now;
+        }
+    }
+
+    fn look_at_file(
+        &mut self,
+        has_file: bool,
+        has_child: bool,
+        persistence: &Info,
+        applied: &ClockToken,
+        now: Instant,
+    ) {
         let zero = |field| persistence.number(field) == Some(0);
         // While the first one is written, nothing of it counts.
         let is_ready = has_file && zero(c"aof_rewrite_in_progress") && zero(c"aof_rewrite_scheduled")
             || has_file && self.written.is_some();
         let is_idle =
             zero(c"aof_pending_bio_fsync") && persistence.text(c"aof_last_write_status").as_deref() == Some("ok");
+        if has_child && self.fsync.waits_for_child {
+            self.fsync_begins_anew(now);
+        }
+        let takes = if self.fsync.by_kernel { WRITEBACK } else { FSYNC };
         match &self.written {
             _ if !has_file => self.written = None,
             None if is_ready => self.written = Some((now, applied.clone())),
-            Some((since, clock)) if is_idle && now.duration_since(*since) >= FSYNC => {
+            Some((since, clock)) if is_idle && now.duration_since(*since) >= takes => {
                 self.fsynced.clone_from(clock);
                 self.written = Some((now, applied.clone()));
             }
@@ -230,21 +289,26 @@ impl Durable {
     }
 }
 
-/// The native offset that every replica that is online has acknowledged; none without one.
-fn acknowledged(replication: &Info) -> Option<u64> {
-    let count = replication.number(c"connected_slaves").unwrap_or_default();
-    let offset_of = |index| {
-        let text = replication.indexed(c"slave", index)?;
-        let field = |name: &str| text.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
-        field("state").filter(|state| *state == "online").and(field("offset"))?.parse().ok()
-    };
-    (0..count).filter_map(offset_of).min()
+/// Of another dataset, or of another history, until they say so.
+fn have_nothing(replicas: &mut [Replica]) {
+    replicas.iter_mut().for_each(|replica| replica.offset = 0);
 }
 
-fn has_save_points(context: &Context) -> bool {
-    let words = [&b"GET"[..], b"save"].map(OwnedText::new);
+/// Address of each replica that is online, and the native offset that it has acknowledged.
+fn online(replication: &Info) -> impl Iterator<Item = (String, u64)> + '_ {
+    let count = replication.number(c"connected_slaves").unwrap_or_default();
+    (0..count).filter_map(|index| {
+        let text = replication.indexed(c"slave", index)?;
+        let field = |name: &str| text.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+        let offset = field("state").filter(|state| *state == "online").and(field("offset"))?.parse().ok()?;
+        Some((format!("{}:{}", field("ip")?, field("port")?), offset))
+    })
+}
+
+fn setting(context: &Context, name: &[u8]) -> Option<Vec<u8>> {
+    let words = [b"GET", name].map(OwnedText::new);
     let reply = call(context, c"CONFIG", &words.each_ref().map(OwnedText::text));
-    reply.root().and_then(|pair| pair.get(1)?.bytes()).is_some_and(|points| !points.is_empty())
+    Some(reply.root()?.get(1)?.bytes()?.to_vec())
 }
 
 #[cfg(test)]
@@ -265,25 +329,62 @@ mod tests {
         ClockToken::from_clock(&clock, &origins)
     }
 
+    fn at(offset: u64) -> [(String, u64); 1] {
+        [("127.0.0.1:1".to_owned(), offset)]
+    }
+
+    fn with_marks(offsets: impl IntoIterator<Item = u64>) -> Durable {
+        Durable { marks: offsets.into_iter().map(|at| (at * 10, clock(at))).collect(), ..Durable::NOTHING }
+    }
+
     /// Rule 1: a replica that is gone may be the one that is promoted.
     #[test]
     fn when_the_last_replica_goes_nothing_more_is_promised_for_a_minute() {
-        let mut durable = Durable { marks: (1..=4).map(|at| (at * 10, clock(at))).collect(), ..Durable::NOTHING };
+        let mut durable = with_marks(1..=4);
         let begin = Instant::now();
         let after = |seconds| begin + Duration::from_secs(seconds);
-        assert!(!durable.hear_replicas(None, begin), "there has never been one");
-        assert!(durable.hear_replicas(Some(25), after(1)));
+        assert!(!durable.hear_replicas([], begin), "there has never been one");
+        assert!(durable.hear_replicas(at(25), after(1)));
         assert_eq!(durable.acknowledged, clock(2));
         durable.marks.push_back((50, clock(5)));
         for seconds in [2, 30, 60] {
-            assert!(durable.hear_replicas(None, after(seconds)), "after {seconds} s");
+            assert!(durable.hear_replicas([], after(seconds)), "after {seconds} s");
             assert_eq!(durable.acknowledged, clock(2));
         }
-        assert!(!durable.hear_replicas(None, after(61)), "it does not come back");
+        assert!(!durable.hear_replicas([], after(61)), "it does not come back");
         // Back after all, it counts from what it has; another minute begins.
-        assert!(durable.hear_replicas(Some(50), after(100)));
+        assert!(durable.hear_replicas(at(50), after(100)));
         assert_eq!(durable.acknowledged, clock(5));
-        assert!(durable.hear_replicas(None, after(159)));
-        assert!(!durable.hear_replicas(None, after(160)));
+        assert!(durable.hear_replicas([], after(159)));
+        assert!(!durable.hear_replicas([], after(160)));
+    }
+
+    /// Rule 1: so it is with one of several.
+    #[test]
+    fn when_one_of_the_replicas_goes_nothing_more_is_promised_for_a_minute() {
+        let mut durable = with_marks(1..=5);
+        let (begin, two) = (Instant::now(), |offset| ("127.0.0.1:2".to_owned(), offset));
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        let [one] = at(20);
+        assert!(durable.hear_replicas([one, two(40)], begin));
+        assert_eq!(durable.acknowledged, clock(2));
+        assert!(durable.hear_replicas([two(50)], after(59)));
+        assert_eq!(durable.acknowledged, clock(2), "the other one may be promoted");
+        assert!(durable.hear_replicas([two(50)], after(60)));
+        assert_eq!(durable.acknowledged, clock(5), "it does not come back");
+    }
+
+    /// What a replica that is gone had acknowledged of another history says nothing of this one.
+    #[test]
+    fn when_native_offsets_begin_anew_replicas_have_nothing() {
+        let mut durable = with_marks(4..=5);
+        let now = Instant::now();
+        assert!(durable.hear_replicas(at(50), now));
+        assert_eq!(durable.acknowledged, clock(5));
+        durable.mark(10, &clock(9));
+        assert!(durable.hear_replicas([], now));
+        assert_eq!(durable.acknowledged, clock(5));
+        assert!(durable.hear_replicas(at(10), now));
+        assert_eq!(durable.acknowledged, clock(9));
     }
 }

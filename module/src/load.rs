@@ -61,6 +61,7 @@ pub fn load(context: &Context, args: Args<'_>) -> Result<(), LoadError> {
     taken("a data type", crate::redis::aux::register::<crate::persist::SavedState>(context))?;
     taken("a section of INFO", crate::redis::info::register::<crate::info::Syncer>(context))?;
     capture::init(context);
+    capture::aof::require(context);
     Ok(())
 }
 

@@ -289,10 +289,20 @@ on_each_kind! {
     /// What a replica drops is named only if its primary lacks it.
     fn a_replica_that_takes_all_anew_drops_nothing(kind) {
         let mut pair = Pair::start(kind, 2, &EACH_WRITE);
+        // The file of a replica begins with its first rewrite.
+        wait::eventually("the replica has a file", || {
+            let info = pair.one.nodes[1].client().text("INFO persistence");
+            info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+        });
         pair.stop_agents();
         (0..50).for_each(|i| drop(pair.one.client().ok(&format!("SET k{i} v"))));
+        wait::eventually("the replica has all", || pair.one.nodes[1].client().text("EXISTS k49") == "1");
         // From an append-only file a server always takes all anew.
+        pair.one.nodes[1].kill();
+        pair.one.nodes[0].process().pause();
         pair.one.nodes[1].restart();
+        assert_eq!(pair.one.nodes[1].client().text("EXISTS k0 k49"), "2", "its file has them");
+        pair.one.nodes[0].process().resume();
         pair.one.nodes[1].follows();
         pair.restart_agents();
         pair.agree();

@@ -2,9 +2,15 @@
 
 use syncer_tests::client::Client;
 use syncer_tests::nodes::Pair;
+use syncer_tests::server::ServerOptions;
 use syncer_tests::{on_each_kind, wait};
 
 const HEADLESS: [(&str, &str); 3] = [("appendonly", "yes"), ("appendfsync", "always"), ("aof-use-rdb-preamble", "no")];
+
+/// Of instance 1, as a primary.
+fn options() -> ServerOptions {
+    HEADLESS.iter().fold(ServerOptions::instance(1), |all, (name, value)| all.config(name, value))
+}
 
 fn rewrite(client: &mut Client) {
     client.ok("BGREWRITEAOF");
@@ -46,6 +52,52 @@ on_each_kind! {
         write(&pair, "third");
         pair.agree();
         assert_eq!(pair.one.client().text("GET count"), "40");
+    }
+
+    /// A replica turns it on, too, before it makes a file of what its primary sends it. So it keeps its history when it is promoted, and killed.
+    fn a_replica_turns_the_option_on(kind) {
+        let mut pair = Pair::start(kind, 1, &HEADLESS);
+        write(&pair, "before");
+        pair.agree();
+        pair.one.grow();
+        let is_written = |pair: &Pair| {
+            let info = pair.one.nodes[1].client().text("INFO persistence");
+            info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+        };
+        wait::eventually("the replica has a file", || is_written(&pair));
+        write(&pair, "first");
+        pair.agree();
+        pair.one.nodes[0].kill();
+        pair.one.nodes[1].client().ok("REPLICAOF NO ONE");
+        write(&pair, "second");
+        wait::eventually("it is a primary", || pair.one.primary().port() == pair.one.nodes[1].port());
+        pair.one.nodes.remove(0);
+        pair.restart_agents();
+        pair.agree();
+        pair.one.nodes[0].restart_with(options());
+        write(&pair, "third");
+        pair.agree();
+        assert_eq!(pair.one.client().text("GET count"), "40");
+    }
+
+    /// Without an append-only file at the start, and with one from then on: the server forks for that at once.
+    fn a_file_that_is_asked_for_later_has_the_state(kind) {
+        let mut pair = Pair::start(kind, 1, &HEADLESS[2..]);
+        write(&pair, "first");
+        pair.agree();
+        for line in ["CONFIG SET appendfsync always", "CONFIG SET appendonly yes"] {
+            pair.one.client().ok(line);
+        }
+        wait::eventually("the file is written", || {
+            let info = pair.one.client().text("INFO persistence");
+            info.contains("aof_enabled:1") && info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+        });
+        write(&pair, "second");
+        pair.agree();
+        pair.one.nodes[0].restart_with(options());
+        write(&pair, "third");
+        pair.agree();
+        assert_eq!(pair.one.client().text("GET count"), "30");
     }
 
     /// Turned off at run time, and rewritten: the file has lost the state. The server warns before and after, keeps its data, and is not taken

@@ -12,9 +12,10 @@ fn has_head(context: &Context) -> bool {
     value != Some(b"no")
 }
 
-/// At the start as a primary or a replica: turns the option on if need be.
+/// Turns the option on if need be: when the module is loaded, since a replica soon makes a file of what its primary sends it; also where there is no such
+/// file yet, since the server forks at once when there is to be one. And when a reign begins.
 pub fn require(context: &Context) {
-    if !context.flags().has_aof() || has_head(context) {
+    if has_head(context) {
         return;
     }
     let words = [&b"SET"[..], OPTION, b"yes"].map(OwnedText::new);

@@ -14,7 +14,7 @@
 //! | `touch` | adds that change nothing, but mean an add |
 //! | `role`, `replication`, `heartbeat`, `log`, `aof` | when to capture, who must hear of it, what runs by the clock, replicas, the append-only file |
 
-mod aof;
+pub mod aof;
 mod arguments;
 mod call;
 mod catalogue;
