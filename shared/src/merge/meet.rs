@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::Rules;
 use crate::clock::VectorClock;
 use crate::dot::Dot;
-use crate::effect::Path;
+use crate::effect::{Kind, Path};
 use crate::metadata::{Base, KeyMeta, KindMeta, PathMeta, Payload, TtlMeta, path_of};
 
 /// What one side had applied and counted as stable when its state was taken.
@@ -94,25 +94,26 @@ impl Meeting<'_> {
         for KindMeta { kind, paths } in &target.kinds {
             for (element, at_target) in paths.iter() {
                 let path = path_of(*kind, element);
-                keep(path, self.path(source.path(path).unwrap_or(&nothing), at_target));
+                keep(path, self.path(*kind, source.path(path).unwrap_or(&nothing), at_target));
             }
         }
         for KindMeta { kind, paths } in &source.kinds {
             let only_there = |(element, _): &(&[u8], _)| target.path(path_of(*kind, element)).is_none();
             for (element, at_source) in paths.iter().filter(only_there) {
-                keep(path_of(*kind, element), self.path(at_source, &nothing));
+                keep(path_of(*kind, element), self.path(*kind, at_source, &nothing));
             }
         }
         merged
     }
 
-    fn path(&self, source: &PathMeta, target: &PathMeta) -> PathMeta {
+    fn path(&self, kind: Kind, source: &PathMeta, target: &PathMeta) -> PathMeta {
         let pruned = PathMeta::default();
         // It is here by chance: a replica may have pruned it (I-12).
         let target = if target.is_acknowledged_by_all(self.target.stable) { &pruned } else { target };
         let (at_source, at_target): (Dots, Dots) = (source.dots().copied().collect(), target.dots().copied().collect());
         let bases = (base(source), base(target));
-        let keep = match self.base(bases.0.is_some(), bases.1.is_some(), &at_source, &at_target) {
+        let is_supposed = self.is_supposed(target, bases.1);
+        let keep = match self.base(bases.0.is_some(), bases.1.is_some() && !is_supposed, &at_source, &at_target) {
             Keep::Either if self.have_both_removed(bases) => Keep::Neither,
             // Then they are the same, unless an increment here has supposed an entry where one had been removed: that one is 0. Who came back
             // from an old state has not removed what it does not know.
@@ -134,7 +135,7 @@ impl Meeting<'_> {
         let at_target_only = |dot: &Dot| keep == Keep::Source && bases.1.is_some() && dot.is_in(self.target.stable);
         let at_source_only = |dot: &Dot| keep == Keep::Target && bases.0.is_some() && dot.is_in(self.source.stable);
         let is_news = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock);
-        let comes_whole = self.comes_whole(source, keep, is_news);
+        let comes_whole = is_supposed || (may_be_number(kind, source) && self.comes_whole(source, keep, is_news));
         let from_source =
             |dot: &Dot| is_news(dot) || at_target_only(dot) || (comes_whole && dot.is_in(self.source.stable));
         let from_target =
@@ -177,18 +178,26 @@ impl Meeting<'_> {
             && self.source.clock.covers(self.target.stable)
     }
 
-    /// Whether what is stable at the source of a counter comes as a whole, also what the target has removed of it: the source, or its replica, has folded
+    /// Whether an entry of 0 at the target may be but supposed, by an increment of who came back from an old state and has removed what it still had: it stands for
+    /// nothing then, and what is stable at the source comes as a whole. If it is a sum after all, or was written, nothing is missed without it: what it is made of is
+    /// stable at the source, too.
+    fn is_supposed(&self, target: &PathMeta, base: Option<&Payload>) -> bool {
+        base.is_some_and(is_zero)
+            && !target.increments().is_empty()
+            && !self.target.clock.covers(self.source.stable)
+            && self.source.stable.covers(self.target.stable)
+    }
+
+    /// Whether what is stable at the source of what may be a number comes as a whole, also what the target has removed of it: the source, or its replica, has folded
     /// that by now, or will (I-12), and the sums of the two sides would differ as if each had removed the other's.
     ///
     /// So it is where the target has not seen all that is stable there. It came back from an old state: others do not count what is stable as seen by what it
     /// removes, either (2.2 rule 5). Who removes something in the middle of a sync has seen all of that (`Shard::takes_writes`), and so has who lost nothing.
+    /// What it has written instead shows beside that until the source has answered, which tells by those dots that it had not seen them (`Shard::is_news_of_the_past`).
     fn comes_whole(&self, source: &PathMeta, keep: Keep, is_news: impl Fn(&Dot) -> bool) -> bool {
         let has_part =
             || keep == Keep::Source || source.dots().any(|dot| dot.is_in(self.source.stable) && is_news(dot));
-        !source.increments().is_empty()
-            && keep != Keep::Target
-            && !self.target.clock.covers(self.source.stable)
-            && has_part()
+        keep != Keep::Target && !self.target.clock.covers(self.source.stable) && has_part()
     }
 
     /// Is there something that the target counts as stable and the source had not seen, and not the other way round?
@@ -239,6 +248,15 @@ pub(super) fn whole_number(payload: &Payload) -> Option<i64> {
         Payload::Score(score) => (score.fract() == 0.0 && score.abs() < EXACT_MAX).then_some(*score as i64),
         other => std::str::from_utf8(other.text()?).ok()?.parse().ok(),
     }
+}
+
+/// Whether an entry that is made of this may be a number, and so be compared as one (`Meeting::have_both_removed`).
+fn may_be_number(kind: Kind, meta: &PathMeta) -> bool {
+    let is_number = |payload: &Payload| whole_number(payload).is_some();
+    let has_number = || meta.assigns.iter().any(|assigned| assigned.payload.as_ref().is_some_and(is_number));
+    let is_changed = !meta.increments().is_empty() || meta.patches().is_some();
+    // What wins of a list element is never pruned (rule L8).
+    kind != Kind::List && (is_changed || has_number())
 }
 
 /// The TTL without a dot, if there is one to speak of: also that there is none.

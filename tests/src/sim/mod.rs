@@ -53,6 +53,8 @@ mod taken_cases;
 mod torn_cases;
 #[cfg(test)]
 mod ttl_cases;
+#[cfg(test)]
+mod whole_cases;
 pub mod world;
 
 pub use plan::Plan;
