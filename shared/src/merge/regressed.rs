@@ -2,7 +2,7 @@
 //!
 //! What is asserted again is decided by S, not by what happens to be pruned: a replica prunes at other times than its primary (I-12).
 
-use super::meet::{Dots, whole_number};
+use super::meet::Dots;
 use super::stream::{LAST, is_entry, removes_entry_of, touches};
 use super::{Author, Element, KeyRef, Merge, view};
 use crate::clock::VectorClock;
@@ -10,7 +10,7 @@ use crate::dot::Dot;
 use crate::effect::{Effect, FlushScope, Kind, Op, Path, StreamOp, TtlNote, UnixMs, Value};
 use crate::hyperloglog::{HEADER, is_claimed};
 use crate::keyspace::Keyspace;
-use crate::metadata::{Class, KeyMeta, KindMeta, PathMeta, Payload, Top, TtlMeta};
+use crate::metadata::{Class, KeyMeta, KindMeta, PathMeta, Payload, Top, TtlDot, TtlMeta};
 use crate::origin::Origins;
 use crate::stream::{Part, PartName, StreamId, entry_id};
 
@@ -221,7 +221,8 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 
     /// What is stable here of a whole key, when a snapshot of an instance that came back from an old state has news of it. Of what was
-    /// `stable_there`, and is not known here, that may have more in its entries without dots: none of them would show below what is asserted.
+    /// `stable_there`, and is not known here, that may have more in its entries without dots: none of them would show below what is asserted, so
+    /// they are taken into it.
     pub fn key_at_risk(
         &mut self,
         key: KeyRef<'_>,
@@ -241,6 +242,7 @@ impl<K: Keyspace> Merge<'_, K> {
                 let whole = both.and_then(|both| with_entry(both, path.kind(), (there, stable), self.origins));
                 element.payload = whole.unwrap_or_else(|| element.payload.clone());
             }
+            found.ttl = found.ttl.map(|ttl| with_time((&theirs.ttl, &ours.ttl), (there, stable)).unwrap_or(ttl));
         }
         let is_list = self.keyspace.kind(key.db, key.name) == Some(Kind::List);
         let lone = || AtRisk::nothing_of(key.db, key.name.into());
@@ -273,10 +275,7 @@ impl<K: Keyspace> Merge<'_, K> {
     /// What is stable here of a path of which `theirs`, a snapshot of an instance that has seen all that is stable here, has a part. Whoever removed the rest
     /// had not seen that part: it came back from an old state, for else its report would not count here (rule 3).
     pub fn torn_at_risk(&mut self, key: KeyRef<'_>, theirs: &KeyMeta, stable: &VectorClock) -> Option<AtRisk> {
-        // A base of 0 may be but supposed, by who has incremented what was removed.
-        let has_base =
-            |meta: &PathMeta| meta.has_base() && meta.payload(Top::Base).and_then(Payload::text) != Some(b"0");
-        let may_be_torn = |meta: &PathMeta| !has_base(meta) && meta.dots().any(|dot| dot.is_in(stable));
+        let may_be_torn = |meta: &PathMeta| !has_sure_base(meta) && meta.dots().any(|dot| dot.is_in(stable));
         let is_plain = |kind: &&KindMeta| kind.kind != Kind::List;
         if !theirs.kinds.iter().filter(is_plain).any(|kind| kind.paths.any(may_be_torn)) {
             return None;
@@ -288,7 +287,7 @@ impl<K: Keyspace> Merge<'_, K> {
             else {
                 return false;
             };
-            if !has_base(ours) {
+            if !has_sure_base(ours) {
                 // What was overwritten here, and the source has not seen that, is not torn there.
                 let of_theirs: Vec<&Dot> = theirs.dots().collect();
                 return ours.dots().any(|dot| dot.is_in(stable) && !of_theirs.contains(&dot));
@@ -372,8 +371,8 @@ impl<K: Keyspace> Merge<'_, K> {
     }
 }
 
-/// A path as it shows here, above the entry without a dot that `theirs` has, of who has seen all that is stable here: what is that here has dots there. `None` where
-/// that is no more, or something was removed.
+/// What a path shows above the entry without a dot that `theirs` has, of who has seen all that is stable here: each of these writes has a dot there, is in that entry, or was
+/// overwritten or removed by who had seen it. So that entry is not older than what shows here. `None` if there is none.
 fn with_entry(
     (theirs, ours): (&PathMeta, &PathMeta),
     kind: Kind,
@@ -383,24 +382,29 @@ fn with_entry(
     let is_stable = |dot: &Dot| dot.is_in(stable);
     // What an assertion here has taken up would count twice.
     let is_settled = ours.assigns.iter().all(|assigned| is_stable(&assigned.dot));
-    if !theirs.has_base() || !is_settled || !matches!(kind, Kind::String | Kind::Hash | Kind::SortedSet) {
+    // Elements of lists keep their dots; of parts of streams the highest shows, or what was not handed out yet.
+    if !has_sure_base(theirs) || !is_settled || matches!(kind, Kind::List | Kind::Stream) {
         return None;
     }
-    let mut with_dots = PathMeta::default();
-    with_dots.take_dots(theirs, is_stable);
     let mut whole = theirs.part(is_stable);
-    let [dots, here, all] = [&with_dots, &ours.part(is_stable), &whole].map(|meta| view::view(meta, kind, origins));
-    let (dots, here, all) = (dots?, here?, all?);
-    // What is in that entry may be here in part.
-    let numbers = [&dots, &here, &all].map(whole_number);
-    let is_between = || matches!(numbers, [Some(dots), Some(here), Some(all)] if dots <= here && here <= all);
-    if here == all || (dots != here && !is_between()) {
-        return None;
-    }
     let of_theirs: Dots = theirs.dots().copied().collect();
-    let is_in_entry = |dot: &Dot| dot.is_in(there) && !of_theirs.contains(dot);
-    whole.take_dots(ours, |dot| !is_stable(dot) && !is_in_entry(dot));
+    whole.take_dots(ours, |dot| !is_stable(dot) && (!dot.is_in(there) || of_theirs.contains(dot)));
     view::view(&whole, kind, origins)
+}
+
+/// The same of a TTL. That there is none has no time, so nobody can tell whether that is newer.
+fn with_time((theirs, ours): (&TtlMeta, &TtlMeta), (there, stable): (&VectorClock, &VectorClock)) -> Option<StableTtl> {
+    let is_stable = |dot: &Dot| dot.is_in(stable);
+    let mut whole = TtlMeta { base: Some(theirs.base?), ..TtlMeta::default() };
+    whole.dots.extend(theirs.dots.iter().filter(|ttl| is_stable(&ttl.dot)).copied());
+    let is_in_base = |ttl: &TtlDot| ttl.dot.is_in(there) && !theirs.dots.iter().any(|of| of.dot == ttl.dot);
+    whole.dots.extend(ours.dots.iter().filter(|ttl| !is_stable(&ttl.dot) && !is_in_base(ttl)).copied());
+    Some(whole.view().map_or(StableTtl::Persistent, StableTtl::At))
+}
+
+/// Whether there is an entry without a dot. One of 0 may be but supposed, by who has incremented what was removed.
+fn has_sure_base(meta: &PathMeta) -> bool {
+    meta.has_base() && meta.payload(Top::Base).and_then(Payload::text) != Some(b"0")
 }
 
 /// Whether something of an element is stable: without a dot, or with one in S.

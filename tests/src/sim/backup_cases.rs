@@ -167,66 +167,126 @@ fn who_lacks_what_it_has_reported_catches_up_before_it_takes_writes() {
 /// the entry below that would not show any more.
 #[test]
 fn what_only_an_old_snapshot_has_is_in_what_is_asserted_against_its_news() -> Check {
-    // Folded where it is asserted, or not; and with a part of the counter that nobody has lost.
-    for (prunes, kept) in [(false, 0), (true, 0), (false, 1000), (true, 1000)] {
-        old_snapshot_with_an_entry(prunes, kept).map_err(|error| format!("{prunes}, {kept}: {error}"))?;
+    // What nobody has lost, what only the file has without a dot, and what is added when that is lost: rising or falling.
+    for (kept, lost, more) in
+        [(0, 17, [5, 5]), (1000, 17, [5, 5]), (1000, -17, [5, 5]), (1000, -17, [-5, -5]), (1000, 17, [5, -7])]
+    {
+        let add = |by: i64| Command::HIncrBy("f".into(), by);
+        let before: Vec<Command> = (kept > 0).then(|| add(kept)).into_iter().collect();
+        let all = (kept + lost + 20 + more[0] + more[1]).to_string();
+        old_snapshot_with_an_entry(&before, &[add(lost)], &more.map(add), &|world, at| {
+            shows_field(world, at, "f", &all)
+        })
+        .map_err(|error| format!("{kept}, {lost}, {more:?}: {error}"))?;
     }
     Ok(())
 }
 
-fn old_snapshot_with_an_entry(prunes: bool, kept: i64) -> Check {
-    let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
-    let mut world = World::new(&plan, false);
-    let add = |by: i64| Command::HIncrBy("f".into(), by);
-    world.command(A, "h", Command::HSet("other".into(), "1".into()))?;
-    if kept > 0 {
-        world.command(A, "h", add(kept))?;
+/// The same of other paths of that key: what the file has of them is newer than what the others have, and nobody has a dot of it.
+#[test]
+fn what_only_an_old_snapshot_has_of_another_field_is_not_hidden_by_what_is_asserted() -> Check {
+    let (text, add) = (|text: &str| Command::HSet("t".into(), text.into()), |by| Command::HIncrBy("f".into(), by));
+    let shows = |world: &mut World, at: usize| {
+        shows_field(world, at, "t", "new")?;
+        shows_field(world, at, "f", "30")
+    };
+    old_snapshot_with_an_entry(&[text("old")], &[text("new")], &[5, 5].map(add), &shows)?;
+    // What was written when that was lost is newer.
+    let shows_newest = |world: &mut World, at: usize| shows_field(world, at, "t", "newest");
+    old_snapshot_with_an_entry(&[text("old")], &[text("new")], &[text("newest"), add(5)], &shows_newest)?;
+    let count = |by| Command::HIncrBy("n".into(), by);
+    let shows = |world: &mut World, at: usize| {
+        shows_field(world, at, "n", "1017")?;
+        shows_field(world, at, "f", "30")
+    };
+    old_snapshot_with_an_entry(&[count(1000)], &[count(17)], &[5, 5].map(add), &shows)
+}
+
+/// The same of the TTL: one that only the file has, where the others have none, or another one.
+#[test]
+fn a_ttl_that_only_an_old_snapshot_has_is_not_hidden_by_what_is_asserted() -> Check {
+    let far = 10_000_000_000_000;
+    for before in [None, Some(far + 5000)] {
+        let add = |by| Command::HIncrBy("f".into(), by);
+        let shows = |world: &mut World, at: usize| match world.instances[at].keyspace.expire_at(0, b"h") {
+            Some(expires) if expires == far => shows_field(world, at, "f", "30"),
+            expires => Err(format!("{} expires at {expires:?}", at + 1)),
+        };
+        let before: Vec<Command> = before.map(Command::ExpireAt).into_iter().collect();
+        old_snapshot_with_an_entry(&before, &[Command::ExpireAt(far)], &[5, 5].map(add), &shows)
+            .map_err(|error| format!("{before:?}: {error}"))?;
     }
-    world.settle()?;
-    let backups = [A, B, C].map(|instance| world.instances[instance].logged());
-    world.command(B, "h", add(17))?;
-    world.settle()?;
-    world.command(B, "h", add(20))?;
-    world.pull(B, A)?;
-    world.fail_over(C, backups[C])?;
-    let link = world.link(A, C);
-    assert!(world.copy_snapshot(link));
-    world.fail_over(A, backups[A])?;
-    world.fail_over(B, backups[B])?;
-    for instance in [A, B] {
-        world.command(instance, "h", add(5))?;
+    Ok(())
+}
+
+fn shows_field(world: &mut World, at: usize, field: &str, value: &str) -> Check {
+    let shown = world.instances[at].keyspace.field(0, b"h", field.as_bytes());
+    let shown = shown.map(|text| String::from_utf8_lossy(&text).into_owned());
+    if shown.as_deref() == Some(value) {
+        Ok(())
+    } else {
+        Err(format!("{} shows {shown:?} in {field}, not {value}", at + 1))
     }
-    for _ in 0..2 {
-        for (source, target) in [(A, B), (B, A), (C, A), (C, B), (A, C), (B, C)] {
-            world.pull(source, target)?;
+}
+
+/// Of a hash: what all have, what only the file has without dots (and 20 of a counter with one), and what A and B, who lost that, write instead.
+fn old_snapshot_with_an_entry(
+    before: &[Command],
+    lost: &[Command],
+    after: &[Command; 2],
+    shows: &dyn Fn(&mut World, usize) -> Check,
+) -> Check {
+    // Folded where it is asserted, or not.
+    for prunes in [false, true] {
+        let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+        let mut world = World::new(&plan, false);
+        let write = |world: &mut World, at, commands: &[Command]| {
+            commands.iter().try_for_each(|command| world.command(at, "h", command.clone()).map(drop))
+        };
+        write(&mut world, A, &[Command::HSet("other".into(), "1".into())])?;
+        write(&mut world, A, before)?;
+        world.settle()?;
+        let backups = [A, B, C].map(|instance| world.instances[instance].logged());
+        write(&mut world, B, lost)?;
+        world.settle()?;
+        write(&mut world, B, &[Command::HIncrBy("f".into(), 20)])?;
+        world.pull(B, A)?;
+        world.fail_over(C, backups[C])?;
+        let link = world.link(A, C);
+        assert!(world.copy_snapshot(link));
+        world.fail_over(A, backups[A])?;
+        world.fail_over(B, backups[B])?;
+        for (at, command) in [A, B].into_iter().zip(after) {
+            write(&mut world, at, std::slice::from_ref(command))?;
         }
-    }
-    // C hears no report.
-    for (from, to) in [(A, B), (B, A), (C, A), (C, B)] {
-        world.tell(from, to)?;
-    }
-    for instance in [A, B].into_iter().filter(|_| prunes) {
-        world.prune(instance, usize::MAX)?;
-    }
-    world.step_sync(C, usize::MAX)?;
-    let all = (kept + 47).to_string();
-    let shown = |world: &mut World, at: usize| world.instances[at].keyspace.field(0, b"h", b"f");
-    assert_eq!(shown(&mut world, C).as_deref(), Some(all.as_bytes()));
-    for target in [A, B] {
-        // What C asserts against theirs is older.
-        world.instances[target].skew_ms = 1000;
-        world.sync(C, target)?;
-        assert_eq!(world.instances[target].shard.counters().reasserted, 1);
-    }
-    for source in [A, B] {
-        world.pull(source, C)?;
-    }
-    world.heal()?;
-    for at in [A, B, C] {
-        let shown = shown(&mut world, at).map(|text| String::from_utf8_lossy(&text).into_owned());
-        if shown.as_deref() != Some(&*all) {
-            return Err(format!("{} shows {shown:?}, not {all}", at + 1));
+        for _ in 0..2 {
+            for (source, target) in [(A, B), (B, A), (C, A), (C, B), (A, C), (B, C)] {
+                world.pull(source, target)?;
+            }
         }
+        // C hears no report.
+        for (from, to) in [(A, B), (B, A), (C, A), (C, B)] {
+            world.tell(from, to)?;
+        }
+        for instance in [A, B].into_iter().filter(|_| prunes) {
+            world.prune(instance, usize::MAX)?;
+        }
+        world.step_sync(C, usize::MAX)?;
+        shows(&mut world, C)?;
+        for target in [A, B] {
+            // What C asserts against theirs is older.
+            world.instances[target].skew_ms = 1000;
+            world.sync(C, target)?;
+            assert_eq!(world.instances[target].shard.counters().reasserted, 1);
+        }
+        for source in [A, B] {
+            world.pull(source, C)?;
+        }
+        world.heal()?;
+        [A, B, C]
+            .into_iter()
+            .try_for_each(|at| shows(&mut world, at))
+            .map_err(|error| format!("{prunes}, healed: {error}"))?;
     }
     Ok(())
 }
