@@ -1,6 +1,7 @@
 //! The merge: what an effect does to the live dots, and what the live dots show in the dataset (DESIGN 2).
 
 mod flush;
+mod hidden;
 mod list;
 mod list_whole;
 mod local;

@@ -99,8 +99,9 @@ impl<K: Keyspace> Merge<'_, K> {
     /// What is stable here and would be removed by a regressed effect at those who still have its dots, or who count it as seen.
     /// The receiver authors it anew, flagged, *before* it applies the effect: so the new dots are concurrent to it, stay, and
     /// rank below everything newer.
-    pub fn at_risk(&mut self, effect: &Effect<'_>, author: Author, stable: &VectorClock) -> Vec<AtRisk> {
+    pub fn at_risk(&mut self, effect: &Effect<'_>, dot: &Dot, seen: &VectorClock, stable: &VectorClock) -> Vec<AtRisk> {
         let key = KeyRef { db: effect.db, name: effect.key };
+        let author = self.author(dot);
         let ttl = TtlChange::of(effect);
         let removed = match effect.op {
             Op::ListRemove { ranges } => self.names_in(key, ranges, author),
@@ -154,11 +155,16 @@ impl<K: Keyspace> Merge<'_, K> {
         let uncovers = matches!(effect.op, Op::ListRemove { .. } | Op::Clear { .. })
             || brings(effect.op).is_some_and(|kind| kind != Kind::List);
         let is_list = uncovers && self.keyspace.kind(key.db, key.name) == Some(Kind::List);
-        if found.is_empty() && (is_list || !acked.is_empty() || !gone.is_empty()) {
+        let hidden = match effect.op {
+            Op::Assign { path, reasserted: true, .. } => self.hidden(key, path, dot, (seen, stable)),
+            _ => None,
+        };
+        if found.is_empty() && (is_list || !acked.is_empty() || !gone.is_empty() || hidden.is_some()) {
             found.push(AtRisk::nothing_of(key.db, key.name.into()));
         }
         if let Some(of_key) = found.first_mut() {
             of_key.elements.extend(acked);
+            of_key.elements.extend(hidden);
             of_key.gone = gone;
             of_key.is_list |= is_list;
         }
@@ -227,6 +233,7 @@ impl<K: Keyspace> Merge<'_, K> {
         &mut self,
         key: KeyRef<'_>,
         theirs: &KeyMeta,
+        seen: &VectorClock,
         stable: &VectorClock,
         stable_there: Option<&VectorClock>,
     ) -> Option<AtRisk> {
@@ -245,8 +252,11 @@ impl<K: Keyspace> Merge<'_, K> {
             found.ttl = found.ttl.map(|ttl| with_time((&theirs.ttl, &ours.ttl), (there, stable)).unwrap_or(ttl));
         }
         let is_list = self.keyspace.kind(key.db, key.name) == Some(Kind::List);
+        let hidden = self.all_hidden(key, theirs, (seen, stable));
         let lone = || AtRisk::nothing_of(key.db, key.name.into());
-        found.or_else(|| is_list.then(lone)).map(|key| AtRisk { is_list, ..key })
+        let mut found = found.or_else(|| (is_list || !hidden.is_empty()).then(lone))?;
+        found.elements.extend(hidden);
+        Some(AtRisk { is_list, ..found })
     }
 
     /// What is stable here of a key and not the same in `theirs`, a snapshot of an instance that came back from an old state and has no news of it.
@@ -408,7 +418,7 @@ fn has_sure_base(meta: &PathMeta) -> bool {
 }
 
 /// Whether something of an element is stable: without a dot, or with one in S.
-fn has_stable(meta: Option<&PathMeta>, stable: &VectorClock) -> bool {
+pub(super) fn has_stable(meta: Option<&PathMeta>, stable: &VectorClock) -> bool {
     meta.is_none_or(|m| m.is_empty() || m.has_base() || m.dots().any(|dot| dot.is_in(stable)))
 }
 

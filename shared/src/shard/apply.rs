@@ -336,6 +336,8 @@ impl Shard {
             };
             if !at_risk.is_empty() {
                 self.close_record(record, batch, batch.from);
+                // If the group asserts something itself, its author knew less: that must not hide this, whatever the clocks say.
+                self.hlc.observe(group.ts);
                 self.reassert_at_risk(&at_risk, keyspace, now_ms);
             }
         }

@@ -22,9 +22,8 @@ impl Shard {
     /// What a regressed effect endangers.
     pub(super) fn at_risk<K: Keyspace>(&mut self, effect: &Effect<'_>, dot: Dot, keyspace: &mut K) -> Vec<AtRisk> {
         let stable = self.stability.stable().clone();
-        let mut merge = self.merge(keyspace);
-        let author = merge.author(&dot);
-        merge.at_risk(effect, author, &stable)
+        let seen = self.streams.get(dot.origin.index()).map(|stream| stream.clock.clone()).unwrap_or_default();
+        self.merge(keyspace).at_risk(effect, &dot, &seen, &stable)
     }
 
     /// 2.2 rule 5: gives new, flagged dots to stable elements that a regressed effect is about to remove elsewhere.

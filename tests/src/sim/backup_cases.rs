@@ -290,3 +290,65 @@ fn old_snapshot_with_an_entry(
     }
     Ok(())
 }
+
+/// Seed 30600014424: two sites come back, one of them further. Against what that one writes the other asserts what it has, and lacks what is stable elsewhere. That is asserted in turn, and
+/// shows, whatever the clocks say: nobody has dots of all that is in it, so nobody could write that again.
+#[test]
+fn what_is_asserted_against_an_assertion_that_knew_less_shows() -> Check {
+    for heard in [Heard::Nothing, Heard::Write, Heard::Snapshot, Heard::WriteAndSnapshot] {
+        for skew_ms in [-1000, 1000] {
+            assertion_that_knew_less(heard, skew_ms).map_err(|error| format!("{heard:?}, {skew_ms}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What A hears of before the effects of C come: of what B wrote, so that it has asserted everything against that already, or a snapshot of C.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Heard {
+    Nothing,
+    Write,
+    Snapshot,
+    WriteAndSnapshot,
+}
+
+fn assertion_that_knew_less(heard: Heard, skew_ms: i64) -> Check {
+    let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+    let mut world = World::new(&plan, false);
+    let add = |by: i64| Command::HIncrBy("f".into(), by);
+    let mut backups = [0; 3];
+    for (lost, by, text) in [(B, 1, "oldest"), (C, 2, "older"), (A, 4, "newest")] {
+        world.command(A, "h", add(by))?;
+        world.command(A, "h", Command::HSet("g".into(), text.into()))?;
+        world.settle()?;
+        backups[lost] = world.instances[lost].logged();
+    }
+    for site in [B, C] {
+        world.fail_over(site, backups[site])?;
+        // That it came back.
+        world.pull(site, A)?;
+    }
+    world.instances[C].skew_ms = skew_ms;
+    world.command(C, "h", add(8))?;
+    for field in ["f", "g"] {
+        world.command(B, "h", Command::HDel(field.into()))?;
+    }
+    if matches!(heard, Heard::Write | Heard::WriteAndSnapshot) {
+        world.pull(B, A)?;
+    }
+    world.pull(B, C)?;
+    if matches!(heard, Heard::Snapshot | Heard::WriteAndSnapshot) {
+        world.sync(C, A)?;
+    }
+    world.pull(C, A)?;
+    world.heal()?;
+    for at in [A, B, C] {
+        let keyspace = &mut world.instances[at].keyspace;
+        let mut shown = |field: &[u8]| keyspace.field(0, b"h", field).unwrap_or_default();
+        let shown = [shown(b"f"), shown(b"g")].map(|text| String::from_utf8_lossy(&text).into_owned());
+        if shown != ["15", "newest"] {
+            return Err(format!("{} shows {shown:?}", at + 1));
+        }
+    }
+    Ok(())
+}
