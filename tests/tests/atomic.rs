@@ -174,6 +174,31 @@ fn what_goes_to_another_database_is_the_same_at_a_replica_and_out_of_a_file() {
     }
 }
 
+/// Found by chaos (seed 903): the file of a replica of Valkey 8.1 has `SELECT 2` in front of `COPY a b DB 2`: who comes back from it has copied or moved
+/// nothing, and differs for good once it is a primary.
+#[test]
+fn what_goes_to_another_database_is_the_same_out_of_a_replicas_file() {
+    for kind in ServerKind::ALL {
+        let options = || ServerOptions::instance(1).config("appendonly", "yes").config("appendfsync", "always");
+        let primary = Server::start(kind, options());
+        let mut replica = primary.replica(options());
+        let mut there = replica.client();
+        wait::eventually("the replica has begun its file", || {
+            let info = there.text("INFO persistence");
+            info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+        });
+        let mut client = primary.client();
+        for line in ["SELECT 1", "SET a 1", "COPY a b DB 2 REPLACE", "SET m 1", "MOVE m 2", "SET z 1"] {
+            client.ok(line);
+        }
+        let written = dataset::digest(&mut client);
+        wait::eventually("the replica has the same", || dataset::digest(&mut there) == written);
+        replica.kill();
+        replica.restart_with(options());
+        assert_eq!(dataset::digest(&mut replica.client()), written, "{kind}, out of the file of a replica");
+    }
+}
+
 /// Found by torture: Redis 8.2 tells neither its replicas nor its file of a new vector of an element that is there, but all other sites have it.
 #[test]
 fn a_new_vector_of_an_element_is_the_same_at_a_replica_and_out_of_a_file() {

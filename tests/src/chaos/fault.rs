@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use super::figures::Logged;
 use super::history::History;
 use super::link::Mode;
 use super::sample::Sample;
@@ -16,6 +18,12 @@ use crate::server::Server;
 
 /// How a hand-over ends that was none.
 const GIVEN_UP: &str = "given up by the server";
+/// How long a snapshot that is asked for is waited for.
+const SNAPSHOT_WITHIN: Duration = Duration::from_secs(2);
+/// How long a server may take to tell that its child is dead.
+const TOLD_WITHIN: Duration = Duration::from_millis(500);
+/// Children of small data do not live long.
+const LOOK_EVERY: Duration = Duration::from_micros(500);
 /// A server that takes longer to say what it has is not asked.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -36,6 +44,8 @@ pub enum Fault {
     Slow,
     /// Children of a server are killed: snapshots, AOF rewrites, saves.
     KillChild,
+    /// A full sync is asked for, and the child that writes its snapshot is killed.
+    KillSnapshot,
     /// A save or an AOF rewrite begins.
     Save,
     /// A full sync is asked for by hand.
@@ -54,7 +64,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them, with their names.
-    pub const ALL: [(&'static str, Self); 14] = [
+    pub const ALL: [(&'static str, Self); 15] = [
         ("kill-agent", Self::KillAgent),
         ("pause-agent", Self::PauseAgent),
         ("pause-server", Self::PauseServer),
@@ -62,6 +72,7 @@ impl Fault {
         ("hang", Self::Hang),
         ("slow", Self::Slow),
         ("kill-child", Self::KillChild),
+        ("kill-snapshot", Self::KillSnapshot),
         ("save", Self::Save),
         ("resync", Self::Resync),
         ("kill-replica", Self::KillReplica),
@@ -187,6 +198,7 @@ impl<'a> Patients<'a> {
                 let answer = client.try_cmd(&format!("SYNCER.RESYNC {other}")).ok()?;
                 return Some(format!("{fault} of {instance} from {other}: {}", crate::reply::text(&answer)));
             }
+            Fault::KillSnapshot => return self.kill_snapshot(site, other),
             _ if self.is_ill(site) => return None,
             _ => return self.server(site, fault),
         }
@@ -269,6 +281,28 @@ impl<'a> Patients<'a> {
             _ => return None,
         }
         Some(done)
+    }
+
+    /// Whatever the primary of a site forks next, for this reader, is killed before it is done. Unless it is too fast, or cannot be asked.
+    fn kill_snapshot(&mut self, site: usize, reader: u8) -> Option<String> {
+        let at = self.sites.iter().position(|site| site.instance == reader)?;
+        if self.is_ill(site) || self.is_ill(at) || self.agent_is_paused(at) {
+            return None;
+        }
+        let instance = self.sites[site].instance;
+        let server = self.sites[site].primary();
+        let killed = Logged::of(server).snapshots_killed;
+        let _ = self.sites[at].client()?.try_cmd(&format!("SYNCER.RESYNC {instance}")).ok()?;
+        let end = Instant::now() + SNAPSHOT_WITHIN;
+        while server.process().kill_children() == 0 && Instant::now() < end {
+            thread::sleep(LOOK_EVERY);
+        }
+        // The server says what it was that died, and of what.
+        let is_dead = || Logged::of(server).snapshots_killed > killed;
+        while !is_dead() && Instant::now() < end + TOLD_WITHIN {
+            thread::sleep(LOOK_EVERY * 20);
+        }
+        is_dead().then(|| format!("{} of {instance} for {reader}", Fault::KillSnapshot))
     }
 
     fn kill(&mut self, site: usize, node: usize) {

@@ -9,6 +9,7 @@ use super::order::Order;
 use super::sample::Sample;
 use super::sequence;
 use super::survival::{Least, Loss, Place, Survival};
+use super::value;
 use super::write::{COUNTERS, Deed, LOG_SPAN, WriteId};
 use crate::client::Client;
 use crate::reply;
@@ -59,14 +60,16 @@ pub struct History {
     wrong: Mutex<Vec<String>>,
     /// The round that goes on. Between two all is healed and compared.
     round: AtomicU64,
-    /// What acknowledged writes popped off queues.
+    /// What acknowledged writes took.
     popped: Mutex<Popped>,
     sightings: AtomicU64,
     guarded: AtomicU64,
+    commands: AtomicU64,
+    begun: Instant,
 }
 
-/// By the write that popped; nothing from an empty queue.
-pub(super) type Popped = BTreeMap<WriteId, Option<WriteId>>;
+/// By the write that took something from a queue, set or group: what.
+pub(super) type Popped = BTreeMap<WriteId, Vec<WriteId>>;
 
 /// Which writes survived.
 pub(super) type Survivors = BTreeSet<WriteId>;
@@ -84,6 +87,8 @@ impl History {
             popped: Mutex::default(),
             sightings: AtomicU64::default(),
             guarded: AtomicU64::default(),
+            commands: AtomicU64::default(),
+            begun,
         }
     }
 
@@ -132,9 +137,19 @@ impl History {
         self.round.load(Ordering::SeqCst)
     }
 
-    /// A write was acknowledged that pops: this.
-    pub fn popped(&self, by: WriteId, what: Option<WriteId>) {
+    /// A write was acknowledged that takes something: this.
+    pub fn popped(&self, by: WriteId, what: Vec<WriteId>) {
         lock(&self.popped).insert(by, what);
+    }
+
+    /// So many commands of an acknowledged write were carried out.
+    pub fn wrote(&self, commands: u64) {
+        self.commands.fetch_add(commands, Ordering::Relaxed);
+    }
+
+    /// How many write commands were carried out.
+    pub fn commands(&self) -> u64 {
+        self.commands.load(Ordering::Relaxed)
     }
 
     /// Acknowledged writes.
@@ -164,6 +179,7 @@ impl History {
         check_registers(client, &survivors, &Order::new(&epochs, lossy), &mut wrong);
         let popped = lock(&self.popped).clone();
         sequence::check(client, &survivors, &popped, &mut wrong);
+        value::check(client, &survivors, self.begun.elapsed(), &mut wrong);
         let expiring = client.args(&["KEYS", "tmp:*"]);
         if !reply::items(&expiring).is_empty() {
             wrong.push(format!("keys that should have expired: {}", reply::text(&expiring)));

@@ -3,9 +3,9 @@
 //!
 //! | file | |
 //! |---|---|
-//! | [`mod@write`] | what the writers write: a function of who writes it |
+//! | [`mod@write`], `free` | what the writers write: a function of who writes it |
 //! | [`writer`] | the connections that do |
-//! | [`history`], `sequence`, `order` | what was acknowledged, and what must therefore be there |
+//! | [`history`], `sequence`, `value`, `order` | what was acknowledged, and what must therefore be there |
 //! | [`survival`], [`sample`] | who had what at which moment, and what may be lost of it |
 //! | [`figures`], [`tally`] | what the servers count; what a run did, and must have done |
 //! | [`fault`] | what is done to the sites |
@@ -15,6 +15,7 @@
 pub mod evidence;
 pub mod fault;
 pub mod figures;
+mod free;
 pub mod history;
 pub mod link;
 mod order;
@@ -23,10 +24,12 @@ mod sequence;
 pub mod site;
 pub mod survival;
 pub mod tally;
+mod value;
 pub mod write;
 pub mod writer;
 
 use std::any::Any;
+use std::ops::Add;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,11 +41,12 @@ use crate::server::ServerKind;
 use crate::{reply, wait};
 use evidence::Timeline;
 use fault::{Fault, Patients};
-use figures::Figures;
+use figures::{Figures, Logged};
 use history::History;
 use sample::Sampler;
 use site::{ChaosSite, Durability, SiteOptions};
 use tally::Tally;
+use write::LIBRARIES;
 use writer::Writer;
 
 /// Writers at each site.
@@ -65,7 +69,7 @@ pub struct ChaosOptions {
     pub duration: Duration,
     /// After so long everything is healed and compared, then it goes on.
     pub round: Duration,
-    /// Transactions a second, at all sites together; each has about six effects.
+    /// Transactions a second, at all sites together; each has six to ten write commands.
     pub rate: u32,
     /// The faults to choose from.
     pub faults: Vec<Fault>,
@@ -175,7 +179,8 @@ impl Chaos {
 
     /// Writes and faults for a while, then all is healed and nobody writes.
     fn round(&mut self, duration: Duration, random: &mut fastrand::Rng) {
-        let (stop, end) = (Arc::new(AtomicBool::new(false)), Instant::now() + duration);
+        let (stop, begun) = (Arc::new(AtomicBool::new(false)), Instant::now());
+        let end = begun + duration;
         self.history.next_round();
         let writers = self.start_writers(&stop);
         let sampler = self.start_sampler(&stop);
@@ -196,6 +201,7 @@ impl Chaos {
         for (site, number, writer) in writers {
             self.epochs[site][number] = writer.join().expect("a writer does not panic");
         }
+        self.tally.writing += begun.elapsed();
         sampler.join().expect("a sampler does not panic");
         if let Some(sabotage) = self.options.sabotage {
             sabotage(&mut self.sites[0].primary().client());
@@ -291,7 +297,10 @@ impl Chaos {
                     let mut client = server.client();
                     let role = if node == site.primary { "primary" } else { "replica" };
                     let name = format!("site {} {role} ({})", site.instance, server.kind());
-                    (name, client.text("DEBUG DIGEST"), client.text("SYNCER.DIGEST"))
+                    // No digest of a server is of its libraries.
+                    let libraries = (0..LIBRARIES).map(|name| client.text(&format!("FCALL_RO f{name} 0")));
+                    let libraries = libraries.collect::<Vec<_>>().join(" ");
+                    (name, client.text("DEBUG DIGEST"), format!("{} {libraries}", client.text("SYNCER.DIGEST")))
                 })
             })
             .collect();
@@ -305,7 +314,9 @@ impl Chaos {
         let Self { tally, history, .. } = self;
         (tally.acked, tally.lost) = (history.acked(), lost);
         (tally.sightings, tally.guarded) = (history.sightings(), history.guarded());
-        tally.full_syncs = self.sites.iter().flat_map(|site| &site.nodes).map(figures::full_syncs).sum();
+        tally.commands = history.commands();
+        let logs = self.sites.iter().flat_map(|site| &site.nodes).map(Logged::of);
+        tally.logged = logs.fold(Logged::default(), Logged::add);
         self.timeline.note(&format!("checked: {}", self.tally));
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
     }

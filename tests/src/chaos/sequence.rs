@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::{Popped, Survivors};
-use super::write::{Deed, WriteId};
+use super::write::{Deed, GROUP, WriteId};
 use crate::client::Client;
 use crate::reply;
+use syncer_shared::stream::StreamId;
 
 /// Compares with what the writes that survived have put there.
 pub fn check(client: &mut Client, survivors: &Survivors, popped: &Popped, wrong: &mut Vec<String>) {
@@ -14,7 +15,7 @@ pub fn check(client: &mut Client, survivors: &Survivors, popped: &Popped, wrong:
     for id in survivors {
         match id.deed() {
             Deed::Push(key, _) | Deed::Entry(key) | Deed::Append(key) => all.entry(key).or_default().push(*id),
-            Deed::Queue(key) => queues.entry(key).or_default().push(*id),
+            Deed::Queue(key) | Deed::Pool(key) | Deed::Job(key) => queues.entry(key).or_default().push(*id),
             Deed::Bit(key, offset) => drop(bits.entry(key).or_default().insert(offset)),
             _ => {}
         }
@@ -61,9 +62,32 @@ fn read(client: &mut Client, key: &str, deed: Deed) -> Vec<Option<WriteId>> {
             let text = client.args(&["GET", key]);
             String::from_utf8_lossy(reply::bytes(&text)).split_whitespace().map(str::to_owned).collect()
         }
+        Deed::Pool(_) => reply::text_items(&client.args(&["SMEMBERS", key])),
+        Deed::Job(_) => unacknowledged(client, key),
         _ => reply::text_items(&client.args(&["LRANGE", key, "0", "-1"])),
     };
     texts.iter().map(|text| text.parse().ok()).collect()
+}
+
+/// The entries of a stream that are pending in its group, or still to be delivered: no others may be handed out never again.
+fn unacknowledged(client: &mut Client, key: &str) -> Vec<String> {
+    let groups = client.args(&["XINFO", "GROUPS", key]);
+    let position = reply::items(&groups)
+        .first()
+        .map(|group| reply::text(reply::field(group, "last-delivered-id")))
+        .unwrap_or_default();
+    let pending = client.args(&["XPENDING", key, GROUP, "-", "+", "10000000"]);
+    let pending =
+        reply::items(&pending).iter().filter_map(|entry| StreamId::parse(reply::text_items(entry).first()?.as_bytes()));
+    let (pending, position): (BTreeSet<StreamId>, _) = (pending.collect(), StreamId::parse(position.as_bytes()));
+    let entries = client.args(&["XRANGE", key, "-", "+"]);
+    let is_left = |id: &StreamId| pending.contains(id) || position.is_some_and(|position| *id > position);
+    let entries = reply::items(&entries)
+        .iter()
+        .map(reply::items)
+        .filter_map(|entry| Some((reply::text(entry.first()?), entry.get(1)?)));
+    let left = entries.filter(|(id, _)| StreamId::parse(id.as_bytes()).is_some_and(|id| is_left(&id)));
+    left.filter_map(|(_, fields)| reply::text_items(fields).pop()).collect()
 }
 
 /// Each write once, and those of one connection in their order: from the middle out in a list.
@@ -91,8 +115,8 @@ fn compare(expected: &[WriteId], found: &[Option<WriteId>]) -> Option<String> {
     None
 }
 
-/// What is not there was popped, by a write that survived: pops are at-least-once. Of a write that was not acknowledged nobody knows what it
-/// popped.
+/// What is not there was taken, by a write that survived: taking is at-least-once. Of a write that was not acknowledged nobody knows what it
+/// took.
 fn compare_queue(pushed: &[WriteId], found: &[Option<WriteId>], popped: &Popped) -> Option<String> {
     let wanted: BTreeSet<WriteId> = pushed.iter().copied().collect();
     let there: BTreeSet<WriteId> = found.iter().flatten().copied().collect();
@@ -102,13 +126,13 @@ fn compare_queue(pushed: &[WriteId], found: &[Option<WriteId>], popped: &Popped)
     if let Some(strange) = there.difference(&wanted).next() {
         return Some(format!("has {strange}, which never survived"));
     }
-    let taken: BTreeSet<WriteId> = pushed.iter().filter_map(|by| *popped.get(by)?).collect();
-    let untold = pushed.iter().filter(|by| !popped.contains_key(by)).count();
+    let taken: BTreeSet<WriteId> = pushed.iter().filter_map(|by| popped.get(by)).flatten().copied().collect();
+    let untold: usize = pushed.iter().filter(|by| !popped.contains_key(by)).map(|by| by.deed().takes()).sum();
     let lost: Vec<_> = wanted.iter().filter(|id| !there.contains(id) && !taken.contains(id)).collect();
     let first = lost.first()?;
     (lost.len() > untold).then(|| {
         let more = lost.len() - 1;
-        format!("lacks {first}, which no write popped (and {more} more; {untold} pops were not acknowledged)")
+        format!("lacks {first}, which no write took (and {more} more; writes that were not acknowledged took up to {untold})")
     })
 }
 
@@ -136,12 +160,21 @@ mod tests {
 
     #[test]
     fn what_is_not_in_a_queue_was_popped() {
-        let pushed = [id(0), id(1), id(2)];
-        let popped: Popped = [(id(1), Some(id(0)))].into();
-        assert_eq!(compare_queue(&pushed, &[Some(id(1)), Some(id(2))], &popped), None);
-        assert_eq!(compare_queue(&pushed, &[], &popped), None, "two pops are not acknowledged");
-        let told: Popped = [(id(0), None), (id(1), Some(id(0))), (id(2), None)].into();
-        assert!(compare_queue(&pushed, &[Some(id(2))], &told).is_some());
-        assert!(compare_queue(&pushed, &[Some(id(2)), Some(id(2))], &popped).is_some(), "twice");
+        let of = |is_it: fn(&Deed) -> bool| {
+            (0..2000).map(id).filter(move |id| is_it(&id.deed())).take(3).collect::<Vec<_>>()
+        };
+        for pushed in [of(|deed| matches!(deed, Deed::Queue(_))), of(|deed| matches!(deed, Deed::Pool(_)))] {
+            let [a, b, c] = pushed[..] else { panic!("there are three") };
+            let popped: Popped = [(b, vec![a])].into();
+            assert_eq!(compare_queue(&pushed, &[Some(b), Some(c)], &popped), None);
+            assert_eq!(compare_queue(&pushed, &[], &popped), None, "two pops are not acknowledged");
+            let told: Popped = [(a, vec![]), (b, vec![a]), (c, vec![])].into();
+            assert!(compare_queue(&pushed, &[Some(c)], &told).is_some());
+            assert!(compare_queue(&pushed, &[Some(c), Some(c)], &popped).is_some(), "twice");
+        }
+        let jobs = of(|deed| matches!(deed, Deed::Job(_)));
+        let told: Popped = jobs.iter().map(|id| (*id, vec![])).chain([(jobs[2], vec![jobs[0], jobs[1]])]).collect();
+        assert_eq!(compare_queue(&jobs, &[Some(jobs[2])], &told), None, "one may acknowledge two");
+        assert!(compare_queue(&jobs, &[], &told).is_some(), "skipped: handed out to nobody");
     }
 }

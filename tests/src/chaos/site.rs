@@ -65,6 +65,8 @@ impl SiteOptions {
         let options = ServerOptions::instance(instance)
             .clock_off(self.clocks[node])
             .module_arg("backlog-size", &self.backlog)
+            .module_arg("functions", "on")
+            .module_arg("publish", "all")
             .config("stop-writes-on-bgsave-error", "no");
         match self.durability {
             Durability::None => options,
@@ -108,7 +110,8 @@ impl ChaosSite {
     pub fn write_first_files(&self) {
         if self.options.durability == Durability::Snapshots {
             for node in &self.nodes {
-                node.client().ok("SAVE");
+                // Perhaps the server has begun one itself.
+                wait::eventually("a first file is written", || !reply::is_error(&node.client().cmd("SAVE")));
             }
         }
     }

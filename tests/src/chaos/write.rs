@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::free;
+
 /// How many counters, registers, sets and so on there are: few, so that writers meet.
 pub const COUNTERS: u32 = 20;
 /// See [`COUNTERS`].
@@ -68,6 +70,24 @@ pub enum Deed {
     Bit(String, u64),
     /// Appends the write's name and a space to a string.
     Append(String),
+    /// Pushes the write's name to a list that is cut to its last [`KEPT`].
+    CappedList(String),
+    /// The same with a stream.
+    CappedStream(String),
+    /// Sets a string to the write's name, with a TTL, and changes TTLs of others.
+    Ttl(String, [String; 2]),
+    /// Adds a quarter to a float.
+    Quarter(String),
+    /// Adds the write's name to a HyperLogLog.
+    Sketch(String),
+    /// Adds the write's name to a set; every second takes any one.
+    Pool(String),
+    /// Puts the write's name into the middle of a list; nobody takes it away.
+    Insert(String),
+    /// Adds an entry with the write's name to a stream, has a consumer group deliver some and acknowledges some.
+    Job(String),
+    /// Loads a library whose function answers with the write's name.
+    Library(String),
     /// Whatever else must be the same everywhere in the end.
     Free(Vec<String>),
 }
@@ -98,44 +118,30 @@ impl WriteId {
     pub fn deed(&self) -> Deed {
         let dice = self.dice();
         let pick = |count: u64| (dice >> 8) % count;
-        match dice % 24 {
-            0..3 => Deed::Register(format!("reg:{}", pick(REGISTERS))),
-            3..5 => Deed::Field(format!("hreg:{}", pick(4)), format!("f{}", (dice >> 20) % 20)),
-            5..7 => Deed::Add(format!("add:{}", pick(SETS))),
-            7 => Deed::Expiring,
-            8 => Deed::Free(vec![
-                format!("RPUSH list:{0}:{1} {self}", self.site, pick(4)),
-                format!("LTRIM list:{0}:{1} -50 -1", self.site, pick(4)),
-            ]),
-            9 => Deed::Free(vec![format!("XADD stream:{0}:{1} MAXLEN 50 * f {self}", self.site, pick(2))]),
-            10 => Deed::Free(vec![format!("SET big:{} {}", pick(12), "x".repeat(20_000))]),
-            11 => Deed::Free(vec![format!("DEL big:{} shared:{}", pick(12), (dice >> 20) % 10)]),
-            12 => Deed::Free(vec![
-                format!("HSET shared:{} f{} {self}", pick(10), (dice >> 20) % 5),
-                format!("HDEL shared:{} f{}", pick(10), (dice >> 24) % 5),
-            ]),
-            13 => Deed::Free(vec![
-                format!("ZADD zset:{} {} m{}", pick(6), dice % 1000, (dice >> 20) % 20),
-                format!("ZREM zset:{} m{}", pick(6), (dice >> 24) % 20),
-                format!("SPOP pop:{}", pick(6)),
-                format!("SADD pop:{} {self}", pick(6)),
-            ]),
-            14 => Deed::Free(vec![
-                format!("SET ttl:{} {self} EX 1000", pick(10)),
-                format!("PERSIST ttl:{}", (dice >> 20) % 10),
-                format!("EXPIRE ttl:{} 2000", (dice >> 24) % 10),
-            ]),
-            15 | 16 => Deed::Push(format!("push:{}", pick(10)), dice & 128 == 0),
-            17 => Deed::Queue(format!("queue:{}", pick(4))),
-            18 | 19 => Deed::Entry(format!("entries:{}", pick(6))),
-            20 => Deed::Bit(format!("bits:{}", pick(4)), (dice >> 20) % BITS),
-            21 => Deed::Append(format!("appended:{}", pick(10))),
-            _ => Deed::Free(vec![
-                format!("APPEND text:{} {}", pick(10), dice % 10),
-                format!("SETRANGE text:{} 100 {}", pick(10), dice % 7),
-                format!("PFADD hll:{} {self}", pick(3)),
-                format!("INCRBYFLOAT float:{} 0.25", pick(5)),
-            ]),
+        match dice % 35 {
+            0..4 => Deed::Register(format!("reg:{}", pick(REGISTERS))),
+            4..6 => Deed::Field(format!("hreg:{}", pick(4)), format!("f{}", (dice >> 20) % 20)),
+            6..8 => Deed::Add(format!("add:{}", pick(SETS))),
+            8 => Deed::Expiring,
+            9 | 10 => Deed::Push(format!("push:{}", pick(10)), dice & 128 == 0),
+            11 => Deed::Queue(format!("queue:{}", pick(4))),
+            12 | 13 => Deed::Entry(format!("entries:{}", pick(6))),
+            14 => Deed::Bit(format!("bits:{}", pick(4)), (dice >> 20) % BITS),
+            15 => Deed::Append(format!("appended:{}", pick(10))),
+            16 => Deed::CappedList(format!("list:{}:{}", self.site, pick(4))),
+            17 => Deed::CappedStream(format!("stream:{}:{}", self.site, pick(2))),
+            18 => Deed::Ttl(
+                format!("ttl:{}", pick(10)),
+                [(dice >> 20) % 10, (dice >> 24) % 10].map(|other| format!("ttl:{other}")),
+            ),
+            19 => Deed::Quarter(format!("float:{}", pick(5))),
+            20 => Deed::Sketch(format!("hll:{}", pick(3))),
+            21 => Deed::Pool(format!("pool:{}", pick(6))),
+            22 => Deed::Insert(format!("insert:{}", pick(10))),
+            23 | 24 => Deed::Job(format!("jobs:{}", pick(4))),
+            // Each has to be compiled at each node.
+            25 if pick(8) == 0 => Deed::Library(((dice >> 20) % LIBRARIES).to_string()),
+            other => Deed::Free(free::commands(self, other, dice >> 8)),
         }
     }
 
@@ -161,11 +167,37 @@ impl WriteId {
             Deed::Push(key, at_head) => {
                 lines.push(format!("{} {key} {self}", if at_head { "LPUSH" } else { "RPUSH" }));
             }
-            // The pop comes last: its reply is looked for there.
+            // What takes something comes last: its reply is looked for there ([`Deed::takes`]).
             Deed::Queue(key) => lines.extend([format!("RPUSH {key} {self}"), format!("LPOP {key}")]),
+            Deed::Pool(key) => {
+                lines.push(format!("SADD {key} {self}"));
+                lines.extend((self.n % 2 == 0).then(|| format!("SPOP {key}")));
+            }
+            Deed::Job(key) => lines.extend([
+                format!("XGROUP CREATE {key} {GROUP} 0 MKSTREAM"),
+                format!("XADD {key} * by {self}"),
+                format!("XREADGROUP GROUP {GROUP} c{} COUNT 2 STREAMS {key} >", self.site),
+                format!("EVAL \"{WORK}\" 1 {key} {GROUP} c{}", self.writer),
+            ]),
             Deed::Entry(key) => lines.push(format!("XADD {key} * by {self}")),
             Deed::Bit(key, offset) => lines.push(format!("SETBIT {key} {offset} 1")),
             Deed::Append(key) => lines.push(format!("APPEND {key} \"{self} \"")),
+            Deed::CappedList(key) => {
+                lines.extend([format!("RPUSH {key} {self}"), format!("LTRIM {key} -{KEPT} -1")]);
+            }
+            Deed::CappedStream(key) => lines.push(format!("XADD {key} MAXLEN {KEPT} * by {self}")),
+            Deed::Ttl(key, [persists, expires]) => lines.extend([
+                format!("SET {key} {self} EX {}", TTLS[0]),
+                format!("PERSIST {persists}"),
+                format!("EXPIRE {expires} {}", TTLS[1]),
+            ]),
+            Deed::Quarter(key) => lines.push(format!("INCRBYFLOAT {key} 0.25")),
+            Deed::Sketch(key) => lines.push(format!("PFADD {key} {self}")),
+            Deed::Insert(key) => lines.push(format!("EVAL \"{INSERT}\" 1 {key} {self}")),
+            Deed::Library(name) => lines.push(format!(
+                "FUNCTION LOAD REPLACE \"#!lua name=library{name}\\nredis.register_function{{function_name='f{name}',\
+                 callback=function() return '{self}' end,flags={{'no-writes'}}}}\""
+            )),
             Deed::Free(more) => lines.extend(more),
         }
         lines.push("EXEC".to_owned());
@@ -183,8 +215,44 @@ impl WriteId {
     }
 }
 
+impl Deed {
+    /// What it may take at most: names of writes, in the last reply of its transaction.
+    pub fn takes(&self) -> usize {
+        match self {
+            Self::Queue(_) | Self::Pool(_) => 1,
+            Self::Job(_) => ACKNOWLEDGED,
+            _ => 0,
+        }
+    }
+}
+
 /// How long keys that expire live.
 pub const EXPIRING_MS: u64 = 2_000;
+/// What capped lists and streams are cut to.
+pub const KEPT: usize = 20;
+/// Seconds that other keys with a TTL live, as written and as changed.
+pub const TTLS: [i64; 2] = [1_000, 2_000];
+/// How many libraries there are.
+pub const LIBRARIES: u64 = 3;
+/// The consumer group of [`Deed::Job`].
+pub const GROUP: &str = "workers";
+/// Acknowledges the longest pending two, whoever has them, and answers with their names.
+const WORK: &str = "local names={} \
+    for _,entry in ipairs(redis.call('XAUTOCLAIM',KEYS[1],ARGV[1],ARGV[2],0,'0','COUNT',2)[2]) do \
+    redis.call('XACK',KEYS[1],ARGV[1],entry[1]) names[#names+1]=entry[2][2] end return names";
+/// So many.
+const ACKNOWLEDGED: usize = 2;
+/// Before the first mark of a list, which is made first if there is none.
+const INSERT: &str = "if redis.call('LINSERT',KEYS[1],'BEFORE','|',ARGV[1])<1 then \
+    redis.call('RPUSH',KEYS[1],ARGV[1],'|') end";
+
+/// Errors of single commands that stock servers answer with, too: keys of several types, groups that are there, or are not, and so on.
+const STOCK_ERRORS: [&str; 5] = ["WRONGTYPE", "BUSYGROUP", "NOGROUP", "no such key", "index out of range"];
+
+/// Whether this error of a command in a transaction says nothing against Syncer.
+pub fn is_stock_error(error: &str) -> bool {
+    STOCK_ERRORS.iter().any(|known| error.contains(known))
+}
 
 #[cfg(test)]
 mod tests {

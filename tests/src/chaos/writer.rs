@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::history::{Epoch, History, Mark};
-use super::write::{Deed, WriteId};
+use super::write::{WriteId, is_stock_error};
 use crate::client::Client;
 use crate::reply;
 
@@ -85,9 +85,7 @@ impl Writer {
                 return;
             };
             let Some(replies) = answer else { return };
-            if let (Deed::Queue(_), Some(popped)) = (id.deed(), reply::items(&replies).last()) {
-                self.history.popped(id, reply::text(popped).parse().ok());
-            }
+            self.tell(id, reply::items(&replies));
             record.sent += 1;
             record.acked += 1;
             record.last = Instant::now();
@@ -106,6 +104,26 @@ impl Writer {
         }
     }
 
+    /// What the replies of an acknowledged transaction say.
+    fn tell(&self, id: WriteId, replies: &[redis::Value]) {
+        let commands = id.commands();
+        let lines = commands.get(1..).unwrap_or_default();
+        let writes =
+            lines.iter().zip(replies).filter(|(line, reply)| !line.starts_with("SELECT") && !reply::is_error(reply));
+        self.history.wrote(writes.count() as u64);
+        for (line, reply) in lines.iter().zip(replies).filter(|(_, reply)| reply::is_error(reply)) {
+            let error = reply::text(reply);
+            if !is_stock_error(&error) {
+                // Also a refusal of one command of a transaction of which others were carried out.
+                self.history.is_wrong(format!("{line} of {id}: {error}"));
+            }
+        }
+        if let Some(taken) = replies.last().filter(|_| id.deed().takes() > 0) {
+            let names = reply::items(taken).iter().chain([taken]).map(reply::text);
+            self.history.popped(id, names.filter_map(|name| name.parse().ok()).collect());
+        }
+    }
+
     fn confirm(&self, client: &mut Client, record: &mut Epoch) -> bool {
         let Ok(answer) = client.try_cmd(&format!("SYNCER.WAIT {} 20", self.others)) else { return false };
         if reply::text(&answer).parse::<u32>().is_ok_and(|count| count >= self.others) {
@@ -120,7 +138,8 @@ impl Writer {
 /// The replies of the transaction if it was carried out; an error when that is not known.
 fn transact(client: &mut Client, id: &WriteId) -> Result<Option<redis::Value>, ()> {
     let mut answers = client.try_pipeline(&id.commands()).map_err(drop)?;
-    // Each command is refused by itself where this server takes no writes for a while.
-    let is_refused = |exec: &redis::Value| reply::is_error(exec) || reply::text(exec).contains("SYNCER");
+    // Each command is refused by itself where this server takes no writes for a while: the first one as the others.
+    let first = |exec: &redis::Value| reply::items(exec).first().map(reply::text).unwrap_or_default();
+    let is_refused = |exec: &redis::Value| reply::is_error(exec) || first(exec).contains("SYNCER");
     Ok(answers.pop().filter(|exec| !is_refused(exec)))
 }
