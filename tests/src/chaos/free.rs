@@ -101,7 +101,7 @@ fn whole(a: u64, b: u64, dice: u64) -> Vec<String> {
 fn groups(id: &WriteId, a: u64, dice: u64) -> Vec<String> {
     let (group, writer) = (format!("work:{a} g{}", (dice >> 20) % 2), id.writer);
     let (key, name) = group.split_once(' ').unwrap_or_default();
-    let noack = if (dice >> 30) % 8 == 0 { "NOACK" } else { "" };
+    let noack = if (dice >> 30).is_multiple_of(8) { "NOACK" } else { "" };
     let mut lines = vec![
         format!("XGROUP CREATE {group} 0 MKSTREAM"),
         format!("XADD {key} MAXLEN 200 * by {id}"),

@@ -84,7 +84,7 @@ pub enum Deed {
     Pool(String),
     /// Puts the write's name into the middle of a list; nobody takes it away.
     Insert(String),
-    /// Adds an entry with the write's name to a stream, has a consumer group deliver some and acknowledges some.
+    /// Adds an entry with the write's name to a stream, has a consumer group deliver some; every third acknowledges some.
     Job(String),
     /// Loads a library whose function answers with the write's name.
     Library(String),
@@ -171,14 +171,18 @@ impl WriteId {
             Deed::Queue(key) => lines.extend([format!("RPUSH {key} {self}"), format!("LPOP {key}")]),
             Deed::Pool(key) => {
                 lines.push(format!("SADD {key} {self}"));
-                lines.extend((self.n % 2 == 0).then(|| format!("SPOP {key}")));
+                lines.extend(self.n.is_multiple_of(2).then(|| format!("SPOP {key}")));
             }
-            Deed::Job(key) => lines.extend([
-                format!("XGROUP CREATE {key} {GROUP} 0 MKSTREAM"),
-                format!("XADD {key} * by {self}"),
-                format!("XREADGROUP GROUP {GROUP} c{} COUNT 2 STREAMS {key} >", self.site),
-                format!("EVAL \"{WORK}\" 1 {key} {GROUP} c{}", self.writer),
-            ]),
+            Deed::Job(key) => {
+                lines.extend([
+                    format!("XGROUP CREATE {key} {GROUP} 0 MKSTREAM"),
+                    format!("XADD {key} * by {self}"),
+                    format!("XREADGROUP GROUP {GROUP} c{} COUNT 2 STREAMS {key} >", self.site),
+                ]);
+                let acknowledge = || format!("EVAL \"{WORK}\" 1 {key} {GROUP} c{}", self.writer);
+                // Not all: some are always pending.
+                lines.extend(self.n.is_multiple_of(3).then(acknowledge));
+            }
             Deed::Entry(key) => lines.push(format!("XADD {key} * by {self}")),
             Deed::Bit(key, offset) => lines.push(format!("SETBIT {key} {offset} 1")),
             Deed::Append(key) => lines.push(format!("APPEND {key} \"{self} \"")),
