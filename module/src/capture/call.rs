@@ -6,7 +6,7 @@
 use super::looks::{After, Before};
 use super::shape::{Class, Shape};
 use super::stream::{Given, blocking};
-use super::{Mode, ServerDataset, replication, role, threads, with};
+use super::{Mode, ServerDataset, replication, role, stray, threads, with};
 use crate::redis::passthrough::{self, As};
 use crate::redis::{Args, Command, CommandResult, Context, Run, client, entry, notify};
 
@@ -162,7 +162,7 @@ fn begin(context: &Context, args: Args<'_>, class: Class, shape: Shape) -> Optio
         capture.unit.stage(shape, staged);
         before.tell(&mut capture.unit);
         capture.touches.staged_in_db(db);
-        capture.pinned_db = Some(db).filter(|_| capture.has_copy_bug && matches!(class, Class::Between(_)));
+        capture.pinned_db = Some(db).filter(|_| stray::has_bug() && matches!(class, Class::Between(_)));
     })?;
     Some(before)
 }

@@ -8,7 +8,7 @@
 //! | `effects/`, `seals`, `group`, `dataset` | what that means as effects |
 //! | `finals` | strings that are looked at when the unit has ended |
 //! | `patch` | strings that are changed in part |
-//! | `wrap`, `stream/`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
+//! | `wrap`, `stray`, `stream/`, `call`, `looks` | commands that need a look before or their reply: `SYNCER.CALL` |
 //! | `coalesce` | large values that are written again and again |
 //! | `published` | messages, and which of them travel |
 //! | `touch` | adds that change nothing, but mean an add |
@@ -38,6 +38,7 @@ pub mod role;
 mod room;
 mod seals;
 mod shape;
+mod stray;
 mod stream;
 mod table;
 mod threads;
@@ -117,7 +118,6 @@ struct Capture {
     nested: Option<u32>,
     /// Valkey 8.1: the database to go back to after an event of COPY or MOVE (CAPTURE 6).
     pinned_db: Option<u32>,
-    has_copy_bug: bool,
     /// With that bug, every event leaves the running client in the event's database, also those that our own looks
     /// make: the client of the first command of the unit, whose database they must be made in.
     home: Option<u64>,
@@ -152,7 +152,6 @@ pub fn init(context: &Context) {
         scripting: false,
         nested: None,
         pinned_db: None,
-        has_copy_bug: wrap::has_copy_bug(context),
         home: None,
         counters: Counters::default(),
     };
@@ -160,6 +159,7 @@ pub fn init(context: &Context) {
     field_ttls::init(catalogue::read_one(context, b"hpexpireat").is_some(), keys > 0);
     CAPTURE.set(Some(Box::leak(Box::new(RefCell::new(capture)))));
     no_touch::init(context);
+    stray::init(wrap::has_copy_bug(context));
     heartbeat::start(context);
 }
 
@@ -194,14 +194,13 @@ pub fn on_event(context: &Context, name: &[u8], key: &[u8]) {
     if matches!(event, Event::HTtl | Event::HExpired | Event::Replaced | Event::Other) {
         field_ttls::saw();
     }
-    if event == Event::Stream {
-        crate::keyspace::stream::saw_write();
-    }
-    if event == Event::Del {
-        field_ttls::forget_key(context.db(), key);
+    match event {
+        Event::Stream => crate::keyspace::stream::saw_write(),
+        Event::Del => field_ttls::forget_key(context.db(), key),
+        _ => {}
     }
     if applying() || role::mode() != Mode::Primary {
-        return;
+        return stray::event(context, event, key);
     }
     if with(|capture| capture.event(context, event, key)).is_none() {
         server_log::warning("syncer: bug: a keyspace event while capture was busy; a write was not logged");
@@ -268,7 +267,7 @@ impl Capture {
         if self.unit.is_open() {
             self.settle();
         }
-        if self.has_copy_bug && self.unit.is_empty() {
+        if stray::has_bug() && self.unit.is_empty() {
             self.home = Some(self.client(call));
         }
         if refuse::refuses() && spec.writes && spec.takes(call.len()) {
@@ -276,7 +275,7 @@ impl Capture {
         }
         match spec.class {
             Class::Read | Class::Events => {}
-            Class::Between(_) if self.has_copy_bug || self.in_multi(call) => drop(self.wrap(call, spec)),
+            Class::Between(_) if stray::has_bug() || self.in_multi(call) => drop(self.wrap(call, spec)),
             Class::Between(_) => {}
             Class::Publish(_) if published::wants(call.bytes(1)) => drop(self.wrap(call, spec)),
             Class::Publish(_) => {}
@@ -383,9 +382,10 @@ impl Capture {
     }
 
     fn gone(&mut self, client: u64) {
-        self.multi.remove(&client);
         self.settle();
         self.touches.forget_db();
+        stray::gone(client);
+        self.multi.remove(&client);
     }
 
     fn event(&mut self, context: &Context, event: Event, key: &[u8]) {

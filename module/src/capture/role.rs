@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{aof, heartbeat, no_touch, refuse, replication};
+use super::{aof, heartbeat, no_touch, refuse, replication, stray};
 use crate::commands::progress;
 use crate::keyspace::field_ttls;
 use crate::redis::events::Load;
@@ -73,6 +73,7 @@ pub fn try_begin() -> bool {
 #[cold]
 pub fn try_begin_before_command(call: &Call) -> bool {
     no_touch::look_for(call);
+    stray::command(call);
     let has_begun = try_begin();
     if has_begun {
         replication::tell_first();
