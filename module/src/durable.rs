@@ -210,8 +210,12 @@ impl Durable {
 
     /// Whether there are replicas, or were a moment ago. `online`: the address of each, and what it has acknowledged.
     fn hear_replicas(&mut self, online: impl IntoIterator<Item = (String, u64)>, now: Instant) -> bool {
-        for (address, offset) in online {
-            self.replicas.retain(|replica| replica.address != address);
+        for (address, mut offset) in online {
+            // Several may have the same, behind one gateway.
+            if let Some(at) = self.replicas.iter().position(|replica| replica.address == address) {
+                let known = self.replicas.swap_remove(at);
+                offset = if known.seen == now { offset.min(known.offset) } else { offset };
+            }
             self.replicas.push(Replica { address, offset, seen: now });
         }
         self.replicas.retain(|replica| now.duration_since(replica.seen) < REPLICA_HOLD);
@@ -256,7 +260,7 @@ impl Durable {
             || has_file && self.written.is_some();
         let is_idle =
             zero(c"aof_pending_bio_fsync") && persistence.text(c"aof_last_write_status").as_deref() == Some("ok");
-        if has_child && self.fsync.waits_for_child {
+        if has_child && self.fsync.waits_for_child && !self.fsync.by_kernel {
             self.fsync_begins_anew(now);
         }
         let takes = if self.fsync.by_kernel { WRITEBACK } else { FSYNC };
@@ -372,6 +376,18 @@ mod tests {
         assert_eq!(durable.acknowledged, clock(2), "the other one may be promoted");
         assert!(durable.hear_replicas([two(50)], after(60)));
         assert_eq!(durable.acknowledged, clock(5), "it does not come back");
+    }
+
+    /// Behind one gateway, or where nobody tells: the server says the same of both.
+    #[test]
+    fn replicas_with_the_same_address_count_each() {
+        let mut durable = with_marks(1..=5);
+        let (begin, [fast], [slow]) = (Instant::now(), at(50), at(20));
+        assert!(durable.hear_replicas([slow, fast], begin));
+        assert_eq!(durable.acknowledged, clock(2));
+        let [caught_up] = at(40);
+        assert!(durable.hear_replicas([caught_up], begin + Duration::from_secs(1)));
+        assert_eq!(durable.acknowledged, clock(4));
     }
 
     /// What a replica that is gone had acknowledged of another history says nothing of this one.

@@ -15,7 +15,7 @@ use crate::metadata::{KeyMeta, Top, path_of};
 /// Which values one of several assertions decides. (Members are there by any of them, and what is stable of lists keeps its dots. Of streams an entry is the same in all; what is
 /// pending may be so again.)
 const fn is_decided(kind: Kind) -> bool {
-    matches!(kind, Kind::String | Kind::Hash | Kind::SortedSet)
+    matches!(kind, Kind::String | Kind::Hash | Kind::SortedSet | Kind::Opaque)
 }
 
 impl<K: Keyspace> Merge<'_, K> {

@@ -135,7 +135,7 @@ impl Meeting<'_> {
         let at_target_only = |dot: &Dot| keep == Keep::Source && bases.1.is_some() && dot.is_in(self.target.stable);
         let at_source_only = |dot: &Dot| keep == Keep::Target && bases.0.is_some() && dot.is_in(self.source.stable);
         let is_news = |dot: &Dot| at_target.contains(dot) || !dot.is_in(self.target.clock);
-        let comes_whole = is_supposed || (may_be_number(kind, source) && self.comes_whole(source, keep, is_news));
+        let comes_whole = is_supposed || (self.comes_whole(source, keep, is_news) && may_be_number(kind, source));
         let from_source =
             |dot: &Dot| is_news(dot) || at_target_only(dot) || (comes_whole && dot.is_in(self.source.stable));
         let from_target =
@@ -244,9 +244,10 @@ fn is_zero(payload: &Payload) -> bool {
 /// Sums of floats depend on the order in which they were made: those that are no integers, or too large to tell, say nothing.
 pub(super) fn whole_number(payload: &Payload) -> Option<i64> {
     const EXACT_MAX: f64 = (1_u64 << 53) as f64;
+    const DIGITS_MAX: usize = "-9223372036854775808".len();
     match payload {
         Payload::Score(score) => (score.fract() == 0.0 && score.abs() < EXACT_MAX).then_some(*score as i64),
-        other => std::str::from_utf8(other.text()?).ok()?.parse().ok(),
+        other => std::str::from_utf8(other.text().filter(|text| text.len() <= DIGITS_MAX)?).ok()?.parse().ok(),
     }
 }
 

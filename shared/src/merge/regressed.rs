@@ -228,12 +228,12 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// What is stable here of a whole key, when a snapshot of an instance that came back from an old state has news of it. Of what was
     /// `stable_there`, and is not known here, that may have more in its entries without dots: none of them would show below what is asserted, so
-    /// they are taken into it.
+    /// they are taken into it. `seen`: by the source, if that has not had all that is stable here, so that what it has asserted knew less.
     pub fn key_at_risk(
         &mut self,
         key: KeyRef<'_>,
         theirs: &KeyMeta,
-        seen: &VectorClock,
+        seen: Option<&VectorClock>,
         stable: &VectorClock,
         stable_there: Option<&VectorClock>,
     ) -> Option<AtRisk> {
@@ -252,7 +252,7 @@ impl<K: Keyspace> Merge<'_, K> {
             found.ttl = found.ttl.map(|ttl| with_time((&theirs.ttl, &ours.ttl), (there, stable)).unwrap_or(ttl));
         }
         let is_list = self.keyspace.kind(key.db, key.name) == Some(Kind::List);
-        let hidden = self.all_hidden(key, theirs, (seen, stable));
+        let hidden = seen.map(|seen| self.all_hidden(key, theirs, (seen, stable))).unwrap_or_default();
         let lone = || AtRisk::nothing_of(key.db, key.name.into());
         let mut found = found.or_else(|| (is_list || !hidden.is_empty()).then(lone))?;
         found.elements.extend(hidden);

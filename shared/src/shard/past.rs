@@ -43,10 +43,12 @@ impl Shard {
         // that, but everybody else, who have reported without it (rule 3).
         let (clock, _) = syncing.known(key, &self.clock, &stable);
         let stable_there = Some(&syncing.round.stable).filter(|there| !lacks_stable && !clock.covers(there)).cloned();
-        let seen = is_news.then(|| syncing.round.clock.clone());
+        // Else what the source has asserted has what is asserted here.
+        let knew_less = lacks_stable && clock.covers(&syncing.round.stable);
+        let seen = (is_news && knew_less).then(|| syncing.round.clock.clone());
         let mut merge = self.merge(keyspace);
-        if let Some(seen) = seen {
-            return merge.key_at_risk(key, &theirs, &seen, &stable, stable_there.as_ref());
+        if is_news {
+            return merge.key_at_risk(key, &theirs, seen.as_ref(), &stable, stable_there.as_ref());
         }
         // What a source that is behind has removed stays here, for it may as well have lost it.
         if is_behind { merge.missing_at_risk(key, &theirs, &stable) } else { merge.torn_at_risk(key, &theirs, &stable) }

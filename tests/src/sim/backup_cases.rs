@@ -1,6 +1,6 @@
 //! The cases of old backups (2.2 rule 5), like [`super::cases`]. Those of streams, strings in part and full syncs are with these.
 
-use syncer_shared::effect::FlushScope;
+use syncer_shared::effect::{FlushScope, Value};
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::list::End;
 use syncer_shared::merge::Rules;
@@ -320,6 +320,7 @@ fn assertion_that_knew_less(heard: Heard, skew_ms: i64) -> Check {
     for (lost, by, text) in [(B, 1, "oldest"), (C, 2, "older"), (A, 4, "newest")] {
         world.command(A, "h", add(by))?;
         world.command(A, "h", Command::HSet("g".into(), text.into()))?;
+        world.command(A, "whole", Command::Whole(text.into()))?;
         world.settle()?;
         backups[lost] = world.instances[lost].logged();
     }
@@ -333,6 +334,7 @@ fn assertion_that_knew_less(heard: Heard, skew_ms: i64) -> Check {
     for field in ["f", "g"] {
         world.command(B, "h", Command::HDel(field.into()))?;
     }
+    world.command(B, "whole", Command::Del)?;
     if matches!(heard, Heard::Write | Heard::WriteAndSnapshot) {
         world.pull(B, A)?;
     }
@@ -346,6 +348,15 @@ fn assertion_that_knew_less(heard: Heard, skew_ms: i64) -> Check {
         let keyspace = &mut world.instances[at].keyspace;
         let mut shown = |field: &[u8]| keyspace.field(0, b"h", field).unwrap_or_default();
         let shown = [shown(b"f"), shown(b"g")].map(|text| String::from_utf8_lossy(&text).into_owned());
+        let mut whole = None;
+        keyspace.elements(0, b"whole", &mut |_, value| {
+            if let Value::Payload(bytes) = value {
+                whole = Some(String::from_utf8_lossy(bytes).into_owned());
+            }
+        });
+        if whole.as_deref() != Some("newest") {
+            return Err(format!("{} shows {whole:?} of what is captured whole", at + 1));
+        }
         if shown != ["15", "newest"] {
             return Err(format!("{} shows {shown:?}", at + 1));
         }
