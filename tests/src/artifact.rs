@@ -42,12 +42,13 @@ pub fn agent() -> PathBuf {
     built("SYNCER_AGENT", "syncer-agent", "cargo build --profile ci -p syncer-agent")
 }
 
-/// The binary of a pinned server, brought by `./run servers`.
+/// The binary of a pinned server, brought by `./run servers`. `SYNCER_SERVERS` names another folder with those of each kind.
 ///
 /// # Panics
 /// When it is missing.
 pub fn server(kind: ServerKind) -> PathBuf {
-    let path = workspace().join(".cache/servers").join(kind.folder()).join(kind.binary());
+    let folder = env::var_os("SYNCER_SERVERS").map_or_else(|| workspace().join(".cache/servers"), PathBuf::from);
+    let path = folder.join(kind.folder()).join(kind.binary());
     assert!(path.is_file(), "{} is missing: get it with ./run servers", path.display());
     path
 }

@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod chaos;
 pub mod client;
 pub mod cluster;
+pub mod controls;
 pub mod dataset;
 pub mod examples;
 pub mod figures;

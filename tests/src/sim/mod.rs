@@ -19,6 +19,8 @@ mod join_cases;
 #[cfg(test)]
 mod late_cases;
 pub mod link;
+#[cfg(test)]
+mod list_cases;
 pub mod losses;
 #[cfg(test)]
 mod member_cases;
@@ -28,6 +30,8 @@ mod met_cases;
 #[cfg(test)]
 mod number_cases;
 pub mod oracle;
+#[cfg(test)]
+mod pair_cases;
 #[cfg(test)]
 mod patch_cases;
 pub mod plan;

@@ -113,6 +113,89 @@ fn m12_an_entry_that_is_written_again_brings_no_delivery_of_another() -> Check {
     world.heal()
 }
 
+/// F, which is out, joins by A and is about to write again.
+fn is_to_write_again(world: &mut World) -> Check {
+    assert_eq!(world.join_by(F, A, JoinData::Refuse, true)?, None);
+    world.pull(A, F)?;
+    for member in [A, B, C] {
+        world.pull(A, member)?;
+        world.pull(F, member)?;
+        world.tell(member, F)?;
+    }
+    Ok(())
+}
+
+/// M12: what is written again is new, whenever it was written first: a member that wrote before F wrote again comes before that.
+#[test]
+fn m12_what_is_written_again_is_new() -> Check {
+    let mut world = forgotten_with_a_tail(Rules::default())?;
+    is_to_write_again(&mut world)?;
+    world.command(B, "k", set("of B"))?;
+    world.tick(1);
+    world.go_on_joining(F)?;
+    world.heal()?;
+    world.all_show("k", Some("mine"))
+}
+
+/// M12: it replaces what F has of the group, as any write does, metadata or not.
+#[test]
+fn m12_what_is_written_again_replaces_what_is_there() -> Check {
+    let mut world = world(4, Rules::default());
+    world.command(A, "n", Command::IncrBy(1))?;
+    world.settle()?;
+    world.forget(A, F)?;
+    world.command(F, "n", set("10"))?;
+    world.heal()?;
+    world.command(A, "n", Command::IncrBy(2))?;
+    is_to_write_again(&mut world)?;
+    world.command(B, "n", Command::IncrBy(4))?;
+    world.pull(B, F)?;
+    world.shows(F, "n", Some("7"))?;
+    world.go_on_joining(F)?;
+    world.heal()?;
+    world.all_show("n", Some("10"))
+}
+
+/// M12: the oldest first.
+#[test]
+fn m12_what_was_written_first_is_written_again_first() -> Check {
+    let mut world = world(4, Rules::default());
+    world.settle()?;
+    world.forget(A, F)?;
+    for key in ["c", "b", "a"] {
+        world.command(F, key, set("v"))?;
+    }
+    world.heal()?;
+    is_to_write_again(&mut world)?;
+    world.go_on_joining(F)?;
+    assert_eq!(world.instances[F].shard.renewals_left(), Some(1), "of three keys");
+    for (key, shown) in [("c", Some("v")), ("b", Some("v")), ("a", None)] {
+        world.shows(F, key, shown)?;
+    }
+    world.heal()
+}
+
+/// M15: who is out, and has not heard of it, gets the error from who knows, and nothing more.
+#[test]
+fn m15_who_is_out_gets_the_error_and_no_data() -> Check {
+    let mut world = world(4, Rules::default());
+    world.settle()?;
+    world.forget(A, F)?;
+    world.pull(A, B)?;
+    world.command(B, "k", set("new"))?;
+    // The connection ends, and the next handshake tells why.
+    world.pull(B, F)?;
+    world.pull(B, F)?;
+    let link = world.link(B, F);
+    if !world.links[link].error.starts_with("SYNCERFORGOTTEN instance 4 ") {
+        return Err(format!("F is told nothing: {:?}", world.links[link].error));
+    }
+    world.shows(F, "k", None)?;
+    assert!(!world.instances[F].shard.takes_writes(), "it knows now");
+    world.heal()?;
+    world.shows(F, "k", None)
+}
+
 /// F was forgotten and joins by A; nobody else has heard of that when A is forgotten, too. A joins by B, and has read of the history what B has of A and B.
 /// F has the `Join` of A's, or not yet.
 fn by_who_is_forgotten(rules: Rules, has_joined: bool) -> Result<World, String> {

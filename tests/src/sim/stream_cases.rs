@@ -57,6 +57,19 @@ fn an_entry_that_is_asserted_again_leaves_the_last_id_alone() {
     check(steps, |rules| rules.last_ids_stay = false);
 }
 
+/// DESIGN 2.3: of several last ids the highest shows, whoever was the last to write.
+#[test]
+fn of_several_last_ids_the_highest_shows() -> Check {
+    let mut world = world(2, Rules::default());
+    world.command(A, "x", add(200))?;
+    world.command(B, "x", add(100))?;
+    world.pull(A, B)?;
+    world.pull(B, A)?;
+    world.has_last_id(A, 200)?;
+    world.has_last_id(B, 200)?;
+    world.heal()
+}
+
 /// DESIGN 2.3: an entry that the author of a trim had not seen stays, whatever its id.
 #[test]
 fn a_trim_spares_what_it_has_not_seen() {

@@ -2,6 +2,7 @@
 
 use syncer_shared::keyspace::Keyspace;
 use syncer_shared::merge::Rules;
+use syncer_shared::shard::WritesRefused;
 
 use super::cases::{A, B, C, check, set, world};
 use super::client::Command;
@@ -127,4 +128,25 @@ fn a_snapshot_is_whole_before_it_is_merged() {
         world.all_show("a", Some("1"))
     };
     check(steps, |rules| rules.snapshots_are_whole = false);
+}
+
+/// A new instance serves reads and takes no writes until it has all that is stable at its source.
+#[test]
+fn who_has_a_part_of_a_full_sync_takes_no_writes() -> Check {
+    let mut world = world(2, Rules::default());
+    for key in ["a", "b"] {
+        world.command(A, key, set("1"))?;
+    }
+    world.settle()?;
+    world.join()?;
+    let link = world.link(A, C);
+    world.connect(link);
+    assert!(world.begin_sync(link)?);
+    world.step_sync(C, 1)?;
+    assert_eq!(world.instances[C].shard.check_writes(), Err(WritesRefused::Behind));
+    world.step_sync(C, usize::MAX)?;
+    assert_eq!(world.instances[C].shard.check_writes(), Ok(()));
+    world.command(C, "a", set("2"))?;
+    world.heal()?;
+    world.all_show("a", Some("2"))
 }

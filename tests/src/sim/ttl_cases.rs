@@ -341,3 +341,27 @@ fn a_counter_that_an_old_backup_makes_again_keeps_the_ttl_that_it_had() -> Check
     assert_eq!(world.instances[A].keyspace.expire_at(0, b"k"), Some(at));
     world.heal()
 }
+
+/// T10: the TTL of a field is merged as that of a key (T4): of several that were set at the same time none wins, else the latest, whoever was the last.
+#[test]
+fn t10_of_several_ttls_of_a_field_none_shows_or_the_latest() -> Check {
+    for (left, right, shown) in
+        [(Some(10), Some(50), Some(50)), (Some(50), Some(10), Some(50)), (None, Some(10), None), (Some(10), None, None)]
+    {
+        let mut world = world(2, Rules::default());
+        let at = |s: i64| world.now_ms as i64 + s * 1000;
+        let [first, left, right, shown] = [Some(5), left, right, shown].map(|s| s.map(at));
+        world.command(A, "h", Command::HSet("f".into(), "v".into()))?;
+        world.command(A, "h", Command::HExpireAt("f".into(), first))?;
+        world.settle()?;
+        world.command(A, "h", Command::HExpireAt("f".into(), left))?;
+        world.command(B, "h", Command::HExpireAt("f".into(), right))?;
+        world.pull(A, B)?;
+        world.pull(B, A)?;
+        for instance in [A, B] {
+            assert_eq!(world.instances[instance].keyspace.field_expire_at(0, b"h", b"f"), shown, "{}", instance + 1);
+        }
+        world.heal()?;
+    }
+    Ok(())
+}
