@@ -128,7 +128,7 @@ fn run(context: &Context, args: Args<'_>, reads: bool) -> Result<(), CallError> 
     let outside = with(|capture| capture.nested.replace(context.db())).flatten();
     let given = match &before {
         Some(before) => before.run(context, inner, run_as),
-        None => Given::Reply(passthrough::run(context, inner, run_as)),
+        None => Given::Reply(stray::at_home(context, || passthrough::run(context, inner, run_as))),
     };
     with(|capture| capture.nested = outside);
     if threads::adds_vector(inner) && !given.is_error() && !given.is_one() && replication::needed() {

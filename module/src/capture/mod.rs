@@ -200,7 +200,7 @@ pub fn on_event(context: &Context, name: &[u8], key: &[u8]) {
         _ => {}
     }
     if applying() || role::mode() != Mode::Primary {
-        return stray::event(context, event, key);
+        return stray::event(context, event);
     }
     if with(|capture| capture.event(context, event, key)).is_none() {
         server_log::warning("syncer: bug: a keyspace event while capture was busy; a write was not logged");
@@ -382,10 +382,9 @@ impl Capture {
     }
 
     fn gone(&mut self, client: u64) {
+        self.multi.remove(&client);
         self.settle();
         self.touches.forget_db();
-        stray::gone(client);
-        self.multi.remove(&client);
     }
 
     fn event(&mut self, context: &Context, event: Event, key: &[u8]) {

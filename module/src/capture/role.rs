@@ -71,7 +71,7 @@ pub fn try_begin() -> bool {
 
 /// The same before a command runs.
 #[cold]
-pub fn try_begin_before_command(call: &Call) -> bool {
+pub fn try_begin_before_command(call: &mut Call) -> bool {
     no_touch::look_for(call);
     stray::command(call);
     let has_begun = try_begin();
