@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 
 use syncer_shared::replid::ReplId;
 use syncer_tests::agent::{Agent, AgentOptions};
-use syncer_tests::members::metadata;
+use syncer_tests::members::{metadata, status};
 use syncer_tests::nodes::{Pair, digests, figure, insist, number, save};
 use syncer_tests::rounds::under_load;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
@@ -287,6 +287,39 @@ fn a_state_that_cannot_be_read_is_refused_and_the_data_kept() {
         for said in [said, "that no backlog has"] {
             wait::eventually(&format!("{kind} says: {said}"), || pair.one.nodes[0].log().contains(said));
         }
+        // And nothing passes.
+        let before = pair.two.client().text("SYNCER.DIGEST");
+        client.ok("SET second v");
+        pair.restart_agents();
+        wait::eventually("it is refused", || pair.agent_logs().contains("SYNCERID"));
+        assert_eq!(pair.two.client().text("SYNCER.DIGEST"), before, "{kind}");
+    }
+}
+
+on_each_kind! {
+    /// Not only data and backlog: S, past replication IDs and members are there by the replication stream, and by a native full sync.
+    fn what_an_instance_knows_its_replica_knows(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        // With a past.
+        pair.one.promote(1);
+        pair.one.promote(0);
+        write(&pair, "first");
+        pair.agree();
+        pair.one.grow();
+        write(&pair, "second");
+        pair.agree();
+        wait::eventually("all is stable", || {
+            let [stable, clock] = ["stable_clock", "clock"].map(|name| status(&mut pair.one.client(), name));
+            stable == clock
+        });
+        for name in ["stable_clock", "past_replids", "members", "clock"] {
+            let known = || -> Vec<String> { pair.one.nodes.iter().map(|node| status(&mut node.client(), name)).collect() };
+            wait::eventually(&format!("all nodes have the same {name}"), || {
+                let known = known();
+                known.iter().all(|of| *of == known[0] && of.len() > 2)
+            });
+        }
+        assert_eq!(pair.full_syncs(), 0);
     }
 }
 

@@ -203,6 +203,29 @@ on_each_kind! {
         written.is_kept(&pair);
     }
 
+    /// Killed under load, it comes back from its append-only file, also with a replica. With `always` nothing is missing; else what instance 2 had comes back.
+    fn a_primary_is_killed_under_load_and_comes_back_from_its_append_only_file(kind) {
+        for (fsync, nodes) in [("always", 1), ("always", 2), ("everysec", 1), ("everysec", 2)] {
+            let mut pair = Pair::start(kind, nodes, &[("appendonly", "yes"), ("appendfsync", fsync)]);
+            let written = under_load(&mut pair, |pair, rounds| {
+                for _ in 0..2 {
+                    rounds.advance(100);
+                    pair.one.nodes[0].kill();
+                    if fsync == "always" {
+                        pair.one.nodes[0].restart();
+                    } else {
+                        let mut still = rounds.still();
+                        pair.one.nodes[0].restart();
+                        still.is_left_at(&[&pair.one.nodes[0], &pair.two.nodes[0]]);
+                    }
+                    pair.one.nodes.iter().skip(1).for_each(Server::follows);
+                }
+                rounds.advance(100);
+            });
+            written.is_kept(&pair);
+        }
+    }
+
     /// A primary that was replaced lives on, and clients that nobody told write to it: the others take nothing from it, and it says so.
     /// At last it is a replica like any other.
     fn a_primary_that_was_replaced_and_lives_on_is_refused(kind) {

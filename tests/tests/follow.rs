@@ -8,7 +8,7 @@ use syncer_tests::client::Client;
 use syncer_tests::nodes::number;
 use syncer_tests::sentinel::{NAME, Sentinel};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
-use syncer_tests::{port, wait};
+use syncer_tests::{on_each_kind, port, wait};
 
 /// A primary with a replica.
 struct Pair {
@@ -63,23 +63,23 @@ fn the_primary_is_found_among_several_addresses() {
     }
 }
 
-/// No server of a site is the primary for a while; then one is promoted.
-#[test]
-fn a_site_without_a_primary_is_watched_until_it_has_one() {
-    let kind = ServerKind::Valkey9;
-    let nobody = format!("127.0.0.1 {}", port::free());
-    let replica = || Server::start(kind, ServerOptions::instance(1).config("replicaof", &nobody));
-    let (left, right) = (replica(), replica());
-    let two = Server::start(kind, ServerOptions::instance(2));
-    let url_one = format!("redis://127.0.0.1:{},127.0.0.1:{}", left.port(), right.port());
-    let agent_one = Agent::start(AgentOptions::at(url_one.clone()).peer(2, two.port()));
-    let agent_two = Agent::start(AgentOptions::beside(two.port()).peer_url(1, url_one));
-    wait::eventually("the agent of site 1 tells that it has no primary", || agent_one.log().contains("no primary of"));
-    wait::eventually("site 2 shows why", || two.client().text("SYNCER.PEERS").contains("no primary of redis://"));
-    right.client().ok("REPLICAOF NO ONE");
-    exchange(&mut right.client(), &mut two.client(), "promoted");
-    let lines = agent_one.log().lines().count() + agent_two.log().lines().count();
-    assert!(lines < 20, "the agents flood their logs:\n{}\n{}", agent_one.log(), agent_two.log());
+on_each_kind! {
+    /// No server of a site is the primary for a while; then one is promoted.
+    fn a_site_without_a_primary_is_watched_until_it_has_one(kind) {
+        let nobody = format!("127.0.0.1 {}", port::free());
+        let replica = || Server::start(kind, ServerOptions::instance(1).config("replicaof", &nobody));
+        let (left, right) = (replica(), replica());
+        let two = Server::start(kind, ServerOptions::instance(2));
+        let url_one = format!("redis://127.0.0.1:{},127.0.0.1:{}", left.port(), right.port());
+        let agent_one = Agent::start(AgentOptions::at(url_one.clone()).peer(2, two.port()));
+        let agent_two = Agent::start(AgentOptions::beside(two.port()).peer_url(1, url_one));
+        wait::eventually("the agent of site 1 tells that it has no primary", || agent_one.log().contains("no primary of"));
+        wait::eventually("site 2 shows why", || two.client().text("SYNCER.PEERS").contains("no primary of redis://"));
+        right.client().ok("REPLICAOF NO ONE");
+        exchange(&mut right.client(), &mut two.client(), "promoted");
+        let lines = agent_one.log().lines().count() + agent_two.log().lines().count();
+        assert!(lines < 20, "the agents flood their logs:\n{}\n{}", agent_one.log(), agent_two.log());
+    }
 }
 
 /// A replica has followed.
@@ -137,56 +137,56 @@ fn sentinels_are_asked_for_the_primary() {
     }
 }
 
-/// A replica is promoted while its primary lives on, then the old one comes back from its file as a primary, then without any file. Agents
-/// that begin then all take the same one, the one whose answer comes late.
-#[test]
-fn of_two_primaries_all_agents_take_the_one_that_goes_on() {
-    let kind = ServerKind::Redis8;
-    let (Pair { primary: mut old, replica: promoted }, two) =
-        (Pair::start(kind, 1), Server::start(kind, ServerOptions::instance(2)));
-    let (to_old, to_promoted) =
-        (Link::start(old.port()).expect("a port"), Link::start(promoted.port()).expect("a port"));
-    let late = Mode::Slow { bytes_per_second: 100 << 20, latency: Duration::from_millis(20) };
-    let url = format!("redis://127.0.0.1:{},127.0.0.1:{}", to_old.port(), to_promoted.port());
-    let agents = || {
-        [
-            Agent::start(AgentOptions::at(url.clone()).peer(2, two.port())),
-            Agent::start(AgentOptions::beside(two.port()).peer_url(1, url.clone())),
-        ]
-    };
-    {
+on_each_kind! {
+    /// A replica is promoted while its primary lives on, then the old one comes back from its file as a primary, then without any file. Agents
+    /// that begin then all take the same one, the one whose answer comes late.
+    fn of_two_primaries_all_agents_take_the_one_that_goes_on(kind) {
+        let (Pair { primary: mut old, replica: promoted }, two) =
+            (Pair::start(kind, 1), Server::start(kind, ServerOptions::instance(2)));
+        let (to_old, to_promoted) =
+            (Link::start(old.port()).expect("a port"), Link::start(promoted.port()).expect("a port"));
+        let late = Mode::Slow { bytes_per_second: 100 << 20, latency: Duration::from_millis(20) };
+        let url = format!("redis://127.0.0.1:{},127.0.0.1:{}", to_old.port(), to_promoted.port());
+        let agents = || {
+            [
+                Agent::start(AgentOptions::at(url.clone()).peer(2, two.port())),
+                Agent::start(AgentOptions::beside(two.port()).peer_url(1, url.clone())),
+            ]
+        };
+        {
+            let _agents = agents();
+            exchange(&mut old.client(), &mut two.client(), "first");
+        }
+        has(&promoted, "first");
+        // The child that serves the replica may still run.
+        wait::eventually("it is saved", || old.client().text("SAVE") == "OK");
+        promoted.client().ok("REPLICAOF NO ONE");
+        to_promoted.set(late);
+        {
+            let _agents = agents();
+            exchange(&mut promoted.client(), &mut two.client(), "promoted");
+            takes_no_writes(&mut old.client());
+        }
+        // Neither knows the other's reign: the later one goes on, as the members have it.
+        old.kill();
+        old.restart();
+        to_promoted.set(Mode::Whole);
+        to_old.set(late);
+        {
+            let _agents = agents();
+            exchange(&mut old.client(), &mut two.client(), "restarted");
+            wait::eventually("it has caught up", || old.client().text("MGET one:promoted two:promoted") == "[1, 2]");
+            takes_no_writes(&mut promoted.client());
+        }
+        promoted.client().ok(&format!("REPLICAOF 127.0.0.1 {}", old.port()));
+        has(&promoted, "restarted");
+        promoted.client().ok("REPLICAOF NO ONE");
+        old.kill();
+        std::fs::remove_file(old.folder().join("dump.rdb")).expect("there is a file");
+        old.restart();
+        to_promoted.set(late);
+        to_old.set(Mode::Whole);
         let _agents = agents();
-        exchange(&mut old.client(), &mut two.client(), "first");
+        exchange(&mut promoted.client(), &mut two.client(), "blank");
     }
-    has(&promoted, "first");
-    // The child that serves the replica may still run.
-    wait::eventually("it is saved", || old.client().text("SAVE") == "OK");
-    promoted.client().ok("REPLICAOF NO ONE");
-    to_promoted.set(late);
-    {
-        let _agents = agents();
-        exchange(&mut promoted.client(), &mut two.client(), "promoted");
-        takes_no_writes(&mut old.client());
-    }
-    // Neither knows the other's reign: the later one goes on, as the members have it.
-    old.kill();
-    old.restart();
-    to_promoted.set(Mode::Whole);
-    to_old.set(late);
-    {
-        let _agents = agents();
-        exchange(&mut old.client(), &mut two.client(), "restarted");
-        wait::eventually("it has caught up", || old.client().text("MGET one:promoted two:promoted") == "[1, 2]");
-        takes_no_writes(&mut promoted.client());
-    }
-    promoted.client().ok(&format!("REPLICAOF 127.0.0.1 {}", old.port()));
-    has(&promoted, "restarted");
-    promoted.client().ok("REPLICAOF NO ONE");
-    old.kill();
-    std::fs::remove_file(old.folder().join("dump.rdb")).expect("there is a file");
-    old.restart();
-    to_promoted.set(late);
-    to_old.set(Mode::Whole);
-    let _agents = agents();
-    exchange(&mut promoted.client(), &mut two.client(), "blank");
 }

@@ -105,6 +105,7 @@ fn servers_of_other_versions_merge_each_others_snapshots() {
     scenario(&[ServerKind::Redis8, ServerKind::Valkey9]);
     scenario(&[ServerKind::Valkey9, ServerKind::Redis8]);
     scenario(&[ServerKind::Valkey8, ServerKind::Redis8]);
+    scenario(&[ServerKind::Valkey8, ServerKind::Valkey9]);
 }
 
 /// It has read there before and is empty still: it takes a file, and says from where on it would have read.
@@ -124,10 +125,47 @@ fn an_empty_site_that_was_away_takes_a_file() {
     }
 }
 
+/// I-6: no window of missing data. What both sites have is there throughout, at a target that merges.
+#[test]
+fn nothing_is_missing_at_the_target_meanwhile() {
+    for kind in ServerKind::ALL {
+        let cluster = small_backlogs(&[kind, kind]);
+        let (mut one, mut two) = (cluster.client(1), cluster.client(2));
+        let names = |prefix: &str| (0..2000).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
+        let write = |client: &mut Client, prefix: &str| {
+            for names in names(prefix).chunks(500) {
+                client.ok(&format!("MSET {} v", names.join(" v ")));
+            }
+        };
+        write(&mut one, "k");
+        for line in ["RPUSH l 1 2 3", "XADD x 1-1 f v", "HSET h f v g v", "SADD s a b", "ZADD z 1 a"] {
+            one.ok(line);
+        }
+        cluster.converged();
+        cluster.cut(1, 2);
+        (0..10).for_each(|more| write(&mut one, &format!("new{more}:")));
+        overflow(&mut one, "one");
+        overflow(&mut two, "two");
+        cluster.heal();
+        let (all, mut looks) = (format!("EXISTS {}", names("k").join(" ")), 0);
+        wait::eventually("the snapshot is merged", || {
+            let merges = status(&mut two, "full_sync").contains("merging");
+            let there = [&all, "MGET k0 k1999", "LRANGE l 0 -1", "XLEN x", "HVALS h", "SCARD s", "ZSCORE z a"]
+                .map(|line| two.text(line));
+            assert_eq!(there, ["2000", "[v, v]", "[1, 2, 3]", "1", "[v, v]", "2", "1"], "{kind}");
+            looks += usize::from(merges);
+            figure(&mut two, "sync_full_in") == 1
+        });
+        assert!(looks > 0, "{kind}: nobody looked while it merged");
+        cluster.converged();
+    }
+}
+
 /// Both directions at once, with writers that go on: nothing lost, nothing doubled.
 #[test]
 fn clients_write_at_both_ends_throughout() {
-    for kinds in [[ServerKind::Redis8; 2], [ServerKind::Valkey9; 2], [ServerKind::Valkey8, ServerKind::Redis8]] {
+    let mixed = [[ServerKind::Redis8, ServerKind::Valkey9], [ServerKind::Valkey8, ServerKind::Redis8]];
+    for kinds in ServerKind::ALL.map(|kind| [kind; 2]).into_iter().chain(mixed) {
         let mut cluster = small_backlogs(&kinds);
         under_load(&mut cluster, |cluster, load| {
             for round in 0..2 {

@@ -7,7 +7,7 @@ use syncer_tests::client::Client;
 use syncer_tests::nodes::{Pair, figure};
 use syncer_tests::rounds::{Rounds, under_load};
 use syncer_tests::sentinel::{NAME, Sentinel};
-use syncer_tests::server::{Server, ServerKind};
+use syncer_tests::server::Server;
 use syncer_tests::{on_each_kind, reply, wait};
 
 /// Longer than the five seconds after which a server gives up a handover.
@@ -81,36 +81,36 @@ on_each_kind! {
     }
 }
 
-/// Three Sentinels, of which two have to agree, as one runs them. The first one dies with the primary: the agents have all addresses.
-#[test]
-fn two_of_three_sentinels_promote_under_load() {
-    let kind = ServerKind::Redis8;
-    let mut pair = Pair::start(kind, 2, &[]);
-    let mut sentinels = Sentinel::start_three(kind, &pair.one.nodes[0]);
-    sentinels.iter().for_each(|sentinel| sentinel.knows_replicas(1));
-    follow_sentinels(&mut pair, &sentinels);
-    let written = under_load(&mut pair, |pair, rounds| {
-        rounds.advance(100);
-        sentinels[0].kill();
-        pair.one.nodes[0].kill();
-        is_left(pair, rounds);
-        let new = pair.one.nodes[1].port();
-        for sentinel in &sentinels[1..] {
-            wait::eventually("the replica is promoted", || sentinel.primary() == new);
-        }
-        wait::eventually("it is", || role(&pair.one.nodes[1]) == Some("role:master"));
-        rounds.advance(100);
-        // They have not forgotten it: it comes back as a replica by their word.
-        pair.one.nodes[0].restart();
-        wait::eventually("the old primary is a replica", || is_replica(&pair.one.nodes[0]));
-        pair.one.nodes[0].follows();
-        rounds.advance(100);
-    });
-    written.is_kept_or_told(&pair, &pair.one.logs());
-    assert_eq!(sentinels[1].client().text(&format!("SENTINEL MASTER {NAME}")).matches("quorum, 2").count(), 1);
-    pair.one.client().ok("SET after 1");
-    pair.agree();
-    assert_eq!(pair.two.client().text("GET after"), "1");
+on_each_kind! {
+    /// Three Sentinels, of which two have to agree, as one runs them. The first one dies with the primary: the agents have all addresses.
+    fn two_of_three_sentinels_promote_under_load(kind) {
+        let mut pair = Pair::start(kind, 2, &[]);
+        let mut sentinels = Sentinel::start_three(kind, &pair.one.nodes[0]);
+        sentinels.iter().for_each(|sentinel| sentinel.knows_replicas(1));
+        follow_sentinels(&mut pair, &sentinels);
+        let written = under_load(&mut pair, |pair, rounds| {
+            rounds.advance(100);
+            sentinels[0].kill();
+            pair.one.nodes[0].kill();
+            is_left(pair, rounds);
+            let new = pair.one.nodes[1].port();
+            for sentinel in &sentinels[1..] {
+                wait::eventually("the replica is promoted", || sentinel.primary() == new);
+            }
+            wait::eventually("it is", || role(&pair.one.nodes[1]) == Some("role:master"));
+            rounds.advance(100);
+            // They have not forgotten it: it comes back as a replica by their word.
+            pair.one.nodes[0].restart();
+            wait::eventually("the old primary is a replica", || is_replica(&pair.one.nodes[0]));
+            pair.one.nodes[0].follows();
+            rounds.advance(100);
+        });
+        written.is_kept_or_told(&pair, &pair.one.logs());
+        assert_eq!(sentinels[1].client().text(&format!("SENTINEL MASTER {NAME}")).matches("quorum, 2").count(), 1);
+        pair.one.client().ok("SET after 1");
+        pair.agree();
+        assert_eq!(pair.two.client().text("GET after"), "1");
+    }
 }
 
 /// Asks a replica of the server's own cluster to take over until it has: on a busy machine an attempt may time out.

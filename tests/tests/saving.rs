@@ -14,6 +14,12 @@ fn until_saved(pair: &Pair) {
     });
 }
 
+fn until_begun(pair: &Pair) {
+    wait::eventually("there is to be a file", || {
+        pair.one.nodes[0].client().text("INFO persistence").contains("aof_enabled:1")
+    });
+}
+
 /// Native ones, of replicas of instance 1.
 fn full_syncs(pair: &Pair) -> u32 {
     let count = figure(&pair.one.nodes[0], "sync_full").and_then(|count| count.parse().ok());
@@ -84,6 +90,51 @@ on_each_kind! {
         assert_eq!(pair.one.client().text("SYNCER.DIGEST"), had);
         pair.restart_agents();
         pair.agree();
+    }
+
+    /// A file that a child writes while clients write is loaded, after a crash: of what came later instance 2 brings back what it had.
+    fn a_file_written_under_load_is_loaded(kind) {
+        let mut pair = Pair::start(kind, 1, &[]);
+        let written = under_load(&mut pair, |pair, rounds| {
+            for way in ["BGSAVE", "CONFIG SET appendonly yes", "BGREWRITEAOF"] {
+                rounds.advance(100);
+                pair.one.nodes[0].client().ok(way);
+                until_saved(pair);
+                rounds.advance(100);
+                pair.one.nodes[0].kill();
+                let mut still = rounds.still();
+                // With an append-only file: by the new configuration.
+                let file = if way == "BGSAVE" { "no" } else { "yes" };
+                pair.one.nodes[0].restart_with(ServerOptions::instance(1).config("appendonly", file));
+                still.is_left_at(&[&pair.one.nodes[0], &pair.two.nodes[0]]);
+            }
+            rounds.advance(100);
+        });
+        written.is_kept(&pair);
+    }
+
+    /// Persistence is changed at run time, and the server crashes before the new file is whole, and comes back by the old configuration: an older file than what it
+    /// had reported by then.
+    fn a_crash_amid_a_change_of_persistence_loses_nothing_that_is_left(kind) {
+        for until in [until_begun, until_saved] {
+            let mut pair = Pair::start(kind, 1, &[("save", "3600 1")]);
+            let written = under_load(&mut pair, |pair, rounds| {
+                rounds.advance(100);
+                // Whoever reports an append-only file has one.
+                save(&pair.one.nodes[0]);
+                rounds.advance(100);
+                pair.one.nodes[0].client().ok("CONFIG SET appendonly yes");
+                until(pair);
+                rounds.advance(100);
+                pair.one.nodes[0].kill();
+                let mut still = rounds.still();
+                pair.one.nodes[0].restart();
+                still.is_left_at(&[&pair.one.nodes[0], &pair.two.nodes[0]]);
+                drop(still);
+                rounds.advance(100);
+            });
+            written.is_kept(&pair);
+        }
     }
 
     /// Disk-based and diskless at both ends, also with the old data served meanwhile, also beside the stream, over a connection of its own.

@@ -45,6 +45,7 @@ fn a_chain_converges() {
 
 #[test]
 fn a_star_converges() {
+    converges(4, &[(2, 1), (2, 3), (2, 4)]);
     converges(5, &[(1, 2), (1, 3), (1, 4), (1, 5)]);
 }
 
@@ -56,7 +57,10 @@ fn a_ring_converges() {
 
 #[test]
 fn a_mesh_converges() {
+    converges(3, &[(1, 2), (2, 3), (1, 3)]);
     converges(4, &[(1, 2), (3, 4), (1, 3), (2, 4), (1, 4), (2, 3)]);
+    let all = (1..=5).flat_map(|left| (left + 1..=5).map(move |right| (left, right))).collect::<Vec<_>>();
+    converges(5, &all);
 }
 
 /// It reached its one neighbour, which is at the far end of a chain; then it is gone for good.
