@@ -99,7 +99,15 @@ impl<K: Keyspace> Merge<'_, K> {
     /// What is stable here and would be removed by a regressed effect at those who still have its dots, or who count it as seen.
     /// The receiver authors it anew, flagged, *before* it applies the effect: so the new dots are concurrent to it, stay, and
     /// rank below everything newer.
-    pub fn at_risk(&mut self, effect: &Effect<'_>, dot: &Dot, seen: &VectorClock, stable: &VectorClock) -> Vec<AtRisk> {
+    ///
+    /// `is_added`: whether the same group adds an entry of this id to the stream: nobody can have had a delivery of that one.
+    pub fn at_risk(
+        &mut self,
+        effect: &Effect<'_>,
+        dot: &Dot,
+        (seen, stable): (&VectorClock, &VectorClock),
+        is_added: &dyn Fn(StreamId) -> bool,
+    ) -> Vec<AtRisk> {
         let key = KeyRef { db: effect.db, name: effect.key };
         let author = self.author(dot);
         let ttl = TtlChange::of(effect);
@@ -107,7 +115,7 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::ListRemove { ranges } => self.names_in(key, ranges, author),
             _ => Vec::new(),
         };
-        let (acked, mut gone) = self.stably_delivered(key, effect.op, stable);
+        let (acked, mut gone) = self.stably_delivered(key, effect.op, stable, is_added);
         if let Op::Assign { path: Path::Stream(name), .. } = effect.op
             && let Some(id) = entry_id(name)
         {
@@ -200,7 +208,13 @@ impl<K: Keyspace> Merge<'_, K> {
 
     /// Deliveries that the effect makes although everyone has had others: these may have no metadata, and what is acknowledged shows nowhere. What its group
     /// has passed is acknowledged, else nothing is left of it: the group is gone, or was set back.
-    fn stably_delivered(&mut self, key: KeyRef<'_>, op: Op<'_>, stable: &VectorClock) -> (Vec<Element>, Vec<PartName>) {
+    fn stably_delivered(
+        &mut self,
+        key: KeyRef<'_>,
+        op: Op<'_>,
+        stable: &VectorClock,
+        is_added: &dyn Fn(StreamId) -> bool,
+    ) -> (Vec<Element>, Vec<PartName>) {
         let names: Vec<PartName> = match op {
             Op::Assign { path: Path::Stream(name), .. } => vec![PartName::from_slice(name)],
             Op::Stream(StreamOp::Deliver { group, ids, .. }) => {
@@ -217,7 +231,8 @@ impl<K: Keyspace> Merge<'_, K> {
             if !has_stable(meta, stable) || self.native(key, path).is_some() {
                 continue;
             }
-            if self.position(key, group) >= Some(id) {
+            // Of one that comes with its entry anew nothing is left of any before it, wherever the group is.
+            if !is_added(id) && self.position(key, group) >= Some(id) {
                 acked.push(Element::new(path, Value::Acked));
             } else {
                 gone.push(name);

@@ -143,3 +143,27 @@ fn what_is_late_anew_stays_so_in_a_full_sync_whatever_is_pruned() -> Check {
     world.check_all()?;
     world.heal()
 }
+
+/// Found by chaos (seed 14001): who had come back added an entry and delivered it, in one transaction. At the others it is below the position of the group: it was taken for one that everybody
+/// had acknowledged, so nobody was to work on it any more. It is pending where it was delivered; what nobody has had is not acknowledged.
+#[test]
+fn what_is_added_and_delivered_at_once_after_an_old_backup_stays_pending() -> Check {
+    let mut world = world(3, Rules::default());
+    for command in [add(10), group()] {
+        world.command(A, "x", command)?;
+    }
+    world.settle()?;
+    let backup = world.instances[B].logged();
+    for command in [add(300), read("g", None)] {
+        world.command(A, "x", command)?;
+    }
+    world.settle()?;
+    world.fail_over(B, backup)?;
+    let both = [add(100), read("g", Some("c"))].map(|command| (0, b"x".to_vec(), command));
+    world.write(B, &both)?;
+    world.heal()?;
+    for instance in [A, B, C] {
+        assert_eq!(world.delivered(instance), Some(Payload::Owner(b"c"[..].into())));
+    }
+    Ok(())
+}
