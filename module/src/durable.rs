@@ -394,13 +394,14 @@ mod tests {
     #[test]
     fn when_native_offsets_begin_anew_replicas_have_nothing() {
         let mut durable = with_marks(4..=5);
-        let now = Instant::now();
-        assert!(durable.hear_replicas(at(50), now));
+        let begin = Instant::now();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        assert!(durable.hear_replicas(at(50), begin));
         assert_eq!(durable.acknowledged, clock(5));
         durable.mark(10, &clock(9));
-        assert!(durable.hear_replicas([], now));
+        assert!(durable.hear_replicas([], after(1)));
         assert_eq!(durable.acknowledged, clock(5));
-        assert!(durable.hear_replicas(at(10), now));
+        assert!(durable.hear_replicas(at(10), after(2)));
         assert_eq!(durable.acknowledged, clock(9));
     }
 }
