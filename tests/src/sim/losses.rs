@@ -12,7 +12,7 @@ use syncer_shared::group;
 use syncer_shared::memory::{Entry, MemoryKeyspace};
 use syncer_shared::metadata::Payload;
 use syncer_shared::number::Number;
-use syncer_shared::stream::entry_id;
+use syncer_shared::stream::{Part, entry_id};
 
 use super::Check;
 use super::oracle::{DotName, Oracle, split};
@@ -197,13 +197,26 @@ impl Doubts {
                     && differs(element, payload, &expected.elements[*element])
             }
         };
-        let lost = expected.elements.keys().filter(is_judged).find(lacks)?;
+        let is_left =
+            |element: &&Vec<u8>| expected.kind == Kind::Stream && is_never_worked_on(element, expected, shown);
+        let mut elements = expected.elements.keys();
+        let lost = elements.clone().filter(is_judged).find(lacks).or_else(|| elements.find(is_left))?;
         Some(format!("{:?} {} as it was written", expected.kind, lost.escape_ascii()))
     }
 
     fn is_in_doubt(&self, name: &Name, kind: Kind, element: &[u8]) -> bool {
         self.everything || self.keys.contains(name) || self.paths.contains(&(name.clone(), kind, element.to_vec()))
     }
+}
+
+/// Whether an entry that is pending, for nobody has acknowledged it, is neither pending nor to be handed out any more.
+fn is_never_worked_on(element: &[u8], expected: &Entry, shown: &Entry) -> bool {
+    let Some(Part::Delivery { group, id }) = Part::parse(element) else { return false };
+    let position = shown.elements.get(&*Part::Group(group).name());
+    matches!(expected.elements.get(element), Some(Payload::Owner(_)))
+        && !shown.elements.contains_key(element)
+        && shown.elements.contains_key(&*Part::Entry(id).name())
+        && matches!(position, Some(Payload::Id(position)) if *position >= id)
 }
 
 /// Whether a write adds to what is there.
@@ -271,10 +284,29 @@ mod tests {
     use crate::sim::cases::{A, B, C, plan, set, world};
     use crate::sim::client::Command;
     use crate::sim::plan::Failover;
+    use crate::sim::stream_cases::{add, read};
+    use crate::sim::streams::StreamCommand;
     use crate::sim::{Plan, World};
+    use syncer_shared::stream::StreamId;
 
     fn pushed() -> Command {
         Command::Push(End::Tail, vec!["a".into(), "a".into()])
+    }
+
+    /// As chaos saw it (seed 14001).
+    #[test]
+    fn an_entry_that_was_delivered_and_that_nobody_acknowledges_is_missed() -> Check {
+        let mut world = world(2, Rules::default());
+        let group = Command::Stream(StreamCommand::Group("g".into(), false));
+        for command in [add(100), group, read("g", Some("c"))] {
+            world.command(A, "x", command)?;
+        }
+        world.settle()?;
+        world.check_losses()?;
+        let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } }.name();
+        world.instances.iter_mut().for_each(|instance| instance.keyspace.take(0, b"x", Path::Stream(&delivery)));
+        assert!(world.check_losses().is_err());
+        Ok(())
     }
 
     #[test]
