@@ -231,8 +231,13 @@ impl<K: Keyspace> Merge<'_, K> {
             if !has_stable(meta, stable) || self.native(key, path).is_some() {
                 continue;
             }
-            // Of one that comes with its entry anew nothing is left of any before it, wherever the group is.
-            if !is_added(id) && self.position(key, group) >= Some(id) {
+            // Of one whose entry is new nothing is left of any before it, wherever the group is.
+            let of_entry = self.table.find(key.db, key.name).and_then(|at| {
+                let name = Part::Entry(id).name();
+                self.table.meta(at).path(Path::Stream(&name))
+            });
+            let is_new = is_added(id) || of_entry.is_some_and(|entry| !has_stable(Some(entry), stable));
+            if !is_new && self.position(key, group) >= Some(id) {
                 acked.push(Element::new(path, Value::Acked));
             } else {
                 gone.push(name);

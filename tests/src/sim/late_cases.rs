@@ -5,7 +5,7 @@ use syncer_shared::merge::Rules;
 use syncer_shared::metadata::Payload;
 use syncer_shared::stream::{Part, StreamId};
 
-use super::cases::{A, B, C, world};
+use super::cases::{A, B, C, set, world};
 use super::client::Command;
 use super::stream_cases::{add, read};
 use super::streams::StreamCommand;
@@ -161,6 +161,29 @@ fn what_is_added_and_delivered_at_once_after_an_old_backup_stays_pending() -> Ch
     world.fail_over(B, backup)?;
     let both = [add(100), read("g", Some("c"))].map(|command| (0, b"x".to_vec(), command));
     world.write(B, &both)?;
+    world.heal()?;
+    for instance in [A, B, C] {
+        assert_eq!(world.delivered(instance), Some(Payload::Owner(b"c"[..].into())));
+    }
+    Ok(())
+}
+
+/// Seed 22000731, the same one after the other: where the group began behind the entry, which so was neither late for it nor handed out.
+#[test]
+fn what_is_delivered_of_a_new_entry_stays_pending_where_the_group_began_behind_it() -> Check {
+    let mut world = world(3, Rules::default());
+    world.command(A, "k", set("old"))?;
+    world.settle()?;
+    let backup = world.instances[B].logged();
+    world.command(A, "k", set("new"))?;
+    world.settle()?;
+    world.fail_over(B, backup)?;
+    world.command(B, "x", add(100))?;
+    world.pull(B, A)?;
+    world.command(A, "x", Command::Stream(StreamCommand::Group("g".into(), true)))?;
+    for command in [group(), read("g", Some("c"))] {
+        world.command(B, "x", command)?;
+    }
     world.heal()?;
     for instance in [A, B, C] {
         assert_eq!(world.delivered(instance), Some(Payload::Owner(b"c"[..].into())));
