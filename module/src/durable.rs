@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use syncer_shared::token::ClockToken;
 
+use crate::redis::Context;
 use crate::redis::config::REPORT_APPLIED;
-use crate::redis::server::Info;
-use crate::redis::{Context, OwnedText, call};
+use crate::redis::server::{Info, setting};
 use crate::state;
 
 /// Marks of native offsets: at ten a second and a thinned-out past, minutes of a replica that lags.
@@ -307,12 +307,6 @@ fn online(replication: &Info) -> impl Iterator<Item = (String, u64)> + '_ {
         let offset = field("state").filter(|state| *state == "online").and(field("offset"))?.parse().ok()?;
         Some((format!("{}:{}", field("ip")?, field("port")?), offset))
     })
-}
-
-fn setting(context: &Context, name: &[u8]) -> Option<Vec<u8>> {
-    let words = [b"GET", name].map(OwnedText::new);
-    let reply = call(context, c"CONFIG", &words.each_ref().map(OwnedText::text));
-    Some(reply.root()?.get(1)?.bytes()?.to_vec())
 }
 
 #[cfg(test)]

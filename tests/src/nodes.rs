@@ -75,6 +75,17 @@ pub fn save(node: &Server) {
     wait::eventually("a node saves", || ask(node, "SAVE").as_deref() == Some("OK"));
 }
 
+/// Waits until no append-only file is being rewritten, nor is to be.
+///
+/// # Panics
+/// When it does not come to that.
+pub fn until_rewritten(node: &Server) {
+    wait::eventually("the append-only file is rewritten", || {
+        let info = ask(node, "INFO persistence").unwrap_or_default();
+        info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
+    });
+}
+
 /// Two instances.
 #[derive(Debug)]
 pub struct Pair {

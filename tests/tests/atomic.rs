@@ -5,6 +5,7 @@ use std::thread;
 
 use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
+use syncer_tests::nodes::until_rewritten;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{dataset, on_all_kinds, on_each_kind, reply, wait};
 
@@ -183,10 +184,7 @@ fn what_goes_to_another_database_is_the_same_out_of_a_replicas_file() {
         let primary = Server::start(kind, options());
         let mut replica = primary.replica(options());
         let mut there = replica.client();
-        wait::eventually("the replica has begun its file", || {
-            let info = there.text("INFO persistence");
-            info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
-        });
+        until_rewritten(&replica);
         let mut client = primary.client();
         for line in ["SELECT 1", "SET a 1", "COPY a b DB 2 REPLACE", "SET m 1", "MOVE m 2", "SET z 1"] {
             client.ok(line);

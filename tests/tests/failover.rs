@@ -1,7 +1,7 @@
 //! Replicas and failover: whatever is promoted, killed or moved, a partial sync is enough and all nodes agree.
 
 use syncer_tests::agent::{Agent, AgentOptions};
-use syncer_tests::nodes::{Pair, save};
+use syncer_tests::nodes::{Pair, save, until_rewritten};
 use syncer_tests::rounds::under_load;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
@@ -313,10 +313,7 @@ on_each_kind! {
     fn a_replica_that_takes_all_anew_drops_nothing(kind) {
         let mut pair = Pair::start(kind, 2, &EACH_WRITE);
         // The file of a replica begins with its first rewrite.
-        wait::eventually("the replica has a file", || {
-            let info = pair.one.nodes[1].client().text("INFO persistence");
-            info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
-        });
+        until_rewritten(&pair.one.nodes[1]);
         pair.stop_agents();
         (0..50).for_each(|i| drop(pair.one.client().ok(&format!("SET k{i} v"))));
         wait::eventually("the replica has all", || pair.one.nodes[1].client().text("EXISTS k49") == "1");

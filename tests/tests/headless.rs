@@ -1,8 +1,7 @@
 //! An append-only file without an RDB head cannot hold the state: it is said loudly, and nothing goes wrong (CAPTURE 10).
 
-use syncer_tests::client::Client;
-use syncer_tests::nodes::Pair;
-use syncer_tests::server::ServerOptions;
+use syncer_tests::nodes::{Pair, until_rewritten};
+use syncer_tests::server::{Server, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
 
 const HEADLESS: [(&str, &str); 3] = [("appendonly", "yes"), ("appendfsync", "always"), ("aof-use-rdb-preamble", "no")];
@@ -12,12 +11,9 @@ fn options() -> ServerOptions {
     HEADLESS.iter().fold(ServerOptions::instance(1), |all, (name, value)| all.config(name, value))
 }
 
-fn rewrite(client: &mut Client) {
-    client.ok("BGREWRITEAOF");
-    wait::eventually("the rewrite has ended", || {
-        let info = client.text("INFO persistence");
-        info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
-    });
+fn rewrite(node: &Server) {
+    node.client().ok("BGREWRITEAOF");
+    until_rewritten(node);
 }
 
 fn write(pair: &Pair, tag: &str) {
@@ -37,7 +33,7 @@ on_each_kind! {
             write(&pair, "first");
             pair.agree();
             if rewritten {
-                rewrite(&mut pair.one.client());
+                rewrite(&pair.one.nodes[0]);
                 write(&pair, "second");
                 pair.agree();
             }
@@ -60,11 +56,7 @@ on_each_kind! {
         write(&pair, "before");
         pair.agree();
         pair.one.grow();
-        let is_written = |pair: &Pair| {
-            let info = pair.one.nodes[1].client().text("INFO persistence");
-            info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
-        };
-        wait::eventually("the replica has a file", || is_written(&pair));
+        until_rewritten(&pair.one.nodes[1]);
         write(&pair, "first");
         pair.agree();
         pair.one.nodes[0].kill();
@@ -107,7 +99,7 @@ on_each_kind! {
         write(&pair, "first");
         pair.agree();
         pair.one.client().ok("CONFIG SET aof-use-rdb-preamble no");
-        rewrite(&mut pair.one.client());
+        rewrite(&pair.one.nodes[0]);
         let log = pair.one.nodes[0].log();
         assert!(log.contains("after a restart from a rewritten append-only file the other instances will need a full sync"), "{log}");
         write(&pair, "second");

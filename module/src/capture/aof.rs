@@ -1,15 +1,13 @@
 //! The append-only file can hold the state only in an RDB head (CAPTURE 10).
 
+use crate::redis::server::setting;
 use crate::redis::{Context, OwnedText, call, log};
 
 const OPTION: &[u8] = b"aof-use-rdb-preamble";
 
 /// Whether the server writes its append-only file with such a head.
 fn has_head(context: &Context) -> bool {
-    let (get, name) = (OwnedText::new(b"GET"), OwnedText::new(OPTION));
-    let reply = call(context, c"CONFIG", &[get.text(), name.text()]);
-    let value = reply.root().and_then(|pair| pair.get(1)?.bytes());
-    value != Some(b"no")
+    setting(context, OPTION).as_deref() != Some(b"no")
 }
 
 /// Turns the option on if need be: when the module is loaded, since a replica soon makes a file of what its primary sends it; also where there is no such

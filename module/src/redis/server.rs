@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use redis_module::raw;
 
-use super::Context;
+use super::{Context, OwnedText, call};
 
 /// A section of `INFO`, read once.
 pub struct Info {
@@ -102,6 +102,14 @@ fn judged(valkey: Option<&str>, redis: Option<&str>) -> Option<String> {
     let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     (found < needed).then(|| format!("{name} {version}"))
+}
+
+/// What the server's own setting of this name is now; nothing if it has none.
+#[must_use]
+pub fn setting(context: &Context, name: &[u8]) -> Option<Vec<u8>> {
+    let words = [b"GET", name].map(OwnedText::new);
+    let reply = call(context, c"CONFIG", &words.each_ref().map(OwnedText::text));
+    Some(reply.root()?.get(1)?.bytes()?.to_vec())
 }
 
 #[cfg(test)]

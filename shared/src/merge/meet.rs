@@ -242,7 +242,7 @@ fn is_zero(payload: &Payload) -> bool {
 }
 
 /// Sums of floats depend on the order in which they were made: those that are no integers, or too large to tell, say nothing.
-pub(super) fn whole_number(payload: &Payload) -> Option<i64> {
+fn whole_number(payload: &Payload) -> Option<i64> {
     const EXACT_MAX: f64 = (1_u64 << 53) as f64;
     const DIGITS_MAX: usize = "-9223372036854775808".len();
     match payload {
