@@ -2,7 +2,7 @@
 
 use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
-use syncer_tests::nodes::Pair;
+use syncer_tests::nodes::{Pair, until_rewritten};
 use syncer_tests::server::ServerKind::Redis8;
 use syncer_tests::{on_each_kind, wait};
 
@@ -163,10 +163,7 @@ fn a_crash_between_write_and_capture_loses_nothing() {
         one.ok(&add("before:crash"));
         if rewritten {
             one.ok("BGREWRITEAOF");
-            wait::eventually("the file is rewritten", || {
-                let info = one.text("INFO persistence");
-                info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
-            });
+            until_rewritten(&cluster.site(1).server);
         }
         assert_eq!(number(&mut one, "writes_coalesced"), 1);
         drop(one);

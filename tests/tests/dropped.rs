@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use syncer_tests::cluster::Cluster;
-use syncer_tests::nodes::{Pair, figure};
+use syncer_tests::nodes::{Pair, until_rewritten};
 use syncer_tests::server::{Server, ServerOptions};
 use syncer_tests::snapshot::{Snapshot, merge};
 use syncer_tests::{dataset, members, on_all_kinds, on_each_kind, wait};
@@ -54,7 +54,7 @@ on_all_kinds! {
     fn what_was_extended_comes_back_to_an_append_only_file(cluster: 2) {
         let has_file = |server: &Server| {
             server.client().ok("CONFIG SET appendonly yes");
-            wait::eventually("the file is there", || figure(server, "aof_rewrite_in_progress").as_deref() == Some("0"));
+            until_rewritten(server);
         };
         extended_while_down(cluster, has_file, |server| {
             server.restart_with(ServerOptions::instance(2).config("appendonly", "yes"));

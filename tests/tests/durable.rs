@@ -1,13 +1,14 @@
 //! State that survives: restarts and crashes of a server cost a partial sync, never a full one, and lose nothing that is left anywhere.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use syncer_shared::replid::ReplId;
 use syncer_tests::agent::{Agent, AgentOptions};
+use syncer_tests::client::Client;
 use syncer_tests::members::{metadata, status};
-use syncer_tests::nodes::{Pair, digests, figure, insist, number, save};
+use syncer_tests::nodes::{Pair, digests, figure, insist, number, save, until_rewritten};
 use syncer_tests::rounds::under_load;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
@@ -101,10 +102,7 @@ on_each_kind! {
         write(&pair, "second");
         pair.agree();
         pair.one.client().ok("BGREWRITEAOF");
-        wait::eventually("the rewrite has ended", || {
-            let info = pair.one.client().text("INFO persistence");
-            info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
-        });
+        until_rewritten(pair.one.primary());
         write(&pair, "third");
         // Without agents nothing comes back from instance 2: what is there is from the file.
         pair.agree();
@@ -323,15 +321,45 @@ on_each_kind! {
     }
 }
 
-/// Files as released, with the state in format version 1, and as of a day when that had grown: what is there must be loaded by every later version.
-/// Added to, never edited; with `SYNCER_MAKE_FIXTURES` set, the test writes what is missing (once for each format).
+fn fixture(set: &str, kind: ServerKind, extension: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(set).join(format!("{}{extension}", kind.folder()))
+}
+
+/// With `SYNCER_MAKE_FIXTURES` set, a test of files of earlier versions writes what is missing (once for each format).
+fn is_to_be_made(fixture: &Path) -> bool {
+    !fixture.exists() && std::env::var_os("SYNCER_MAKE_FIXTURES").is_some()
+}
+
+/// An instance that loads files of an earlier version, whose first part `write` wrote, and goes on with a new reign.
+fn goes_on(server: &Server) -> Client {
+    let mut client = server.client();
+    assert_eq!(client.text("MGET golden:1 golden:2 golden:count"), "[v, v, 10]");
+    assert_eq!(client.text("HGET golden:h f2"), "v2");
+    let loaded = "state loaded: replication ID ";
+    wait::eventually("it goes on where it was", || {
+        let log = server.log();
+        log.contains(loaded) && log.contains("as a primary, after ")
+    });
+    assert_eq!(number(server, "members"), 2);
+    assert!(number(server, "metadata_keys") > 0);
+    let kept = client.text("SYNCER.KEY golden:count");
+    assert!(kept.contains("increment"), "{kept}");
+    // The reign of the file is one of the past now.
+    let log = server.log();
+    let reign = log.split(loaded).nth(1).and_then(|rest| rest.get(..40)).expect("the log has it");
+    let past = status(&mut client, "past_replids");
+    assert!(past.contains(reign), "{past} lacks {reign}");
+    client
+}
+
+/// RDB files as released, with the state in format version 1, and as of a day when that had grown: what is there must be loaded by every later version.
+/// Added to, never edited.
 #[test]
 fn files_of_earlier_versions_load() {
-    let sets =
-        ["rdb-v1", "rdb-v1-2026-11-27"].map(|set| Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(set));
-    for (kind, set) in ServerKind::ALL.iter().flat_map(|kind| sets.iter().map(|set| (*kind, set))) {
-        let fixture = set.join(format!("{}.rdb", kind.folder()));
-        if !fixture.exists() && std::env::var_os("SYNCER_MAKE_FIXTURES").is_some() {
+    let sets = ["rdb-v1", "rdb-v1-2026-11-27"];
+    for (kind, set) in ServerKind::ALL.iter().flat_map(|kind| sets.map(|set| (*kind, set))) {
+        let fixture = fixture(set, kind, ".rdb");
+        if is_to_be_made(&fixture) {
             make_fixture(kind, &fixture);
         }
         let mut server = Server::start(kind, ServerOptions::instance(1));
@@ -339,17 +367,10 @@ fn files_of_earlier_versions_load() {
         fs::copy(&fixture, server.folder().join("dump.rdb"))
             .unwrap_or_else(|error| panic!("{}: {error}", fixture.display()));
         server.restart();
-        let mut client = server.client();
-        assert_eq!(client.text("MGET golden:1 golden:2 golden:count"), "[v, v, 10]", "{kind}");
-        assert_eq!(client.text("HGET golden:h f2"), "v2", "{kind}");
-        wait::eventually("it goes on where it was", || {
-            let log = server.log();
-            log.contains("state loaded: replication ID") && log.contains("as a primary, after ")
-        });
-        assert_eq!(number(&server, "members"), 2, "{kind}");
-        assert!(number(&server, "metadata_keys") > 0, "{kind}");
-        let kept = client.text("SYNCER.KEY golden:count");
-        assert!(kept.contains("increment"), "{kind}: {kept}");
+        let mut client = goes_on(&server);
+        // The second one is of a second reign.
+        let past = status(&mut client, "past_replids");
+        assert_eq!(past.split(", ").count(), if set == sets[0] { 1 } else { 2 }, "{kind} {set}: {past}");
     }
 }
 
@@ -364,6 +385,50 @@ fn make_fixture(kind: ServerKind, file: &Path) {
     restart_without(&mut pair, "golden:gone");
     save(pair.one.primary());
     fs::copy(pair.one.nodes[0].folder().join("dump.rdb"), file).expect("copied");
+}
+
+/// The same of append-only files: the first part with the state, the second with records of both sites' writes.
+#[test]
+fn append_only_files_of_earlier_versions_load() {
+    for kind in ServerKind::ALL {
+        let fixture = fixture("aof-v1", kind, "");
+        if is_to_be_made(&fixture) {
+            make_append_only(kind, &fixture);
+        }
+        let mut server = Server::start(kind, ServerOptions::instance(1).config("appendonly", "yes"));
+        server.kill();
+        let folder = server.folder().join("appendonlydir");
+        fs::remove_dir_all(&folder).expect("removed");
+        copy(&fixture, &folder);
+        server.restart();
+        let mut client = goes_on(&server);
+        assert_eq!(client.text("MGET tail:1 tail:2 tail:count tail:float"), "[v, v, 10, 0.2]", "{kind}");
+        assert_eq!(client.text("SMEMBERS tail:s").matches("both").count(), 1, "{kind}");
+        assert!(client.text("SYNCER.KEY tail:count").matches("increment").count() > 1, "{kind}");
+    }
+}
+
+fn make_append_only(kind: ServerKind, folder: &Path) {
+    let pair = Pair::start(kind, 1, &[]);
+    // Nothing is reported from there, so that metadata stays.
+    pair.two.client().ok("CONFIG SET save \"3600 1\"");
+    let durable_by = || figure(&pair.two.nodes[0], "syncer_durable_by");
+    wait::eventually("it has seen that", || durable_by().as_deref() == Some("rdb"));
+    write(&pair, "golden");
+    pair.agree();
+    pair.one.client().ok("CONFIG SET appendonly yes");
+    until_rewritten(&pair.one.nodes[0]);
+    write(&pair, "tail");
+    pair.agree();
+    copy(&pair.one.nodes[0].folder().join("appendonlydir"), folder);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("made");
+    for file in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
+        let file = file.expect("listed");
+        fs::copy(file.path(), to.join(file.file_name())).expect("copied");
+    }
 }
 
 /// Instance 1, without agents, comes back when the TTL has passed of a key in its file.

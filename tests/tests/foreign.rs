@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use syncer_tests::agent::{Agent, AgentOptions};
 use syncer_tests::members::{metadata, status};
-use syncer_tests::nodes::{Pair, digests, figure, number, save};
+use syncer_tests::nodes::{Pair, digests, number, save, until_rewritten};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{on_each_kind, wait};
 
@@ -41,12 +41,8 @@ fn part(server: &Server, ending: &str) -> PathBuf {
 }
 
 fn rewrite(pair: &Pair) {
-    let mut one = pair.one.client();
-    one.ok("BGREWRITEAOF");
-    wait::eventually("the rewrite has ended", || {
-        let info = one.text("INFO persistence");
-        info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
-    });
+    pair.one.client().ok("BGREWRITEAOF");
+    until_rewritten(pair.one.primary());
 }
 
 /// One bit of the state, within the backlog: it is behind the keys.
@@ -172,10 +168,7 @@ fn a_stock_file_is_data_that_nobody_logged() {
         let with = |options: ServerOptions| config.iter().fold(options, |all, (name, value)| all.config(name, value));
         let mut server = Server::start(kind, with(ServerOptions::stock()));
         ["MSET k v n 5", "RPUSH l a b", last].iter().for_each(|line| drop(server.client().ok(line)));
-        wait::eventually("it is rewritten", || {
-            let has_ended = |name| figure(&server, name).as_deref() == Some("0");
-            ["aof_rewrite_in_progress", "aof_rewrite_scheduled"].into_iter().all(has_ended)
-        });
+        until_rewritten(&server);
         server.restart_with(with(ServerOptions::instance(1)));
         assert_eq!(server.client().text("LRANGE l 0 -1"), "[a, b]");
         wait::eventually("it says so", || server.log().contains("with 3 keys that no backlog has"));

@@ -8,6 +8,7 @@ use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
 use syncer_tests::load::under_load;
 use syncer_tests::members::{forget, join, metadata, newcomer, status, takes_writes};
+use syncer_tests::nodes::until_rewritten;
 use syncer_tests::server::{Server, ServerOptions};
 use syncer_tests::{dataset, on_all_kinds, on_each_kind, wait};
 
@@ -256,11 +257,7 @@ on_each_kind! {
         assert!(one.text("COMMAND LIST FILTERBY MODULE syncer") == "[]");
         one.ok("CONFIG SET appendonly yes");
         one.ok("SET goes on");
-        let wait_for = |client: &mut Client| wait::eventually("no child runs", || {
-            let info = client.text("INFO persistence");
-            info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
-        });
-        wait_for(&mut one);
+        until_rewritten(&cluster.site(1).server);
         cluster.site_mut(1).server.restart_with(ServerOptions::stock().config("appendonly", "yes"));
         assert_eq!(cluster.client(1).text("MGET goes k"), "[on, v]");
     }

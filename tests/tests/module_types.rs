@@ -1,10 +1,10 @@
 //! Values of a module's own type (`tests/other_module`): whole, the last writer wins, and a site without the module keeps and passes them on.
 
 use syncer_tests::agent::{Agent, AgentOptions};
-use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
 use syncer_tests::figures::figure;
 use syncer_tests::members::{forget, join, takes_writes};
+use syncer_tests::nodes::until_rewritten;
 use syncer_tests::on_each_kind;
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::wait;
@@ -29,16 +29,13 @@ fn newcomer_with(kind: ServerKind, options: ServerOptions, ports: [u16; 2]) -> (
 
 /// Restarts a server that has no values of the module any more, without it.
 fn without_the_module(server: &mut Server, options: ServerOptions) {
-    rewrite(&mut server.client());
+    rewrite(server);
     server.restart_with(options);
 }
 
-fn rewrite(client: &mut Client) {
-    client.ok("BGREWRITEAOF");
-    wait::eventually("the file is rewritten", || {
-        let info = client.text("INFO persistence");
-        info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
-    });
+fn rewrite(server: &Server) {
+    server.client().ok("BGREWRITEAOF");
+    until_rewritten(server);
 }
 
 on_each_kind! {
@@ -83,7 +80,7 @@ on_each_kind! {
             cluster.settled();
             assert_eq!(one.text("OTHER.SHOW bag"), "[a, b, c]", "and back");
             if rewritten {
-                rewrite(&mut two);
+                rewrite(&cluster.site(2).server);
             }
             let with_it = ServerOptions::instance(2).config("appendonly", "yes").other_module();
             cluster.site_mut(2).server.restart_with(with_it);

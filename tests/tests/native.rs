@@ -7,7 +7,7 @@ use syncer_tests::chaos::link::{Link, Mode};
 use syncer_tests::client::Client;
 use syncer_tests::figures::announced;
 use syncer_tests::members::{join, newcomer, status, takes_writes, tell};
-use syncer_tests::nodes::{figure, number};
+use syncer_tests::nodes::{figure, number, until_rewritten};
 use syncer_tests::server::{Server, ServerKind, ServerOptions};
 use syncer_tests::{dataset, on_each_kind, wait};
 
@@ -276,9 +276,7 @@ on_each_kind! {
         two.synced();
         two.agree();
         assert!(two.was_a_file(), "{}", two.log());
-        wait::eventually("the append-only file is rewritten", || {
-            figure(&two.two, "aof_rewrite_in_progress").as_deref() == Some("0") && figure(&two.two, "aof_rewrite_scheduled").as_deref() == Some("0")
-        });
+        until_rewritten(&two.two);
         two.two.client().ok("SET last v");
         two.two.kill();
         two.one.client().ok("SET meanwhile v");

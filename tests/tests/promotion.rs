@@ -38,14 +38,16 @@ fn is_replica(node: &Server) -> bool {
     role(node) == Some("role:slave")
 }
 
-/// The primary has crashed: its replica and instance 2 have what is left of its last writes.
+/// The primary has crashed: its replicas and instance 2 have what is left of its last writes.
 fn is_left(pair: &Pair, rounds: &Rounds) {
-    let [replica, two] = [&pair.one.nodes[1], &pair.two.nodes[0]];
+    let replicas = &pair.one.nodes[1..];
     // By then it has all that was sent to it.
-    let has_lost_it =
-        || figure(replica, "master_link_status").as_deref() == Some("down") || role(replica) == Some("role:master");
-    wait::eventually("the replica has lost its primary", has_lost_it);
-    rounds.still().is_left_at(&[replica, two]);
+    let has_lost_it = |replica: &Server| {
+        figure(replica, "master_link_status").as_deref() == Some("down") || role(replica) == Some("role:master")
+    };
+    wait::eventually("the replicas have lost their primary", || replicas.iter().all(has_lost_it));
+    let left: Vec<&Server> = replicas.iter().chain(&pair.two.nodes).collect();
+    rounds.still().is_left_at(&left);
 }
 
 on_each_kind! {
@@ -78,6 +80,37 @@ on_each_kind! {
         client.ok("SET after 1");
         pair.agree();
         assert_eq!(pair.two.client().text("GET after"), "1");
+    }
+}
+
+on_each_kind! {
+    /// One of two replicas is promoted, and Sentinel lets the other one follow it, with the same backlog then. No site needs a full sync.
+    fn the_sentinel_promotes_one_of_two_replicas_under_load(kind) {
+        let mut pair = Pair::start(kind, 3, &[]);
+        let sentinel = Sentinel::start(kind, &pair.one.nodes[0]);
+        sentinel.knows_replicas(2);
+        follow_sentinels(&mut pair, std::slice::from_ref(&sentinel));
+        let old = pair.one.nodes[0].port();
+        let written = under_load(&mut pair, |pair, rounds| {
+            rounds.advance(100);
+            pair.one.nodes[0].kill();
+            is_left(pair, rounds);
+            wait::eventually("one is promoted", || sentinel.primary() != old);
+            let replicas = &pair.one.nodes[1..];
+            let is_promoted = |node: &&Server| node.port() == sentinel.primary();
+            let other = replicas.iter().find(|node| !is_promoted(node)).expect("there are two");
+            wait::eventually("the other one follows it", || {
+                figure(other, "master_port") == Some(sentinel.primary().to_string())
+                    && figure(other, "master_link_status").as_deref() == Some("up")
+            });
+            rounds.advance(100);
+            pair.one.nodes[0].restart();
+            wait::eventually("the old primary is a replica", || is_replica(&pair.one.nodes[0]));
+            pair.one.nodes[0].follows();
+            rounds.advance(100);
+        });
+        written.is_kept_or_told(&pair, &pair.one.logs());
+        pair.agree();
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use syncer_tests::client::Client;
 use syncer_tests::cluster::{Cluster, ClusterOptions};
+use syncer_tests::nodes::until_rewritten;
 use syncer_tests::server::ServerKind::{Redis8, Valkey9};
 use syncer_tests::wait;
 
@@ -108,12 +109,8 @@ fn values_survive_restarts_where_they_are_kept_and_where_they_are_read() {
     for rewritten in [false, true] {
         for instance in [2, 3] {
             if rewritten {
-                let mut client = cluster.client(instance);
-                client.ok("BGREWRITEAOF");
-                wait::eventually("the file is rewritten", || {
-                    let info = client.text("INFO persistence");
-                    info.contains("aof_rewrite_in_progress:0") && info.contains("aof_rewrite_scheduled:0")
-                });
+                cluster.client(instance).ok("BGREWRITEAOF");
+                until_rewritten(&cluster.site(instance).server);
             }
             cluster.site_mut(instance).server.restart();
         }

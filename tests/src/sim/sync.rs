@@ -32,6 +32,8 @@ pub struct SyncRun {
     /// Oldest first, one a source, but for sources that have lost something.
     spools: Vec<Spool>,
     stage: Stage,
+    /// It has merged one whose source had lost something of it meanwhile.
+    brought_back: bool,
 }
 
 /// A full sync that has ended.
@@ -108,6 +110,12 @@ impl World {
     pub fn whole_since(&self, instance: usize) -> usize {
         let lost = |synced: &&Synced| self.instances[synced.source].reigns() != synced.reigns;
         self.instances[instance].synced.iter().filter(lost).map(|synced| synced.logged).max().unwrap_or(0)
+    }
+
+    /// Whether somebody has merged what another one had written and lost. What the group has reported meanwhile, that one had not seen as it wrote that.
+    #[must_use]
+    pub fn has_brought_back(&self) -> bool {
+        self.syncs.iter().any(|run| run.brought_back)
     }
 
     /// Nor may anybody lose anything while an old backup from the middle of a sync, whose file is gone, has not taken a snapshot again.
@@ -280,6 +288,7 @@ impl World {
         to.check()?;
         let logged = self.instances[target].logged();
         self.instances[target].synced.push(Synced { source, reigns, logged });
+        self.syncs[target].brought_back |= self.instances[source].reigns() != reigns;
         self.syncs[target].stage = Stage::Idle;
         self.say(|| format!("{} ends its full sync from {}", target + 1, source + 1));
         let link = self.link(source, target);

@@ -360,7 +360,8 @@ impl World {
     pub fn check_losses(&self) -> Check {
         let group = self.group();
         let Some(first) = group.first().map(|index| &self.instances[*index]) else { return Ok(()) };
-        let come_back = self.plan.failover == Failover::LosesAnything && self.plan.forces_full_syncs();
+        let may_lose_all = self.plan.failover == Failover::LosesAnything && self.plan.forces_full_syncs();
+        let come_back = may_lose_all || self.has_brought_back();
         let dropped_at = self.plan.drops.then_some(self.now_ms as i64);
         losses::check(&self.registry, &first.applied, &first.oracle, &first.keyspace, come_back, dropped_at)
     }
