@@ -99,14 +99,11 @@ impl<K: Keyspace> Merge<'_, K> {
     /// What is stable here and would be removed by a regressed effect at those who still have its dots, or who count it as seen.
     /// The receiver authors it anew, flagged, *before* it applies the effect: so the new dots are concurrent to it, stay, and
     /// rank below everything newer.
-    ///
-    /// `is_added`: whether the same group adds an entry of this id to the stream: nobody can have had a delivery of that one.
     pub fn at_risk(
         &mut self,
         effect: &Effect<'_>,
         dot: &Dot,
         (seen, stable): (&VectorClock, &VectorClock),
-        is_added: &dyn Fn(StreamId) -> bool,
     ) -> Vec<AtRisk> {
         let key = KeyRef { db: effect.db, name: effect.key };
         let author = self.author(dot);
@@ -115,7 +112,7 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::ListRemove { ranges } => self.names_in(key, ranges, author),
             _ => Vec::new(),
         };
-        let (acked, mut gone) = self.stably_delivered(key, effect.op, stable, is_added);
+        let mut gone = self.stably_delivered(key, effect.op, stable);
         if let Op::Assign { path: Path::Stream(name), .. } = effect.op
             && let Some(id) = entry_id(name)
         {
@@ -167,11 +164,10 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::Assign { path, reasserted: true, .. } => self.hidden(key, path, dot, (seen, stable)),
             _ => None,
         };
-        if found.is_empty() && (is_list || !acked.is_empty() || !gone.is_empty() || hidden.is_some()) {
+        if found.is_empty() && (is_list || !gone.is_empty() || hidden.is_some()) {
             found.push(AtRisk::nothing_of(key.db, key.name.into()));
         }
         if let Some(of_key) = found.first_mut() {
-            of_key.elements.extend(acked);
             of_key.elements.extend(hidden);
             of_key.gone = gone;
             of_key.is_list |= is_list;
@@ -206,44 +202,24 @@ impl<K: Keyspace> Merge<'_, K> {
         names
     }
 
-    /// Deliveries that the effect makes although everyone has had others: these may have no metadata, and what is acknowledged shows nowhere. What its group
-    /// has passed is acknowledged, else nothing is left of it: the group is gone, or was set back.
-    fn stably_delivered(
-        &mut self,
-        key: KeyRef<'_>,
-        op: Op<'_>,
-        stable: &VectorClock,
-        is_added: &dyn Fn(StreamId) -> bool,
-    ) -> (Vec<Element>, Vec<PartName>) {
-        let names: Vec<PartName> = match op {
+    /// Deliveries that the effect makes although everyone has had others, of which nothing is left here: these may have no metadata elsewhere. Whether they were acknowledged
+    /// nobody can tell: a group also passes what it leaves out, and what a consumer had that is deleted. So they are handed out anew: twice rather than never.
+    fn stably_delivered(&mut self, key: KeyRef<'_>, op: Op<'_>, stable: &VectorClock) -> Vec<PartName> {
+        let mut names: Vec<PartName> = match op {
             Op::Assign { path: Path::Stream(name), .. } => vec![PartName::from_slice(name)],
             Op::Stream(StreamOp::Deliver { group, ids, .. }) => {
                 ids.iter().map(|id| Part::Delivery { group, id }.name()).collect()
             }
             _ => Vec::new(),
         };
-        let (mut acked, mut gone) = (Vec::new(), Vec::new());
-        for name in names {
-            let (Some(Part::Delivery { group, id }), path) = (Part::parse(&name), Path::Stream(&name)) else {
-                continue;
-            };
+        names.retain(|name| {
+            let path = Path::Stream(name);
             let meta = self.table.find(key.db, key.name).and_then(|at| self.table.meta(at).path(path));
-            if !has_stable(meta, stable) || self.native(key, path).is_some() {
-                continue;
-            }
-            // Of one whose entry is new nothing is left of any before it, wherever the group is.
-            let of_entry = self.table.find(key.db, key.name).and_then(|at| {
-                let name = Part::Entry(id).name();
-                self.table.meta(at).path(Path::Stream(&name))
-            });
-            let is_new = is_added(id) || of_entry.is_some_and(|entry| !has_stable(Some(entry), stable));
-            if !is_new && self.position(key, group) >= Some(id) {
-                acked.push(Element::new(path, Value::Acked));
-            } else {
-                gone.push(name);
-            }
-        }
-        (acked, gone)
+            matches!(Part::parse(name), Some(Part::Delivery { .. }))
+                && has_stable(meta, stable)
+                && self.native(key, path).is_none()
+        });
+        names
     }
 
     /// What is stable here of a whole key, when a snapshot of an instance that came back from an old state has news of it. Of what was

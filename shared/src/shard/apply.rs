@@ -1,6 +1,5 @@
 //! Remote groups: checked as a whole, then applied in order, each exactly once (I-2, I-3, I-10).
 
-use super::author::added_entry;
 use super::batch::{Applied, ApplyError, Batch, Outcome};
 use super::{Shard, Start};
 use crate::context::StreamContext;
@@ -333,8 +332,7 @@ impl Shard {
         if self.is_regressed(origin) && self.config.rules.regressed_reassert {
             let at_risk: Vec<_> = {
                 let dot = Dot { ts: group.ts, index: 0, origin };
-                let added: Vec<_> = group::effects(group.body).filter_map(|effect| added_entry(&effect)).collect();
-                group::effects(group.body).flat_map(|e| self.at_risk(&e, dot, &added, keyspace)).collect()
+                group::effects(group.body).flat_map(|e| self.at_risk(&e, dot, keyspace)).collect()
             };
             if !at_risk.is_empty() {
                 self.close_record(record, batch, batch.from);

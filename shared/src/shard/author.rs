@@ -16,34 +16,14 @@ use crate::merge::{Aside, AtRisk, Element, Revival, StableTtl};
 use crate::metadata::Payload;
 use crate::origin::Origin;
 use crate::record::Record;
-use crate::stream::{LAST_NAME, Part, StreamId, entry_id};
-
-/// Database, key and id.
-pub(super) type AddedEntry<'a> = (u32, &'a [u8], StreamId);
-
-/// The entry of a stream that an effect adds, not by an assertion.
-pub(super) fn added_entry<'a>(effect: &Effect<'a>) -> Option<AddedEntry<'a>> {
-    match effect.op {
-        Op::Assign { path: Path::Stream(name), reasserted: false, .. } => {
-            entry_id(name).map(|id| (effect.db, effect.key, id))
-        }
-        _ => None,
-    }
-}
+use crate::stream::{LAST_NAME, Part, StreamId};
 
 impl Shard {
-    /// What a regressed effect endangers, of a group that adds these entries to streams.
-    pub(super) fn at_risk<K: Keyspace>(
-        &mut self,
-        effect: &Effect<'_>,
-        dot: Dot,
-        added: &[AddedEntry<'_>],
-        keyspace: &mut K,
-    ) -> Vec<AtRisk> {
+    /// What a regressed effect endangers.
+    pub(super) fn at_risk<K: Keyspace>(&mut self, effect: &Effect<'_>, dot: Dot, keyspace: &mut K) -> Vec<AtRisk> {
         let stable = self.stability.stable().clone();
         let seen = self.streams.get(dot.origin.index()).map(|stream| stream.clock.clone()).unwrap_or_default();
-        let is_added = |id| added.contains(&(effect.db, effect.key, id));
-        self.merge(keyspace).at_risk(effect, &dot, (&seen, &stable), &is_added)
+        self.merge(keyspace).at_risk(effect, &dot, (&seen, &stable))
     }
 
     /// 2.2 rule 5: gives new, flagged dots to stable elements that a regressed effect is about to remove elsewhere.

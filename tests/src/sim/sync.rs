@@ -21,6 +21,8 @@ pub struct Spool {
     pub source: usize,
     /// How many failovers that had gone through.
     reigns: u8,
+    /// Its source has lost something that it has.
+    is_lost: bool,
     head: SnapshotHead,
     /// Encoded; of some there is nothing to say.
     keys: Vec<(Name, Vec<u8>)>,
@@ -32,7 +34,7 @@ pub struct SyncRun {
     /// Oldest first, one a source, but for sources that have lost something.
     spools: Vec<Spool>,
     stage: Stage,
-    /// It has merged one whose source had lost something of it meanwhile.
+    /// It has merged one whose source had lost something that it had.
     brought_back: bool,
 }
 
@@ -112,7 +114,15 @@ impl World {
         self.instances[instance].synced.iter().filter(lost).map(|synced| synced.logged).max().unwrap_or(0)
     }
 
-    /// Whether somebody has merged what another one had written and lost. What the group has reported meanwhile, that one had not seen as it wrote that.
+    /// An instance has failed over: which snapshots of it have more than it has now.
+    pub(super) fn lost_by(&mut self, source: usize) {
+        let has = self.instances[source].shard.clock_token();
+        for spool in self.syncs.iter_mut().flat_map(|run| &mut run.spools).filter(|spool| spool.source == source) {
+            spool.is_lost |= !has.covers(&spool.head.applied());
+        }
+    }
+
+    /// Whether somebody has merged what its source had lost. What the group has reported meanwhile, that one had not seen as it wrote that.
     #[must_use]
     pub fn has_brought_back(&self) -> bool {
         self.syncs.iter().any(|run| run.brought_back)
@@ -157,7 +167,7 @@ impl World {
             assert!(compared.is_ok() || !to.shard.is_primary(), "a key cannot be compared: {compared:?}");
         }
         let run = &mut self.syncs[target];
-        run.spools.push(Spool { source, reigns, head, keys });
+        run.spools.push(Spool { source, reigns, is_lost: false, head, keys });
         run.stage = Stage::Copied;
         true
     }
@@ -273,7 +283,7 @@ impl World {
     }
 
     fn end_sync(&mut self, target: usize, spool: usize) -> Check {
-        let Spool { source, reigns, .. } = self.syncs[target].spools[spool];
+        let Spool { source, reigns, is_lost, .. } = self.syncs[target].spools[spool];
         self.check_absent(target);
         for (db, name) in all_names(&mut self.instances[target]) {
             if !self.instances[target].shard.has_synced(KeyRef { db, name: &name }) {
@@ -288,7 +298,7 @@ impl World {
         to.check()?;
         let logged = self.instances[target].logged();
         self.instances[target].synced.push(Synced { source, reigns, logged });
-        self.syncs[target].brought_back |= self.instances[source].reigns() != reigns;
+        self.syncs[target].brought_back |= is_lost;
         self.syncs[target].stage = Stage::Idle;
         self.say(|| format!("{} ends its full sync from {}", target + 1, source + 1));
         let link = self.link(source, target);

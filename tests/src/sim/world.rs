@@ -289,6 +289,7 @@ impl World {
         let now_ms = self.wall(instance);
         let saved = self.random.usize(0..=len);
         self.instances[instance].fail_over(saved, len, now_ms, &mut self.registry)?;
+        self.lost_by(instance);
         self.gone(instance);
         Ok(())
     }
