@@ -34,7 +34,9 @@ impl Shard {
         let stable = stable.clone();
         let is_news = self.is_news_of_the_past(theirs);
         let is_behind = lacks_stable && !self.has_emptied_itself(syncing);
-        if !is_news && !is_behind && !self.may_have_come_back() {
+        // Who has not got all of the group yet has torn nothing.
+        let may_have_torn = !lacks_stable && self.may_have_come_back();
+        if !is_news && !is_behind && !may_have_torn {
             return None;
         }
         let mut theirs = theirs.clone();
@@ -55,12 +57,15 @@ impl Shard {
     }
 
     /// M10: who joins begins anew without any reign of its own that was before, and gets all from its sponsor, its Join, too. What it lacks it has not lost then.
-    /// So it may be where this instance itself came back, and lets in again who has its Join no more: whose writes may be news of the past.
+    /// So it may be where this instance itself came back, and lets in again who has its Join no more: whose writes may be news of the past. And who has heard of no
+    /// Join of it has never had anything of it.
     fn has_emptied_itself(&self, syncing: &Syncing) -> bool {
         let (source, clock) = (syncing.head.instance, &syncing.round.clock);
         let is_own = |origin: Origin| self.origins.instance(origin) == source;
         let has_own = || self.stability.stable().iter().any(|(o, _)| is_own(o) && clock.get(o) > Timestamp::ZERO);
-        self.membership.joins(source).iter().any(|dot| !dot.is_in(clock)) && !has_own()
+        let is_new =
+            !self.membership.contains(source) || self.membership.joins(source).iter().any(|dot| !dot.is_in(clock));
+        is_new && !has_own()
     }
 
     /// Whether something that the source has, and this instance lacks, may have been written by who came back from an old state.

@@ -33,6 +33,7 @@ pub(super) fn plan(instances: u8, rules: Rules) -> Plan {
         failover: Failover::Never,
         clock_jumps: false,
         joins_after: None,
+        joins_by_sponsor: false,
         prune: true,
         forgets: false,
         rejoins: false,

@@ -28,6 +28,9 @@ impl World {
         for step in 0..self.plan.steps {
             if self.plan.joins_after == Some(step) {
                 self.join()?;
+                if self.plan.joins_by_sponsor {
+                    self.newcomer()?;
+                }
             }
             let pause = if self.random.u8(0..20) == 0 { self.random.u64(0..8000) } else { self.random.u64(0..40) };
             self.tick(pause);
@@ -71,6 +74,7 @@ impl World {
                 self.random_rejoin(instance)?;
                 self.go_on_joining(instance)?;
             }
+            88 if self.plan.joins_by_sponsor => self.go_on_joining(instance)?,
             88..90 if self.plan.clock_jumps => self.jump(instance),
             90..93 if self.plan.drops && self.random.bool() => self.reload(instance)?,
             90..93 if self.plan.ttl => self.expire(instance)?,
@@ -216,7 +220,7 @@ impl World {
         self.write(instance, &commands)
     }
 
-    fn random_command(&mut self, instance: usize) -> (u32, Vec<u8>, Command) {
+    pub(super) fn random_command(&mut self, instance: usize) -> (u32, Vec<u8>, Command) {
         if self.plan.streams && self.random.u8(0..3) == 0 {
             let key = if self.random.u8(0..6) == 0 { b"k" } else { b"x" };
             return (0, key.to_vec(), Command::Stream(StreamCommand::random(&mut self.random)));

@@ -83,6 +83,27 @@ impl World {
         }
     }
 
+    /// The last instance, of which nobody knows, has written or not, and joins by whoever lets it; if nobody does, it is a late comer.
+    pub(super) fn newcomer(&mut self) -> Check {
+        let new = self.instances.len() - 1;
+        let first = self.random.usize(0..new);
+        let mut sponsors = (0..new).map(|i| (first + i) % new);
+        let Some(sponsor) = sponsors.find(|sponsor| self.instances[*sponsor].shard.takes_writes()) else {
+            return Ok(());
+        };
+        let data =
+            *self.random.choice(&[JoinData::Refuse, JoinData::Replace, JoinData::Merge]).unwrap_or(&JoinData::Refuse);
+        if data != JoinData::Refuse {
+            for _ in 0..self.random.u8(1..8) {
+                let command = self.random_command(new);
+                self.write(new, &[command])?;
+            }
+        }
+        let mine_wins = self.random.bool();
+        self.say(|| format!("{} joins with its data: {data:?}, and wins: {mine_wins}", new + 1));
+        self.join_by(new, sponsor, data, mine_wins)?.map_or(Ok(()), Err)
+    }
+
     /// Somebody who is out joins again by whoever lets it.
     pub(super) fn random_rejoin(&mut self, target: usize) -> Check {
         let id = self.instances[target].id;

@@ -33,6 +33,8 @@ pub struct Plan {
     pub clock_jumps: bool,
     /// One more instance joins after so many steps.
     pub joins_after: Option<u32>,
+    /// That one as an operator lets it, by a sponsor, with data of its own or without; else it is a late comer.
+    pub joins_by_sponsor: bool,
     /// Lists, too.
     pub lists: bool,
     /// Metadata is pruned at random times; else never.
@@ -67,12 +69,16 @@ pub const WITH_REJOINS_FROM: u64 = 3 << 32;
 pub const WITH_MORE_FORGETS_FROM: u64 = 4 << 32;
 /// These seeds write keys that never show without a TTL, and all that come later.
 pub const WITH_SHORT_LIVED: std::ops::Range<u64> = 6 << 32..7 << 32;
-/// In these servers drop keys as they load their files, and in all from [`NEW_SEEDS_FROM`] on.
+/// In these servers drop keys as they load their files, and in all from [`DROPS_FROM`] on.
 pub const WITH_DROPS: std::ops::Range<u64> = 7 << 32..8 << 32;
+/// In these newcomers join by a sponsor, and in half of all from [`NEW_SEEDS_FROM`] on.
+pub const WITH_SPONSORS: std::ops::Range<u64> = 8 << 32..9 << 32;
 /// Where CI took new seeds from before that.
 const SHORT_LIVED_FROM: u64 = 1 << 52;
+/// And after that.
+const DROPS_FROM: u64 = 1 << 53;
 /// Where CI takes new seeds from; what was found before keeps its meaning.
-pub const NEW_SEEDS_FROM: u64 = 1 << 53;
+pub const NEW_SEEDS_FROM: u64 = 1 << 54;
 
 impl Plan {
     /// Everything that can happen, by chance.
@@ -99,13 +105,17 @@ impl Plan {
             },
             clock_jumps: random.bool(),
             joins_after: (!small_backlog && random.u8(0..4) == 0).then(|| random.u32(0..300)),
+            joins_by_sponsor: WITH_SPONSORS.contains(&seed) || (seed >= NEW_SEEDS_FROM && seed.is_multiple_of(2)),
             prune: random.u8(0..5) != 0,
             forgets: false,
             rejoins: false,
             lists: false,
             rules: Rules::default(),
         };
-        if plan.hot {
+        if plan.joins_by_sponsor {
+            // Into whatever the group does, full syncs and hot counters too.
+            plan.joins_after = (random.u8(0..2) == 0).then(|| random.u32(0..300));
+        } else if plan.hot {
             plan.joins_after = None;
         }
         // Drawn last, so that older seeds play what they did.
@@ -116,7 +126,11 @@ impl Plan {
         // Nor do late comers and who joins again meet.
         plan.rejoins = plan.forgets && seed >= WITH_REJOINS_FROM && plan.joins_after.is_none();
         plan.lists = random.bool();
-        let may_drop = WITH_DROPS.contains(&seed) || seed >= NEW_SEEDS_FROM;
+        // Whose backup is from before its own Join, or whose sponsor is forgotten meanwhile, has to join again: an operator sees to that.
+        if plan.joins_by_sponsor && (plan.failover == Failover::LosesAnything || plan.forgets) {
+            (plan.joins_by_sponsor, plan.joins_after) = (false, None);
+        }
+        let may_drop = WITH_DROPS.contains(&seed) || seed >= DROPS_FROM;
         plan.drops = may_drop && plan.ttl && !plan.clock_jumps;
         plan
     }
