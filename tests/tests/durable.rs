@@ -317,6 +317,13 @@ on_each_kind! {
                 known.iter().all(|of| *of == known[0] && of.len() > 2)
             });
         }
+        // And what is not stable.
+        pair.stop_agents();
+        pair.one.client().ok("INCR live");
+        wait::eventually("all nodes know of the same dots", || {
+            let dots: Vec<String> = pair.one.nodes.iter().map(|node| node.client().text("SYNCER.KEY live")).collect();
+            dots.iter().all(|of| *of == dots[0] && of.contains("increment"))
+        });
         assert_eq!(pair.full_syncs(), 0);
     }
 }

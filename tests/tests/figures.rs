@@ -34,7 +34,7 @@ on_each_kind! {
         // What a server has answered is in the file then, so it is there again after it was killed.
         let durable = ServerOptions::instance(1).config("appendonly", "yes").config("appendfsync", "always");
         let options = durable.module_arg("backlog-size", "1mb");
-        let mut server = Server::start(kind, options);
+        let mut server = Server::start(kind, options.clone());
         // One that reads here, known from the start.
         let reader = Server::start(kind, ServerOptions::instance(2));
         drop(psync(&mut server.client(), &Position::of(&mut reader.client(), 1)));
@@ -73,6 +73,12 @@ on_each_kind! {
         for (replid, offset) in [(&replid, to + 1), (&second, end + 1), (&"a".repeat(40), to)] {
             assert!(!ask(replid, offset).starts_with("[CONTINUE"), "{replid} {offset}: {}", ask(replid, offset));
         }
+        // Of as many as it is to remember the newest.
+        let third = text(&status(&mut client, "replid"));
+        drop(client);
+        server.restart_with(options.module_arg("past-replication-ids", "1"));
+        let past = text_items(&status(&mut server.client(), "past_replids"));
+        assert!(past.len() == 1 && past[0].starts_with(&third), "{past:?}");
     }
 
     /// As an agent does it, step by step: only what the source said last can be known here.
