@@ -83,6 +83,28 @@ fn brings(op: Op<'_>) -> Option<Kind> {
     }
 }
 
+/// The deliveries that an effect makes.
+fn delivered_by(op: Op<'_>) -> Vec<PartName> {
+    match op {
+        Op::Assign { path: Path::Stream(name), .. } if is_delivery(name) => vec![PartName::from_slice(name)],
+        Op::Stream(StreamOp::Deliver { group, ids, .. }) => {
+            ids.iter().map(|id| Part::Delivery { group, id }.name()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Those of a key of a snapshot that are new here.
+fn delivered_in(theirs: &KeyMeta, clock: &VectorClock) -> Vec<PartName> {
+    let paths = theirs.kind(Kind::Stream).into_iter().flat_map(|kind| kind.paths.iter());
+    let is_new = |meta: &PathMeta| meta.dots().any(|dot| !dot.is_in(clock));
+    paths.filter(|(name, meta)| is_delivery(name) && is_new(meta)).map(|(name, _)| PartName::from_slice(name)).collect()
+}
+
+fn is_delivery(name: &[u8]) -> bool {
+    matches!(Part::parse(name), Some(Part::Delivery { .. }))
+}
+
 /// How to assert the TTL of a key that is gone, and that an effect makes again: what everyone had set may be dropped here, and shows at who has not dropped
 /// it. The time that the author had left alone counts, else none.
 fn ttl_of_gone(effect: &Effect<'_>) -> Option<StableTtl> {
@@ -112,7 +134,7 @@ impl<K: Keyspace> Merge<'_, K> {
             Op::ListRemove { ranges } => self.names_in(key, ranges, author),
             _ => Vec::new(),
         };
-        let mut gone = self.stably_delivered(key, effect.op, stable);
+        let mut gone = self.stably_delivered(key, delivered_by(effect.op), stable);
         if let Op::Assign { path: Path::Stream(name), .. } = effect.op
             && let Some(id) = entry_id(name)
         {
@@ -202,39 +224,36 @@ impl<K: Keyspace> Merge<'_, K> {
         names
     }
 
-    /// Deliveries that the effect makes although everyone has had others, of which nothing is left here: these may have no metadata elsewhere. Whether they were acknowledged
-    /// nobody can tell: a group also passes what it leaves out, and what a consumer had that is deleted. So they are handed out anew: twice rather than never.
-    fn stably_delivered(&mut self, key: KeyRef<'_>, op: Op<'_>, stable: &VectorClock) -> Vec<PartName> {
-        let mut names: Vec<PartName> = match op {
-            Op::Assign { path: Path::Stream(name), .. } => vec![PartName::from_slice(name)],
-            Op::Stream(StreamOp::Deliver { group, ids, .. }) => {
-                ids.iter().map(|id| Part::Delivery { group, id }.name()).collect()
-            }
-            _ => Vec::new(),
-        };
+    /// Which of these deliveries are new although everyone has had others, of which nothing is left here: these may have no metadata elsewhere. Whether they were acknowledged
+    /// nobody can tell: a group also passes what it leaves out, and what a consumer had that is deleted. So they are handed out anew: twice rather than never. Not of a key that
+    /// shows another type: to remove a part of a stream there would remove that.
+    fn stably_delivered(&mut self, key: KeyRef<'_>, mut names: Vec<PartName>, stable: &VectorClock) -> Vec<PartName> {
+        if self.keyspace.kind(key.db, key.name).is_some_and(|kind| kind != Kind::Stream) {
+            return Vec::new();
+        }
         names.retain(|name| {
             let path = Path::Stream(name);
             let meta = self.table.find(key.db, key.name).and_then(|at| self.table.meta(at).path(path));
-            matches!(Part::parse(name), Some(Part::Delivery { .. }))
-                && has_stable(meta, stable)
-                && self.native(key, path).is_none()
+            has_stable(meta, stable) && self.native(key, path).is_none()
         });
         names
     }
 
     /// What is stable here of a whole key, when a snapshot of an instance that came back from an old state has news of it. Of what was
     /// `stable_there`, and is not known here, that may have more in its entries without dots: none of them would show below what is asserted, so
-    /// they are taken into it. `seen`: by the source, if that has not had all that is stable here, so that what it has asserted knew less.
+    /// they are taken into it. `seen`: by the source, if that has not had all that is stable here, so that what it has asserted knew less. `clock`: what was applied here.
     pub fn key_at_risk(
         &mut self,
         key: KeyRef<'_>,
         theirs: &KeyMeta,
         seen: Option<&VectorClock>,
-        stable: &VectorClock,
+        (clock, stable): (&VectorClock, &VectorClock),
         stable_there: Option<&VectorClock>,
     ) -> Option<AtRisk> {
+        let gone = self.stably_delivered(key, delivered_in(theirs, clock), stable);
         if self.keyspace.kind(key.db, key.name).is_none() {
-            return Some(AtRisk::of_gone(key, theirs.ttl.view().map_or(StableTtl::Created, StableTtl::At)));
+            let of_gone = AtRisk::of_gone(key, theirs.ttl.view().map_or(StableTtl::Created, StableTtl::At));
+            return Some(AtRisk { gone, ..of_gone });
         }
         let mut found = self.stable_places(key, &|_| true, TtlChange::Brought, stable);
         if let (Some(found), Some(there)) = (&mut found, stable_there) {
@@ -250,9 +269,9 @@ impl<K: Keyspace> Merge<'_, K> {
         let is_list = self.keyspace.kind(key.db, key.name) == Some(Kind::List);
         let hidden = seen.map(|seen| self.all_hidden(key, theirs, (seen, stable))).unwrap_or_default();
         let lone = || AtRisk::nothing_of(key.db, key.name.into());
-        let mut found = found.or_else(|| (is_list || !hidden.is_empty()).then(lone))?;
+        let mut found = found.or_else(|| (is_list || !hidden.is_empty() || !gone.is_empty()).then(lone))?;
         found.elements.extend(hidden);
-        Some(AtRisk { is_list, ..found })
+        Some(AtRisk { is_list, gone, ..found })
     }
 
     /// What is stable here of a key and not the same in `theirs`, a snapshot of an instance that came back from an old state and has no news of it.

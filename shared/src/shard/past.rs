@@ -33,9 +33,10 @@ impl Shard {
         }
         let stable = stable.clone();
         let is_news = self.is_news_of_the_past(theirs);
-        let is_behind = lacks_stable && !self.has_emptied_itself(syncing);
-        // Who has not got all of the group yet has torn nothing.
-        let may_have_torn = !lacks_stable && self.may_have_come_back();
+        let may_have_come_back = self.may_have_come_back();
+        // Who has not got all of the group yet has lost nothing, and torn nothing.
+        let is_behind = lacks_stable && (may_have_come_back || !self.has_emptied_itself(syncing));
+        let may_have_torn = !lacks_stable && may_have_come_back;
         if !is_news && !is_behind && !may_have_torn {
             return None;
         }
@@ -48,9 +49,10 @@ impl Shard {
         // Else what the source has asserted has what is asserted here.
         let knew_less = lacks_stable && clock.covers(&syncing.round.stable);
         let seen = (is_news && knew_less).then(|| syncing.round.clock.clone());
+        let own_clock = is_news.then(|| self.clock.clone());
         let mut merge = self.merge(keyspace);
-        if is_news {
-            return merge.key_at_risk(key, &theirs, seen.as_ref(), &stable, stable_there.as_ref());
+        if let Some(own_clock) = own_clock {
+            return merge.key_at_risk(key, &theirs, seen.as_ref(), (&own_clock, &stable), stable_there.as_ref());
         }
         // What a source that is behind has removed stays here, for it may as well have lost it.
         if is_behind { merge.missing_at_risk(key, &theirs, &stable) } else { merge.torn_at_risk(key, &theirs, &stable) }
@@ -68,7 +70,7 @@ impl Shard {
         is_new && !has_own()
     }
 
-    /// Whether something that the source has, and this instance lacks, may have been written by who came back from an old state.
+    /// Whether something that the source has, and this instance lacks, may have been written by who came back from an old state, or had not read the group yet.
     fn may_have_come_back(&self) -> bool {
         let Some(syncing) = &self.syncing else { return false };
         let mut reigns = syncing.head.reigns.iter().zip(&syncing.names);
@@ -77,7 +79,9 @@ impl Shard {
                 let had = reign.had.as_ref().map(|had| had.renamed(&syncing.names));
                 had.as_ref().or(self.stability.had(origin)).is_some_and(|had| had.covers(self.stability.stable()))
             };
-            reign.applied > self.clock.get(origin) && !self.has_reported_stable(origin) && !has_begun_with_stable()
+            // More than that it began.
+            let has_news = reign.applied > self.clock.get(origin).max(reign.start);
+            has_news && !self.has_reported_stable(origin) && !has_begun_with_stable()
         })
     }
 

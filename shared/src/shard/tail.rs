@@ -276,34 +276,6 @@ impl<'a> Iterator for Groups<'a> {
 }
 
 impl Shard {
-    /// Debug.
-    #[allow(missing_docs)]
-    pub fn dbg_path(&self, db: u32, name: &[u8], path: crate::effect::Path<'_>) -> String {
-        let stable = self.stability.stable();
-        let Some(at) = self.metadata.table.find(db, name) else { return "nokey".into() };
-        let Some(p) = self.metadata.table.meta(at).path(path) else { return "nopath".into() };
-        let f = |d: &crate::dot::Dot| {
-            format!(
-                "{}@{}#{}.{}{}",
-                self.origins.instance(d.origin),
-                d.origin.index(),
-                (d.ts.ms() - 1_700_000_000_000),
-                d.index,
-                if d.is_in(stable) { "S" } else { "" }
-            )
-        };
-        let mut out = String::new();
-        for a in &p.assigns {
-            out += &format!(" A[{}{}={:?}]", f(&a.dot), if a.reasserted { " R" } else { "" }, a.payload);
-        }
-        if let Some(s) = &p.sum {
-            out += &format!(" base={:?}", s.base);
-            for i in s.increments.list() {
-                out += &format!(" I[{} {:?}]", f(&i.dot), i.delta);
-            }
-        }
-        out
-    }
     /// The groups of the backlog from an offset on that it holds, each with the offset behind it.
     pub(super) fn groups_from(&self, from: u64) -> impl Iterator<Item = (GroupView<'_>, u64)> {
         Groups::of(&self.backlog, from)

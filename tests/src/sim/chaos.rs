@@ -26,11 +26,9 @@ impl World {
             self.gossip()?;
         }
         for step in 0..self.plan.steps {
-            if self.plan.joins_after == Some(step) {
-                self.join()?;
-                if self.plan.joins_by_sponsor {
-                    self.newcomer()?;
-                }
+            let is_due = self.plan.joins_after.is_some_and(|after| after <= step);
+            if is_due && self.instances.len() == usize::from(self.plan.instances) {
+                if self.plan.joins_by_sponsor { self.newcomer()? } else { self.join()? }
             }
             let pause = if self.random.u8(0..20) == 0 { self.random.u64(0..8000) } else { self.random.u64(0..40) };
             self.tick(pause);

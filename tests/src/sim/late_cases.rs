@@ -1,15 +1,17 @@
 //! The cases of entries that are late for a group (DESIGN 2.3), like [`super::cases`].
 
 use syncer_shared::keyspace::Keyspace;
+use syncer_shared::list::End;
 use syncer_shared::merge::Rules;
 use syncer_shared::metadata::Payload;
 use syncer_shared::stream::{Part, StreamId};
 
-use super::cases::{A, B, C, set, world};
+use super::cases::{A, B, C, plan, set, world};
 use super::client::Command;
+use super::plan::Failover;
 use super::stream_cases::{add, read};
 use super::streams::StreamCommand;
-use super::{Check, World};
+use super::{Check, Plan, World};
 
 const F: usize = 3;
 
@@ -187,6 +189,64 @@ fn what_is_delivered_of_a_new_entry_stays_pending_where_the_group_began_behind_i
     world.heal()?;
     for instance in [A, B, C] {
         assert_eq!(world.delivered(instance), Some(Payload::Owner(b"c"[..].into())));
+    }
+    Ok(())
+}
+
+/// Found by a review: to say that nothing is left of earlier deliveries is a removal, which takes what is of another type now along.
+#[test]
+fn what_has_another_type_now_outlives_that_an_old_backup_reads_its_stream() -> Check {
+    for (after, settles) in [(Command::Push(End::Tail, vec!["e".into()]), true), (set("s"), false)] {
+        let mut world = world(3, Rules::default());
+        for command in [add(100), Command::Stream(StreamCommand::Group("g".into(), false))] {
+            world.command(A, "x", command)?;
+        }
+        world.settle()?;
+        let backup = world.instances[B].logged();
+        world.command(A, "x", Command::Del)?;
+        world.settle()?;
+        // So that its type wins.
+        world.instances[A].skew_ms = 1000;
+        world.command(A, "x", after)?;
+        if settles {
+            world.settle()?;
+        }
+        let kind = world.instances[A].keyspace.kind(0, b"x");
+        world.fail_over(B, backup)?;
+        world.command(B, "x", read("g", Some("c")))?;
+        world.pull(B, A)?;
+        assert_eq!(world.instances[A].keyspace.kind(0, b"x"), kind);
+        world.heal()?;
+        assert_eq!(world.instances[A].keyspace.kind(0, b"x"), kind);
+    }
+    Ok(())
+}
+
+/// Found by a review: only A knows that everyone has acknowledged it, and gets the delivery by a snapshot.
+#[test]
+fn what_an_old_backup_delivers_again_is_pending_at_all_sites_also_by_a_snapshot() -> Check {
+    let plan = Plan { failover: Failover::LosesAnything, ..plan(3, Rules::default()) };
+    let mut world = World::new(&plan, false);
+    for command in [add(100), Command::Stream(StreamCommand::Group("g".into(), false))] {
+        world.command(A, "x", command)?;
+    }
+    world.settle()?;
+    let backup = world.instances[B].logged();
+    world.command(A, "x", read("g", None))?;
+    for to in [B, C] {
+        world.pull(A, to)?;
+    }
+    for from in [B, C] {
+        world.tell(from, A)?;
+    }
+    world.fail_over(B, backup)?;
+    world.command(B, "x", read("g", Some("c")))?;
+    world.sync(B, A)?;
+    world.pull(B, C)?;
+    world.heal()?;
+    let delivery = Part::Delivery { group: b"g", id: StreamId { ms: 100, seq: 1 } };
+    for instance in &mut world.instances {
+        assert_eq!(instance.keyspace.stream_part(0, b"x", delivery), Some(Payload::Owner(b"c"[..].into())));
     }
     Ok(())
 }

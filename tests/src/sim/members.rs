@@ -83,14 +83,15 @@ impl World {
         }
     }
 
-    /// The last instance, of which nobody knows, has written or not, and joins by whoever lets it; if nobody does, it is a late comer.
+    /// A new instance, which has written or not, joins by whoever lets it; later if nobody does.
     pub(super) fn newcomer(&mut self) -> Check {
-        let new = self.instances.len() - 1;
+        let new = self.instances.len();
         let first = self.random.usize(0..new);
         let mut sponsors = (0..new).map(|i| (first + i) % new);
         let Some(sponsor) = sponsors.find(|sponsor| self.instances[*sponsor].shard.takes_writes()) else {
             return Ok(());
         };
+        self.join()?;
         let data =
             *self.random.choice(&[JoinData::Refuse, JoinData::Replace, JoinData::Merge]).unwrap_or(&JoinData::Refuse);
         if data != JoinData::Refuse {

@@ -181,3 +181,35 @@ fn what_a_site_wrote_that_its_target_has_met_anew_is_news_of_the_past() -> Check
     }
     Ok(())
 }
+
+/// Found by a review: C has not heard of a late comer, X, which has read a part of the group only, and deleted a key.
+#[test]
+fn what_a_late_comer_has_deleted_is_gone_or_asserted() -> Check {
+    const X: usize = 3;
+    let mut world = world(3, Rules::default());
+    world.command(A, "k", set("v"))?;
+    world.settle()?;
+    world.command(A, "m", set("1"))?;
+    world.settle()?;
+    world.command(A, "w", set("2"))?;
+    // Stable at C only.
+    for to in [B, C] {
+        world.pull(A, to)?;
+    }
+    for from in [A, B] {
+        world.tell(from, C)?;
+    }
+    world.join()?;
+    let link = world.link(A, X);
+    world.links[link].want(InstanceSet::ALL);
+    while world.shows(X, "m", Some("1")).is_err() {
+        world.read(link, usize::MAX);
+        world.deliver(link, 1, false)?;
+    }
+    world.command(X, "k", Command::Del)?;
+    world.sync(X, C)?;
+    for to in [A, B] {
+        world.pull(X, to)?;
+    }
+    world.heal()
+}

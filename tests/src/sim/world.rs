@@ -100,28 +100,6 @@ impl World {
         if self.trace {
             // Whoever reads the trace may stop reading.
             let _ = writeln!(std::io::stdout(), "{:>5} {:>8} ms  {}", self.step, self.now_ms - START_MS, line());
-            if let Ok(w) = std::env::var("WATCH") {
-                thread_local!(static LAST: std::cell::RefCell<std::collections::HashMap<usize, String>> = Default::default());
-                for (i, it) in self.instances.iter().enumerate() {
-                    let v =
-                        it.keyspace.entries().get(&(0, b"h".to_vec())).and_then(|e| e.elements.get(w.as_bytes())).map(
-                            |p| match p {
-                                syncer_shared::metadata::Payload::Bytes(b) => String::from_utf8_lossy(b).into_owned(),
-                                o => format!("{o:?}"),
-                            },
-                        );
-                    let line = format!(
-                        "{v:?} {}",
-                        it.shard.dbg_path(0, b"h", syncer_shared::effect::Path::Field(w.as_bytes()))
-                    );
-                    LAST.with_borrow_mut(|m| {
-                        if m.get(&i) != Some(&line) {
-                            println!("        @{} {line}", i + 1);
-                            m.insert(i, line);
-                        }
-                    });
-                }
-            }
         }
     }
 
