@@ -76,7 +76,7 @@ pub const WITH_SPONSORS: std::ops::Range<u64> = 8 << 32..9 << 32;
 /// Where CI took new seeds from before that.
 const SHORT_LIVED_FROM: u64 = 1 << 52;
 /// And after that.
-const DROPS_FROM: u64 = 1 << 53;
+pub const DROPS_FROM: u64 = 1 << 53;
 /// Where CI takes new seeds from; what was found before keeps its meaning.
 pub const NEW_SEEDS_FROM: u64 = 1 << 54;
 
