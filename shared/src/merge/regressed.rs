@@ -94,11 +94,18 @@ fn delivered_by(op: Op<'_>) -> Vec<PartName> {
     }
 }
 
-/// Those of a key of a snapshot that are new here.
-fn delivered_in(theirs: &KeyMeta, clock: &VectorClock) -> Vec<PartName> {
+/// Entries and deliveries of a key of a snapshot that are new here.
+fn news_of_stream(theirs: &KeyMeta, clock: &VectorClock) -> (Vec<StreamId>, Vec<PartName>) {
+    let (mut entries, mut deliveries) = (Vec::new(), Vec::new());
     let paths = theirs.kind(Kind::Stream).into_iter().flat_map(|kind| kind.paths.iter());
-    let is_new = |meta: &PathMeta| meta.dots().any(|dot| !dot.is_in(clock));
-    paths.filter(|(name, meta)| is_delivery(name) && is_new(meta)).map(|(name, _)| PartName::from_slice(name)).collect()
+    for (name, _) in paths.filter(|(_, meta)| meta.dots().any(|dot| !dot.is_in(clock))) {
+        match Part::parse(name) {
+            Some(Part::Entry(id)) => entries.push(id),
+            Some(Part::Delivery { .. }) => deliveries.push(PartName::from_slice(name)),
+            _ => {}
+        }
+    }
+    (entries, deliveries)
 }
 
 fn is_delivery(name: &[u8]) -> bool {
@@ -138,9 +145,9 @@ impl<K: Keyspace> Merge<'_, K> {
         if let Op::Assign { path: Path::Stream(name), .. } = effect.op
             && let Some(id) = entry_id(name)
         {
-            gone = self.stably_gone(key, id, stable);
+            gone = self.stably_gone(key, vec![id], stable);
         }
-        if brings(effect.op).is_some() && self.keyspace.kind(key.db, key.name).is_none() {
+        if brings(effect.op).is_some() && self.is_gone(key) {
             let of_gone = ttl_of_gone(effect).map(|ttl| AtRisk::of_gone(key, ttl));
             return of_gone.map(|of_gone| AtRisk { gone, ..of_gone }).into_iter().collect();
         }
@@ -197,18 +204,30 @@ impl<K: Keyspace> Merge<'_, K> {
         found
     }
 
+    /// Nothing shows of a key, and not since this server cannot read it.
+    fn is_gone(&mut self, key: KeyRef<'_>) -> bool {
+        let keeps_unknown = self.table.find(key.db, key.name).is_some_and(|at| self.table.meta(at).keeps_unknown());
+        !keeps_unknown && self.keyspace.kind(key.db, key.name).is_none()
+    }
+
     fn shows_hyperloglog(&mut self, key: KeyRef<'_>) -> bool {
         self.keyspace.kind(key.db, key.name) == Some(Kind::String)
             && is_claimed(&self.keyspace.string_range(key.db, key.name, 0, HEADER))
     }
 
-    /// Deliveries of an entry that is not here. A dataset keeps none without its entry, or not for ever, and what is stable has no metadata: so of what
+    /// Deliveries of entries that are not here. A dataset keeps none without its entry, or not for ever, and what is stable has no metadata: so of what
     /// everyone has had, some still have a delivery when the entry comes back, and others have not.
-    pub(crate) fn stably_gone(&mut self, key: KeyRef<'_>, id: StreamId, stable: &VectorClock) -> Vec<PartName> {
+    pub(crate) fn stably_gone(
+        &mut self,
+        key: KeyRef<'_>,
+        mut ids: Vec<StreamId>,
+        stable: &VectorClock,
+    ) -> Vec<PartName> {
         let last = self.keyspace.stream_part(key.db, key.name, Part::Last);
         // Whatever was delivered is not above it.
-        let may_have_been = matches!(last, Some(Payload::Id(last)) if id <= last);
-        if !may_have_been || self.keyspace.stream_part(key.db, key.name, Part::Entry(id)).is_some() {
+        let may_have_been = |id: &StreamId| matches!(last, Some(Payload::Id(last)) if *id <= last);
+        ids.retain(|id| may_have_been(id) && self.keyspace.stream_part(key.db, key.name, Part::Entry(*id)).is_none());
+        if ids.is_empty() {
             return Vec::new();
         }
         let mut names = Vec::new();
@@ -216,7 +235,7 @@ impl<K: Keyspace> Merge<'_, K> {
             if let Path::Stream(name) = path
                 && let Some(Part::Group(group)) = Part::parse(name)
             {
-                names.push(Part::Delivery { group, id }.name());
+                names.extend(ids.iter().map(|&id| Part::Delivery { group, id }.name()));
             }
         });
         let meta = self.table.find(key.db, key.name).map(|at| self.table.meta(at));
@@ -233,8 +252,10 @@ impl<K: Keyspace> Merge<'_, K> {
         }
         names.retain(|name| {
             let path = Path::Stream(name);
+            // What is late there is nothing that anybody has.
+            let is_left = self.native(key, path).is_some_and(|shown| shown != Payload::Late);
             let meta = self.table.find(key.db, key.name).and_then(|at| self.table.meta(at).path(path));
-            has_stable(meta, stable) && self.native(key, path).is_none()
+            !is_left && has_stable(meta, stable)
         });
         names
     }
@@ -250,8 +271,10 @@ impl<K: Keyspace> Merge<'_, K> {
         (clock, stable): (&VectorClock, &VectorClock),
         stable_there: Option<&VectorClock>,
     ) -> Option<AtRisk> {
-        let gone = self.stably_delivered(key, delivered_in(theirs, clock), stable);
-        if self.keyspace.kind(key.db, key.name).is_none() {
+        let (entries, deliveries) = news_of_stream(theirs, clock);
+        let mut gone = self.stably_delivered(key, deliveries, stable);
+        gone.extend(self.stably_gone(key, entries, stable));
+        if self.is_gone(key) {
             let of_gone = AtRisk::of_gone(key, theirs.ttl.view().map_or(StableTtl::Created, StableTtl::At));
             return Some(AtRisk { gone, ..of_gone });
         }

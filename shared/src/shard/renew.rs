@@ -71,7 +71,7 @@ impl Shard {
                 // Who has deleted it may still hold what became of it, and this instance, which took the sponsor's state without it, does not.
                 let stable = self.stability.stable().clone();
                 let key = KeyRef { db: effect.db, name: effect.key };
-                for name in self.merge(keyspace).stably_gone(key, id, &stable) {
+                for name in self.merge(keyspace).stably_gone(key, vec![id], &stable) {
                     let op = Op::Remove { path: Path::Stream(&name) };
                     group.push(&Effect { ttl: TtlNote::None, op, ..effect });
                 }
