@@ -37,6 +37,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
+use crate::members::status;
 use crate::server::ServerKind;
 use crate::{reply, wait};
 use evidence::Timeline;
@@ -251,6 +252,7 @@ impl Chaos {
                 self.timeline.note(&format!("has not settled after {:.1} s: {why}", begun.elapsed().as_secs_f64()));
                 self.timeline.note(&format!("so far: {}", evidence::keep(&self.sites, &self.timeline).display()));
                 noted += SETTLE_SLOW;
+                self.restart_superseded();
             }
             match state {
                 Ok(()) => {
@@ -261,6 +263,19 @@ impl Chaos {
                     return Err(format!("the sites do not settle within {SETTLE_MAX:?}: {why}"));
                 }
                 Err(_) => thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    /// As its message tells an operator to do: a primary that came back from before a reign whose clock was ahead of its own, and that no server has any more, is
+    /// restarted, and begins a later one (seed 15001).
+    fn restart_superseded(&mut self) {
+        for site in &mut self.sites {
+            let by = site.client().map(|mut client| status(&mut client, "superseded_by")).unwrap_or_default();
+            if !by.is_empty() {
+                self.timeline
+                    .note(&format!("the primary of {} is superseded by {by}, which is gone: restarted", site.instance));
+                site.restart_in_order();
             }
         }
     }

@@ -204,6 +204,12 @@ impl ChaosSite {
         self.nodes[node].restart_with(options);
     }
 
+    /// Ends the primary as a service manager does, so that nothing is lost, and starts it again.
+    pub fn restart_in_order(&mut self) {
+        self.nodes[self.primary].terminate();
+        self.restart(self.primary);
+    }
+
     /// The other server becomes the primary; the one that was it becomes its replica if it is there, else it is for
     /// [`ChaosSite::restart`].
     pub fn promote(&mut self) {
