@@ -339,7 +339,7 @@ impl Instance {
         self.check()
     }
 
-    /// How many failovers it has gone through.
+    /// How many reigns it has begun.
     #[must_use]
     pub fn reigns(&self) -> u8 {
         self.reigns

@@ -19,7 +19,7 @@ type Name = (u32, Vec<u8>);
 pub struct Spool {
     /// Index of the instance that it was taken at.
     pub source: usize,
-    /// How many failovers that had gone through.
+    /// How many reigns that had begun.
     reigns: u8,
     /// Its source has lost something that it has.
     is_lost: bool,
@@ -42,7 +42,7 @@ pub struct SyncRun {
 pub struct Synced {
     /// Index of the instance that the snapshot was of.
     source: usize,
-    /// How many failovers that had gone through.
+    /// How many reigns that had begun.
     reigns: u8,
     /// How long the target's stream was afterwards.
     pub logged: usize,
